@@ -1,0 +1,1 @@
+"""Generative adversarial networks built from even-sized convolution kernels with symmetric padding."""

@@ -1,0 +1,321 @@
+"""Even-sized convolution kernels with symmetric padding, and the one factory every model builds its layers with.
+
+Source: Wu, Wang, Tang, Chen, Shi, "Convolution with even-sized kernels and symmetric padding", NeurIPS 2019 (arXiv 1903.08385).
+
+The rule. A same-size layer of kernel k and stride s pads k - s pixels per axis. If k - s is even, both sides get the same and
+nothing moves. If it is odd, one pixel is left over. A plain kernel gives it to one side: the picture drifts by half a pixel
+per layer, always the same way, and fades at the border. A symmetric kernel ("sp") splits its *input* channels into four groups
+and gives the pixel to another corner in each, so that the four drifts cancel, at no cost in parameters or multiplications.
+
+So at stride 1 the even kernels (c2, c4) need symmetric padding, and at stride 2 the odd ones (c3, c5) do. A transposed layer crops
+k - s instead of padding it, by the same rule.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+KERNELS = ("c2", "c2sp", "c3", "c3sp", "c4", "c4sp", "c5", "c5sp")
+
+# Where each channel group has the left-over pixel: (above, left of) the picture. The order is that of the paper's authors.
+CORNERS = ((False, False), (True, True), (False, True), (True, False))
+
+
+def parse_kernel(kernel: str) -> tuple[int, bool]:
+    """'c4sp' -> (4, True): the kernel's size, and whether it pads symmetrically. ValueError for a name not in KERNELS."""
+    if kernel not in KERNELS:
+        raise ValueError(f"unknown kernel {kernel!r}: choose one of {', '.join(KERNELS)}")
+    return int(kernel[1]), kernel.endswith("sp")
+
+
+def same_padding(size: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
+    """What a same-size layer pads on the two sides of an axis, the smaller amount first: k - s in total, equal if k - s is even."""
+    total = dilation * (size - 1) + 1 - stride
+    return total // 2, total - total // 2
+
+
+def group_sizes(channels: int) -> list[int]:
+    """Four channel groups as equal as can be; when channels % 4 != 0, the first ones take one channel more, as the authors do."""
+    return [channels // 4 + (group < channels % 4) for group in range(4)]
+
+
+# --- padding four channel groups towards four corners ------------------------------------------------------------------------
+
+
+def pad_corners(x: Tensor, small: int, large: int) -> Tensor:
+    """Zero-pad (N, C, H, W) to (N, C, H + small + large, W + small + large), each quarter of the channels towards its own corner.
+
+    Measured (`benchmarks/kernels.py`): writing the groups into one zeroed buffer beats padding and concatenating them by 2-10 %
+    in eager mode, forward and backward. `torch.compile` fuses the concatenation into a single write, so it gets that form, and so
+    do negative pads (k = 1 at stride 2).
+    """
+    if small < 0 or torch.compiler.is_compiling():
+        groups = x.split(group_sizes(x.shape[1]), dim=1)
+        return torch.cat([F.pad(g, _sides(corner, small, large)) for g, corner in zip(groups, CORNERS)], dim=1)
+    return _PadCorners.apply(x, small, large)
+
+
+def _sides(corner: tuple[bool, bool], small: int, large: int) -> tuple[int, int, int, int]:
+    """Pads (left, right, top, bottom) of the group whose left-over pixel lies in this corner."""
+    above, left = corner
+    left_right = (large, small) if left else (small, large)
+    top_bottom = (large, small) if above else (small, large)
+    return *left_right, *top_bottom
+
+
+def _windows(padded: Tensor, small: int, large: int) -> list[Tensor]:
+    """The four views of a padded (N, C, H, W) tensor that hold each group's picture."""
+    views = []
+    for group, corner in zip(padded.split(group_sizes(padded.shape[1]), dim=1), CORNERS):
+        left, right, top, bottom = _sides(corner, small, large)
+        views.append(group[:, :, top : group.shape[2] - bottom, left : group.shape[3] - right])
+    return views
+
+
+def _memory_format(x: Tensor) -> torch.memory_format:
+    nhwc = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if nhwc else torch.contiguous_format
+
+
+class _PadCorners(torch.autograd.Function):
+    """One buffer, zeroed and written once. Its derivative is _CropCorners, whose derivative is this: any order works."""
+
+    @staticmethod
+    def forward(x: Tensor, small: int, large: int) -> Tensor:
+        n, c, h, w = x.shape
+        shape = (n, c, h + small + large, w + small + large)
+        padded = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_memory_format(x)).zero_()
+        for window, group in zip(_windows(padded, small, large), x.split(group_sizes(c), dim=1)):
+            window.copy_(group)
+        return padded
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.pads = inputs[1:]
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _CropCorners.apply(grad, *ctx.pads), None, None
+
+
+class _CropCorners(torch.autograd.Function):
+    """The adjoint of _PadCorners: cuts each group's picture out again."""
+
+    @staticmethod
+    def forward(padded: Tensor, small: int, large: int) -> Tensor:
+        n, c, h, w = padded.shape
+        shape = (n, c, h - small - large, w - small - large)
+        x = torch.empty(shape, dtype=padded.dtype, device=padded.device, memory_format=_memory_format(padded))
+        for group, window in zip(x.split(group_sizes(c), dim=1), _windows(padded, small, large)):
+            group.copy_(window)
+        return x
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.pads = inputs[1:]
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _PadCorners.apply(grad, *ctx.pads), None, None
+
+
+# --- layers: torch's own, with the same parameters and state dicts -----------------------------------------------------------
+
+
+def _check(layer: str, kernel_size: int, stride: int) -> None:
+    if not isinstance(kernel_size, int) or kernel_size < 1:
+        raise ValueError(f"{layer}: kernel_size must be one positive integer (square kernels only), got {kernel_size!r}")
+    if stride not in (1, 2):
+        raise ValueError(f"{layer}: stride must be 1 or 2, got {stride!r}")
+
+
+class _SameConv2d(nn.Conv2d):
+    """A convolution that maps (N, C, H, W) to (N, D, H / stride, W / stride) by the rule above, for even H and W at stride 2.
+
+    Same parameters as nn.Conv2d, so state dicts move between kernels of one size. Supports groups and dilation.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, dilation: int = 1, groups: int = 1,
+        bias: bool = True, device=None, dtype=None,
+    ):  # fmt: skip
+        _check(type(self).__name__, kernel_size, stride)
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, 0, dilation, groups, bias, device=device, dtype=dtype
+        )
+        self.same = same_padding(kernel_size, stride, dilation)
+        if self.same[0] == self.same[1]:
+            self.padding = (self.same[0], self.same[0])
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + f", same={self.same}"
+
+
+class OneSidedConv2d(_SameConv2d):
+    """Even kernels as they come: the left-over pixel goes to the bottom and the right (TensorFlow's 'SAME').
+
+    At stride 1 every layer shifts the picture half a pixel up and to the left.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        small, large = self.same
+        if small != large:
+            x = F.pad(x, (small, large, small, large))
+        return self._conv_forward(x, self.weight, self.bias)
+
+
+class SymmetricConv2d(_SameConv2d):
+    """The left-over pixel goes to another corner in each quarter of the input channels (Wu et al. 2019, C2sp and C4sp).
+
+    A drop-in for nn.Conv2d(..., padding='same'). If k - s is even there is nothing to share out and it is nn.Conv2d.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        small, large = self.same
+        if small != large:
+            x = pad_corners(x, small, large)
+        return self._conv_forward(x, self.weight, self.bias)
+
+
+class _SameConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed convolution that maps (N, C, H, W) to (N, D, H * stride, W * stride): it crops k - s pixels per axis.
+
+    Same parameters as nn.ConvTranspose2d. Supports groups; dilation is refused with a ValueError.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1, bias: bool = True,
+        dilation: int = 1, device=None, dtype=None,
+    ):  # fmt: skip
+        _check(type(self).__name__, kernel_size, stride)
+        if dilation != 1:
+            raise ValueError(f"{type(self).__name__}: dilation is not supported, got {dilation}")
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, groups=groups, bias=bias, device=device, dtype=dtype
+        )
+        self.same = same_padding(kernel_size, stride)
+        if self.same[0] == self.same[1]:
+            self.padding = (self.same[0], self.same[0])
+
+    def _transposed(self, x: Tensor, weight: Tensor, padding: int) -> Tensor:
+        return F.conv_transpose2d(x, weight, self.bias, self.stride, padding, groups=self.groups)
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + f", same={self.same}"
+
+
+class OneSidedConvTranspose2d(_SameConvTranspose2d):
+    """The adjoint of OneSidedConv2d: crops the left-over row and column at the bottom and the right; drifts down and right."""
+
+    def forward(self, x: Tensor, output_size: None = None) -> Tensor:
+        small, large = self.same
+        y = self._transposed(x, self.weight, small)
+        return y if small == large else y[:, :, :-1, :-1]
+
+
+class SymmetricConvTranspose2d(_SameConvTranspose2d):
+    """Each quarter of the input channels lands on another corner before the groups are summed.
+
+    Stride 1: equal to SymmetricConv2d with the flipped, transposed weights. Stride 2 with k = 3 or 5: cancels the drift of half a
+    pixel and, since the corners permute the output phases, evens out the taps per phase ([4, 2, 2, 1] for k = 3).
+    """
+
+    def forward(self, x: Tensor, output_size: None = None) -> Tensor:
+        small, large = self.same
+        if small == large:
+            return self._transposed(x, self.weight, small)
+        if self.stride[0] == 1:  # move the input by one pixel: it stands for one pixel of the output
+            return self._transposed(pad_corners(x, 0, 1), self.weight, large)
+        # Stride 2: an input pixel stands for two, so move the kernel by one instead, inside a kernel of size k + 1, whose crop is even.
+        weight = pad_corners(self.weight.transpose(0, 1), 0, 1).transpose(0, 1)  # groups run over input channels: dim 0 here
+        return self._transposed(x, weight, large)
+
+
+# --- the factory -------------------------------------------------------------------------------------------------------------
+
+
+def conv2d(kernel: str, in_channels: int, out_channels: int, stride: int = 1, **options) -> nn.Conv2d:
+    """The same-size convolution `kernel` (one of KERNELS): (N, in, H, W) -> (N, out, H / stride, W / stride).
+
+    Odd kernels are torch's own nn.Conv2d with padding k // 2, which at stride 2 puts the left-over pixel at the top and the left.
+    Options: bias, groups, dilation, device, dtype.
+    """
+    size, symmetric = parse_kernel(kernel)
+    if symmetric:
+        return SymmetricConv2d(in_channels, out_channels, size, stride, **options)
+    if size % 2:
+        _check("conv2d", size, stride)
+        padding = options.get("dilation", 1) * (size // 2)
+        return nn.Conv2d(in_channels, out_channels, size, stride, padding, **options)
+    return OneSidedConv2d(in_channels, out_channels, size, stride, **options)
+
+
+def conv_transpose2d(kernel: str, in_channels: int, out_channels: int, stride: int = 2, **options) -> nn.ConvTranspose2d:
+    """The transposed convolution `kernel` (one of KERNELS): (N, in, H, W) -> (N, out, H * stride, W * stride).
+
+    Odd kernels are torch's own nn.ConvTranspose2d with padding k // 2 and output_padding stride - 1: at stride 2 they drift half an
+    output pixel up and to the left, and overlap unevenly (the checkerboard of Odena et al. 2016). Options: bias, groups, device, dtype.
+    """
+    size, symmetric = parse_kernel(kernel)
+    if symmetric:
+        return SymmetricConvTranspose2d(in_channels, out_channels, size, stride, **options)
+    if size % 2:
+        _check("conv_transpose2d", size, stride)
+        return nn.ConvTranspose2d(in_channels, out_channels, size, stride, size // 2, stride - 1, **options)
+    return OneSidedConvTranspose2d(in_channels, out_channels, size, stride, **options)
+
+
+def convert(module: nn.Module, kernel: str, *, strided: str | None = None) -> nn.Module:
+    """Replace, in place, every eligible convolution inside any PyTorch model by `kernel`, with fresh weights; returns the model.
+
+    Eligible: nn.Conv2d with a square kernel of 2 to 5, zero padding that keeps the size, and stride 1 or 2; nn.ConvTranspose2d of that
+    size that multiplies the size by its stride. Weights are carried over where their shape does not change. Others (1x1, 7x7 stems,
+    layers with other padding) stay.
+
+    strided: what becomes of stride-2 convolutions. 'pool' averages 2x2 pixels and then applies the kernel at stride 1, as the
+    paper's authors do; 'stride' keeps the stride. Default: 'pool' for even kernels, 'stride' for odd ones.
+
+    ValueError for an unknown kernel, where no convolution of the model is eligible, and for layers under spectral norm or another
+    parametrization (convert first, then normalise).
+    """
+    size, _ = parse_kernel(kernel)
+    if strided not in (None, "pool", "stride"):
+        raise ValueError(f"strided must be 'pool' or 'stride', got {strided!r}")
+    pool = strided == "pool" or (strided is None and size % 2 == 0)
+    found = [(parent, name, child) for parent in module.modules() for name, child in parent._modules.items() if _eligible(child)]
+    if not found:
+        raise ValueError("convert: this model has no convolution of kernel 2 to 5 that keeps its size; convert its parent, not a layer")
+    new = {old: _replacement(old, kernel, pool) for old in dict.fromkeys(old for _, _, old in found)}  # a shared layer stays shared
+    for parent, name, old in found:
+        setattr(parent, name, new[old])
+    return module
+
+
+def _eligible(layer: nn.Module) -> bool:
+    if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) or layer.padding_mode != "zeros":
+        return False
+    if is_parametrized(layer):
+        raise ValueError("convert: a convolution carries a parametrization such as spectral norm; convert the model first, then add it")
+    (size, width), (stride, across), (dilation, _) = layer.kernel_size, layer.stride, layer.dilation
+    if size != width or stride != across or not 2 <= size <= 5 or stride not in (1, 2):
+        return False
+    if isinstance(layer, _SameConv2d | _SameConvTranspose2d) or layer.padding == "same":
+        return True
+    if isinstance(layer, nn.Conv2d):
+        reach = dilation * (size - 1) + 1 - stride
+        return layer.padding[0] == layer.padding[1] and layer.padding[0] == (reach + 1) // 2 and (reach % 2 == 0 or stride == 2)
+    return dilation == 1 and size - stride == 2 * layer.padding[0] - layer.output_padding[0]
+
+
+def _replacement(old: nn.Module, kernel: str, pool: bool) -> nn.Module:
+    factory = conv2d if isinstance(old, nn.Conv2d) else conv_transpose2d
+    stride = old.stride[0]
+    pool = pool and stride == 2 and factory is conv2d
+    options = dict(groups=old.groups, bias=old.bias is not None, device=old.weight.device, dtype=old.weight.dtype)
+    if old.dilation[0] != 1:
+        options["dilation"] = old.dilation[0]
+    new = factory(kernel, old.in_channels, old.out_channels, stride=1 if pool else stride, **options)
+    if new.weight.shape == old.weight.shape:
+        new.load_state_dict(old.state_dict())
+    return nn.Sequential(nn.AvgPool2d(2), new) if pool else new
