@@ -73,7 +73,8 @@ def _windows(padded: Tensor, small: int, large: int) -> list[Tensor]:
     return views
 
 
-def _memory_format(x: Tensor) -> torch.memory_format:
+def memory_format_of(x: Tensor) -> torch.memory_format:
+    """How a 4-dimensional tensor lies in memory: channels_last or contiguous."""
     nhwc = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return torch.channels_last if nhwc else torch.contiguous_format
 
@@ -85,7 +86,7 @@ class _PadCorners(torch.autograd.Function):
     def forward(x: Tensor, small: int, large: int) -> Tensor:
         n, c, h, w = x.shape
         shape = (n, c, h + small + large, w + small + large)
-        padded = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_memory_format(x)).zero_()
+        padded = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format_of(x)).zero_()
         for window, group in zip(_windows(padded, small, large), x.split(group_sizes(c), dim=1)):
             window.copy_(group)
         return padded
@@ -106,7 +107,7 @@ class _CropCorners(torch.autograd.Function):
     def forward(padded: Tensor, small: int, large: int) -> Tensor:
         n, c, h, w = padded.shape
         shape = (n, c, h - small - large, w - small - large)
-        x = torch.empty(shape, dtype=padded.dtype, device=padded.device, memory_format=_memory_format(padded))
+        x = torch.empty(shape, dtype=padded.dtype, device=padded.device, memory_format=memory_format_of(padded))
         for group, window in zip(x.split(group_sizes(c), dim=1), _windows(padded, small, large)):
             group.copy_(window)
         return x
@@ -141,9 +142,7 @@ class _SameConv2d(nn.Conv2d):
         bias: bool = True, device=None, dtype=None,
     ):  # fmt: skip
         _check(type(self).__name__, kernel_size, stride)
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, 0, dilation, groups, bias, device=device, dtype=dtype
-        )
+        super().__init__(in_channels, out_channels, kernel_size, stride, 0, dilation, groups, bias, device=device, dtype=dtype)
         self.same = same_padding(kernel_size, stride, dilation)
         if self.same[0] == self.same[1]:
             self.padding = (self.same[0], self.same[0])
@@ -191,9 +190,7 @@ class _SameConvTranspose2d(nn.ConvTranspose2d):
         _check(type(self).__name__, kernel_size, stride)
         if dilation != 1:
             raise ValueError(f"{type(self).__name__}: dilation is not supported, got {dilation}")
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, groups=groups, bias=bias, device=device, dtype=dtype
-        )
+        super().__init__(in_channels, out_channels, kernel_size, stride, groups=groups, bias=bias, device=device, dtype=dtype)
         self.same = same_padding(kernel_size, stride)
         if self.same[0] == self.same[1]:
             self.padding = (self.same[0], self.same[0])
@@ -227,8 +224,9 @@ class SymmetricConvTranspose2d(_SameConvTranspose2d):
             return self._transposed(x, self.weight, small)
         if self.stride[0] == 1:  # move the input by one pixel: it stands for one pixel of the output
             return self._transposed(pad_corners(x, 0, 1), self.weight, large)
-        # Stride 2: an input pixel stands for two, so move the kernel by one instead, inside a kernel of size k + 1, whose crop is even.
-        weight = pad_corners(self.weight.transpose(0, 1), 0, 1).transpose(0, 1)  # groups run over input channels: dim 0 here
+        # Stride 2: an input pixel stands for two, so move the kernel by one instead, inside one of size k + 1, whose crop is even.
+        # The groups are those of the layer's input: dim 0 of a transposed weight.
+        weight = pad_corners(self.weight.transpose(0, 1), 0, 1).transpose(0, 1)
         return self._transposed(x, weight, large)
 
 
@@ -255,7 +253,8 @@ def conv_transpose2d(kernel: str, in_channels: int, out_channels: int, stride: i
     """The transposed convolution `kernel` (one of KERNELS): (N, in, H, W) -> (N, out, H * stride, W * stride).
 
     Odd kernels are torch's own nn.ConvTranspose2d with padding k // 2 and output_padding stride - 1: at stride 2 they drift half an
-    output pixel up and to the left, and overlap unevenly (the checkerboard of Odena et al. 2016). Options: bias, groups, device, dtype.
+    output pixel up and to the left, and overlap unevenly (the checkerboard of Odena et al. 2016).
+    Options: bias, groups, device, dtype.
     """
     size, symmetric = parse_kernel(kernel)
     if symmetric:
@@ -269,9 +268,9 @@ def conv_transpose2d(kernel: str, in_channels: int, out_channels: int, stride: i
 def convert(module: nn.Module, kernel: str, *, strided: str | None = None) -> nn.Module:
     """Replace, in place, every eligible convolution inside any PyTorch model by `kernel`, with fresh weights; returns the model.
 
-    Eligible: nn.Conv2d with a square kernel of 2 to 5, zero padding that keeps the size, and stride 1 or 2; nn.ConvTranspose2d of that
-    size that multiplies the size by its stride. Weights are carried over where their shape does not change. Others (1x1, 7x7 stems,
-    layers with other padding) stay.
+    Eligible: nn.Conv2d with a square kernel of 2 to 5, zero padding that keeps the size, and stride 1 or 2; nn.ConvTranspose2d of
+    that size that multiplies the size by its stride. Weights are carried over where their shape does not change. Others (1x1, 7x7
+    stems, layers with other padding) stay.
 
     strided: what becomes of stride-2 convolutions. 'pool' averages 2x2 pixels and then applies the kernel at stride 1, as the
     paper's authors do; 'stride' keeps the stride. Default: 'pool' for even kernels, 'stride' for odd ones.
@@ -285,7 +284,9 @@ def convert(module: nn.Module, kernel: str, *, strided: str | None = None) -> nn
     pool = strided == "pool" or (strided is None and size % 2 == 0)
     found = [(parent, name, child) for parent in module.modules() for name, child in parent._modules.items() if _eligible(child)]
     if not found:
-        raise ValueError("convert: this model has no convolution of kernel 2 to 5 that keeps its size; convert its parent, not a layer")
+        raise ValueError(
+            "convert: this model has no convolution of kernel 2 to 5 that keeps its size; convert its parent, not a layer"
+        )
     new = {old: _replacement(old, kernel, pool) for old in dict.fromkeys(old for _, _, old in found)}  # a shared layer stays shared
     for parent, name, old in found:
         setattr(parent, name, new[old])
@@ -296,7 +297,9 @@ def _eligible(layer: nn.Module) -> bool:
     if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) or layer.padding_mode != "zeros":
         return False
     if is_parametrized(layer):
-        raise ValueError("convert: a convolution carries a parametrization such as spectral norm; convert the model first, then add it")
+        raise ValueError(
+            "convert: a convolution carries a parametrization such as spectral norm; convert the model first, then add it"
+        )
     (size, width), (stride, across), (dilation, _) = layer.kernel_size, layer.stride, layer.dilation
     if size != width or stride != across or not 2 <= size <= 5 or stride not in (1, 2):
         return False

@@ -1,0 +1,47 @@
+"""The order in which training reads images, as a function of (seed, position): nothing to save, nothing to restore."""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+
+class EpochOrder:
+    """Every image once an epoch, a fresh permutation each epoch, the epochs laid end to end without limit.
+
+    Two objects with the same (count, seed) agree at every position, whatever either was asked before: that is what
+    lets a resumed run, or a run with another kernel, see the very same batches.
+    """
+
+    def __init__(self, count: int, seed: int):
+        """count: number of images, at least 1 (ValueError otherwise); seed: any integer."""
+        if count < 1:
+            raise ValueError(f"an order needs at least 1 image, not {count}")
+        self.count = count
+        self.seed = seed
+        self._permutations: dict[int, Tensor] = {}  # epoch -> (count,) int64; at most two, for a batch across a border
+
+    def indices(self, position: int, n: int) -> Tensor:
+        """The images at positions position .. position + n - 1.
+
+        Returns: (n,) int64 on the CPU, values in 0 .. count - 1. Raises ValueError when position or n is negative.
+        """
+        if position < 0 or n < 0:
+            raise ValueError(f"position and n must not be negative, but are {position} and {n}")
+        pieces = [torch.empty(0, dtype=torch.int64)]
+        while n > 0:
+            epoch, start = divmod(position, self.count)
+            piece = self._permutation(epoch)[start : start + n]
+            pieces.append(piece)
+            position, n = position + len(piece), n - len(piece)
+        return torch.cat(pieces)  # always a copy: writing to it can't spoil the cache
+
+    def _permutation(self, epoch: int) -> Tensor:
+        if epoch not in self._permutations:
+            # A hash, not seed + epoch: epoch 1 of seed 0 must not be epoch 0 of seed 1.
+            digest = hashlib.blake2b(f"{self.seed},{epoch}".encode(), digest_size=8).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)  # 63 bits
+            while len(self._permutations) >= 2:
+                del self._permutations[next(iter(self._permutations))]
+            self._permutations[epoch] = torch.randperm(self.count, generator=generator)
+        return self._permutations[epoch]

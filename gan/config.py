@@ -1,0 +1,199 @@
+"""Typed experiment settings: YAML files, dotted overrides, and errors that name the key and the nearest right one.
+
+Every value has its default and its reason here. pydantic checks types and ranges; PyYAML reads and writes the files.
+"""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from gan.kernels import KERNELS
+
+Family = Literal["dcgan", "cnn", "sngan", "wgan_gp", "landscape"]
+Kernel = Literal[KERNELS]
+Upsampling = Literal["transposed", "nearest", "bilinear", "pixelshuffle", "unpool"]
+
+
+class ConfigError(Exception):
+    """A setting is wrong; the message names it and says what would be right."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Dataset(Section):
+    name: Literal["cifar10", "cifar100", "folder", "shapes"] = "shapes"
+    path: str | None = None  # a directory or a zip; default: the directory named by GAN_DATA, then ./datasets
+    resolution: Literal[32, 64, 128] = 32
+    flip: bool = True  # mirror half of the real images
+    on_bad: Literal["refuse", "skip"] = "refuse"  # corrupt or too small images
+
+
+class Generator(Section):
+    family: Family = "dcgan"
+    kernel: Kernel | None = None  # null: what the family was published with
+    upsampling: Upsampling | None = None
+    width: float | None = Field(default=None, gt=0)  # channels per unit of the family's plan, for its c3 row
+    width_rule: Literal["same", "paper", "equal_parameters"] = "same"  # paper: width x 3/k; equal_parameters: as many as c3 has
+    latent: int = Field(default=128, gt=0)  # length of z ~ N(0, I)
+    norm: Literal["batch", "none"] | None = None
+
+
+class Discriminator(Section):
+    family: Family | None = None  # null: the generator's
+    kernel: Kernel | None = None
+    width: float | None = Field(default=None, gt=0)
+    norm: Literal["spectral", "batch", "none"] | None = None
+
+
+class Objective(Section):
+    loss: Literal["non_saturating", "hinge", "wasserstein", "least_squares"] = "non_saturating"
+    gradient_penalty: float = Field(default=0.0, ge=0)  # lambda of WGAN-GP: 10 in the paper
+    r1: float = Field(default=0.0, ge=0)  # gamma of Mescheder et al. 2018
+
+
+class Train(Section):
+    steps: int = Field(default=3000, gt=0)  # generator updates
+    batch_size: int = Field(default=64, gt=0)  # over all processes
+    d_steps: int = Field(default=1, gt=0)  # discriminator updates per generator update
+    seed: int = Field(default=0, ge=0)
+    lr_g: float = Field(default=2e-4, gt=0)  # two rates: TTUR (Heusel et al. 2017)
+    lr_d: float = Field(default=2e-4, gt=0)
+    beta1: float = Field(default=0.5, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    lr_decay: Literal["none", "linear"] = "none"  # linear: to 0 over train.steps
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)  # weights that are sampled and scored
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = True
+    compile: bool = False
+    deterministic: bool = True  # bitwise repeatable on CUDA too; false lets cuDNN choose faster algorithms
+    device: str = "auto"  # auto: cuda if there is one, else cpu
+    log_every: int = Field(default=50, gt=0)
+    sample_every: int = Field(default=500, gt=0)  # fixed-latent grids
+    checkpoint_every: int = Field(default=500, gt=0)
+    keep_checkpoints: int = Field(default=2, gt=0)
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if device not in ("auto", "cpu", "cuda") and not (device.startswith("cuda:") and device[5:].isdigit()):
+            raise ValueError(f"must be auto, cpu, cuda or cuda:N, got {device!r}")
+        return device
+
+
+class Config(Section):
+    dataset: Dataset = Dataset()
+    generator: Generator = Generator()
+    discriminator: Discriminator = Discriminator()
+    objective: Objective = Objective()
+    train: Train = Train()
+
+    @model_validator(mode="after")
+    def _possible(self):
+        if self.train.compile and (self.objective.gradient_penalty or self.objective.r1):
+            raise ValueError(
+                "train.compile=true cannot go with objective.gradient_penalty or objective.r1: PyTorch does not differentiate "
+                "twice through compiled code; set train.compile=false or the penalty to 0"
+            )
+        return self
+
+    def replace(self, changes: dict[str, object]) -> "Config":
+        """A copy with dotted keys changed: {'train.seed': 1}."""
+        tree = self.model_dump()
+        for key, value in changes.items():
+            section, name = key.split(".")
+            tree[section][name] = value
+        return Config.model_validate(tree)
+
+
+KEYS = [f"{section}.{key}" for section, field in Config.model_fields.items() for key in field.annotation.model_fields]
+
+# Settings that may differ when a run goes on: where it runs and what it writes, not what it computes.
+RUNTIME = {"dataset.path", "train.device", "train.sample_every", "train.checkpoint_every", "train.keep_checkpoints"}
+
+
+def load_config(path: str | os.PathLike | None, overrides: list[str] = ()) -> Config:
+    """Read a YAML file (or take the defaults) and apply 'section.key=value' overrides. ConfigError says what is wrong, by key."""
+    tree = read_yaml(path) if path is not None else {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"{override!r} is not of the form key=value; for example train.steps=1000")
+        if key not in KEYS:
+            raise ConfigError(_unknown(key))
+        section, name = key.split(".")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"{key}: {text!r} is not a value that YAML can read; put quotes around it") from None
+        tree[section] = {**(tree.get(section) or {}), name: value}
+    source = f" (in {path})" if path else ""
+    try:
+        return Config.model_validate({section: value if value is not None else {} for section, value in tree.items()})
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(e) for e in error.errors()) + source) from None
+
+
+def read_yaml(path: str | os.PathLike) -> dict:
+    path = Path(path)
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], 1)
+        raise ConfigError(f"no configuration file {path}" + (f"; did you mean {path.parent / near[0]}?" if near else "")) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if tree is not None and not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold sections such as 'train:' with keys below them")
+    return tree or {}
+
+
+def dump(config: Config) -> str:
+    """YAML text from which load_config gives back the same settings."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+
+
+def difference(old: Config, new: Config) -> list[str]:
+    """'key: old -> new' for every key that differs and not in RUNTIME; more train.steps are fine without a schedule."""
+    allowed = set(RUNTIME)
+    if new.train.lr_decay == "none" and new.train.steps > old.train.steps:
+        allowed.add("train.steps")
+    a, b = old.model_dump(), new.model_dump()
+    rows = []
+    for key in KEYS:
+        section, name = key.split(".")
+        if key not in allowed and a[section][name] != b[section][name]:
+            rows.append(f"{key}: {a[section][name]} -> {b[section][name]}")
+    return rows
+
+
+def _unknown(key: str) -> str:
+    same_name = [k for k in KEYS if k.split(".")[1] == key.split(".")[-1]]
+    near = same_name[:1] or difflib.get_close_matches(key, KEYS, 1, 0.5)
+    return f"unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else f"; sections are {', '.join(Config.model_fields)}")
+
+
+def _explain(error: dict) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return _unknown(key)
+    given = error["input"]
+    if error["type"] == "literal_error":
+        section, _, name = key.partition(".")
+        choices = [c for c in _choices(Config.model_fields[section].annotation.model_fields[name].annotation)]
+        near = difflib.get_close_matches(str(given), [str(c) for c in choices], 1)
+        return f"{key}: {given!r} is not one of {', '.join(map(str, choices))}" + (f"; did you mean {near[0]}?" if near else "")
+    if error["type"] == "value_error":
+        return f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
+    message = error["msg"].removeprefix("Input ")
+    return f"{key}: {given!r} is wrong, it {message}"
+
+
+def _choices(annotation) -> list:
+    """The values of a Literal, also inside 'Literal | None'."""
+    return [c for part in get_args(annotation) for c in (get_args(part) or [part]) if c is not type(None)]

@@ -1,0 +1,93 @@
+"""The model families: `resolve` fills in what a family was published with, `build` makes its two networks from settings."""
+
+import torch
+from torch import nn
+
+from gan.config import Config
+from gan.kernels import parse_kernel
+from gan.models import dcgan, resnet
+from gan.randomness import derive
+
+Networks = tuple[nn.Module, nn.Module]
+
+
+def resolve(config: Config) -> Config:
+    """The same settings with every null filled in by the family's published choice."""
+    g, d = config.generator, config.discriminator
+    resolution = config.dataset.resolution
+    g_defaults = _published(g.family, resolution)
+    d_family = d.family or g.family
+    d_defaults = _published(d_family, resolution)
+    return config.replace(
+        {
+            "generator.kernel": g.kernel or g_defaults["generator_kernel"],
+            "generator.upsampling": g.upsampling or g_defaults["upsampling"],
+            "generator.width": g.width or g_defaults["generator_width"],
+            "generator.norm": g.norm or g_defaults["generator_norm"],
+            "discriminator.family": d_family,
+            "discriminator.kernel": d.kernel or d_defaults["discriminator_kernel"],
+            "discriminator.width": d.width or d_defaults["discriminator_width"],
+            "discriminator.norm": d.norm or d_defaults["discriminator_norm"],
+        }
+    )
+
+
+def _published(family: str, resolution: int) -> dict:
+    if family in dcgan.VARIANTS:
+        row = vars(dcgan.VARIANTS[family])
+        return {**row, "generator_width": row["width"], "discriminator_width": row["width"]}
+    style, plan = resnet.STYLES[family], resnet.PLANS[family, resolution]
+    return {**vars(style), **vars(plan), "generator_kernel": "c3", "discriminator_kernel": "c3", "generator_norm": "batch"}
+
+
+def build(config: Config) -> Networks:
+    """Generator and discriminator of a resolved config, with initial weights that are a function of train.seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(config.train.seed, "generator"))
+        generator = build_generator(config)
+        torch.manual_seed(derive(config.train.seed, "discriminator"))
+        discriminator = build_discriminator(config)
+    return generator, discriminator
+
+
+def build_generator(config: Config) -> nn.Module:
+    kernel, width = config.generator.kernel, config.generator.width
+    if config.generator.width_rule == "paper":  # x 3/k, in multiples of four for the four channel groups
+        return _generator(config, kernel, width * 3 / parse_kernel(kernel)[0], multiple=4)
+    if config.generator.width_rule == "equal_parameters":
+        width = equal_parameters_width(config)
+    return _generator(config, kernel, width)
+
+
+def build_discriminator(config: Config) -> nn.Module:
+    d = config.discriminator
+    module = dcgan if d.family in dcgan.VARIANTS else resnet
+    return module.Discriminator(d.family, config.dataset.resolution, d.kernel, d.width, d.norm)
+
+
+def _generator(config: Config, kernel: str, width: float, multiple: int = 1) -> nn.Module:
+    g = config.generator
+    module = dcgan if g.family in dcgan.VARIANTS else resnet
+    return module.Generator(g.family, config.dataset.resolution, kernel, g.upsampling, width, g.latent, g.norm, multiple)
+
+
+def equal_parameters_width(config: Config) -> float:
+    """The width at which the generator has as many parameters as its c3 row: bisection on the count, then the nearest found."""
+
+    def count(kernel: str, width: float) -> int:
+        with torch.device("meta"):
+            return parameter_count(_generator(config, kernel, width))
+
+    wanted = count("c3", config.generator.width)
+    low, high = 0.0, 8 * config.generator.width
+    tried = {}
+    for _ in range(24):
+        width = (low + high) / 2
+        tried[width] = count(config.generator.kernel, width)
+        low, high = (width, high) if tried[width] < wanted else (low, width)
+    tried[high] = count(config.generator.kernel, high)
+    return min(tried, key=lambda width: abs(tried[width] - wanted))
+
+
+def parameter_count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())

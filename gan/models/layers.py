@@ -1,0 +1,93 @@
+"""What the families share: spectral norm, initial weights, channel counts, and the frame of a generator and a discriminator."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+
+class SpectralNorm(nn.Module):
+    """W / sigma(W), with sigma the largest singular value by one power iteration per training forward. Miyato et al. 2018.
+
+    A parametrization of `weight`, (rows, ...) with the output channels along `dim`. The iteration runs in float32 whatever autocast
+    says. The vectors of each forward are its own tensors, so several forwards may come before one backward.
+    """
+
+    def __init__(self, weight: Tensor, dim: int = 0):
+        super().__init__()
+        self.dim = dim
+        rows = weight.shape[dim]
+        self.register_buffer("u", F.normalize(torch.randn(rows, device=weight.device), dim=0))
+        self.register_buffer("v", F.normalize(torch.randn(weight.numel() // rows, device=weight.device), dim=0))
+        if not weight.is_meta:
+            for _ in range(15):  # start close to the singular vectors
+                self._iterate(self._matrix(weight.detach()))
+
+    def _matrix(self, weight: Tensor) -> Tensor:
+        return weight.transpose(0, self.dim).flatten(1).float()
+
+    @torch.no_grad()
+    def _iterate(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        v = F.normalize(matrix.T @ self.u, dim=0)
+        u = F.normalize(matrix @ v, dim=0)
+        self.u.copy_(u)
+        self.v.copy_(v)
+        return u, v
+
+    def forward(self, weight: Tensor) -> Tensor:
+        with torch.autocast("cpu" if weight.is_meta else weight.device.type, enabled=False):
+            matrix = self._matrix(weight)
+            u, v = self._iterate(matrix.detach()) if self.training else (self.u.clone(), self.v.clone())
+            return weight / torch.dot(u, matrix @ v)
+
+
+def add_spectral_norm(module: nn.Module) -> nn.Module:
+    """Put SpectralNorm on the weight of every convolution and linear layer."""
+    for layer in list(module.modules()):
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            dim = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
+            parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight, dim))
+    return module
+
+
+def norm_layer(norm: str, channels: int) -> nn.Module:
+    """Batch norm, or nothing. Spectral norm sits on the weights (add_spectral_norm)."""
+    return nn.BatchNorm2d(channels) if norm == "batch" else nn.Identity()
+
+
+def channel_counts(plan: tuple[float, ...], width: float, multiple: int) -> list[int]:
+    """plan x width, each rounded to the nearest multiple (at least one)."""
+    return [max(1, round(part * width / multiple)) * multiple for part in plan]
+
+
+def init_normal(module: nn.Module) -> None:
+    """N(0, 0.02) for weights, N(1, 0.02) for batch-norm gains, zero biases. Radford et al. 2016."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(layer.weight, 0.0, 0.02)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.weight, 1.0, 0.02)
+        else:
+            continue
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+class GeneratorFrame(nn.Module):
+    """z (N, latent) -> project -> a seed map (N, C, S, S) -> trunk -> images (N, 3, R, R) in [-1, 1].
+
+    Subclasses set `latent`, `project` (a linear layer), `seed` (its shape C, S, S) and `trunk` (the convolutional rest).
+    """
+
+    latent: int
+    seed: tuple[int, int, int]
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.trunk(self.project(z).view(-1, *self.seed))
+
+
+class DiscriminatorFrame(nn.Module):
+    """Images (N, 3, R, R) in [-1, 1] -> features -> pool -> head (linear) -> logits (N,)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.pool(self.features(x))).squeeze(1)

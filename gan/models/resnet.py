@@ -1,0 +1,200 @@
+"""Residual generators and discriminators at 32, 64 and 128 pixels, all from one pair of blocks.
+
+sngan      Miyato et al. 2018, tables 4-5 (32 pixels: block widths 256 in G, 128 in D; 64 and 128: 1024 down to 64)
+wgan_gp    Gulrajani et al. 2017, CIFAR-10 ResNet at 32 (width 128, no norm in D, mean pooling); 64 and 128 follow the sngan plan
+           at half the widest layers, where that paper gives no such net
+landscape  Kurach et al. 2019, The GAN Landscape: `resnet_cifar` at 32, `resnet5` at 64 and 128. 3x3 shortcuts, zero insertion,
+           images in [0, 1]: the nets whose parameter counts match those reported by Wu et al. 2019
+"""
+
+import itertools
+from dataclasses import dataclass
+from math import log2, sqrt
+
+import torch
+from torch import Tensor, nn
+
+from gan.kernels import conv2d
+from gan.models.layers import (
+    DiscriminatorFrame,
+    GeneratorFrame,
+    add_spectral_norm,
+    channel_counts,
+    init_normal,
+    norm_layer,
+)
+from gan.models.upsampling import filler, upsample_conv
+
+
+@dataclass(frozen=True)
+class Style:
+    """What a family does everywhere, whatever the resolution."""
+
+    discriminator_norm: str = "spectral"
+    upsampling: str = "nearest"
+    pool: str = "sum"  # how D reduces its last map: sum or mean
+    spatial_shortcut: bool = False  # shortcuts use the kernel, in every block; otherwise 1x1, where the shape changes
+    unit_range: bool = False  # sigmoid output and [0, 1] input instead of tanh and [-1, 1]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Channels per block in units of width; the generator's first entry is its 4x4 seed map."""
+
+    generator_width: int
+    generator: tuple[float, ...]
+    discriminator_width: int
+    discriminator: tuple[float, ...]
+    downs: int  # how many of D's blocks, from the first, halve the map
+
+
+STYLES = {
+    "sngan": Style(),
+    "wgan_gp": Style(discriminator_norm="none", pool="mean"),
+    "landscape": Style(upsampling="unpool", pool="mean", spatial_shortcut=True, unit_range=True),
+}
+
+PLANS = {
+    ("sngan", 32): Plan(256, (1, 1, 1, 1), 128, (1, 1, 1, 1), downs=2),
+    ("sngan", 64): Plan(64, (16, 8, 4, 2, 1), 64, (1, 2, 4, 8, 16), downs=5),
+    ("sngan", 128): Plan(64, (16, 16, 8, 4, 2, 1), 64, (1, 2, 4, 8, 16, 16), downs=5),
+    ("wgan_gp", 32): Plan(128, (1, 1, 1, 1), 128, (1, 1, 1, 1), downs=2),
+    ("wgan_gp", 64): Plan(64, (8, 8, 4, 2, 1), 64, (1, 2, 4, 8, 8), downs=5),
+    ("wgan_gp", 128): Plan(64, (8, 8, 8, 4, 2, 1), 64, (1, 2, 4, 8, 8, 8), downs=5),
+    ("landscape", 32): Plan(256, (1, 1, 1, 1), 128, (1, 1, 1, 1), downs=2),
+    ("landscape", 64): Plan(64, (8, 8, 4, 4, 2, 1), 64, (1, 2, 4, 4, 8, 8), downs=6),
+    ("landscape", 128): Plan(64, (8, 8, 4, 4, 2, 1), 64, (1, 2, 4, 4, 8, 8), downs=6),
+}
+
+
+class UpBlock(nn.Module):
+    """(N, in, H, W) -> (N, out, 2H, 2W), or (N, out, H, W) where `up` is false.
+
+        y = conv(relu(norm(up_conv(relu(norm(x)))))) + shortcut(x)
+
+    The 1x1 shortcut runs before the map is doubled: the same picture for a quarter of the work (except at the bias of unpool, which
+    stays where the values are).
+    """
+
+    def __init__(self, c_in: int, c_out: int, kernel: str, upsampling: str, norm: str, up: bool, spatial_shortcut: bool):
+        super().__init__()
+        widen = (lambda c_in, c_out: upsample_conv(upsampling, kernel, c_in, c_out)) if up else (lambda *c: conv2d(kernel, *c))
+        self.residual = nn.Sequential(
+            norm_layer(norm, c_in),
+            nn.ReLU(inplace=norm == "batch"),  # without a norm, x itself goes on to the shortcut
+            widen(c_in, c_out),
+            norm_layer(norm, c_out),
+            nn.ReLU(inplace=True),
+            conv2d(kernel, c_out, c_out),
+        )
+        if spatial_shortcut:
+            self.shortcut = widen(c_in, c_out)
+        elif up:
+            fill = upsampling if upsampling in ("bilinear", "unpool") else "nearest"
+            self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1), filler(fill))
+        else:
+            self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.residual(x) + self.shortcut(x)
+
+
+class DownBlock(nn.Module):
+    """(N, in, H, W) -> (N, out, H/2, W/2), or (N, out, H, W) where `down` is false.
+
+        y = pool(conv(relu(conv(relu(x))))) + shortcut(x),   the first block without its first relu, as x is the image
+
+    The 1x1 shortcut runs after the 2x2 average: equal, for a quarter of the work.
+    """
+
+    def __init__(self, c_in: int, c_out: int, kernel: str, norm: str, down: bool, spatial_shortcut: bool, first: bool):
+        super().__init__()
+        pool = [nn.AvgPool2d(2)] if down else []
+        hidden = c_out if first or spatial_shortcut else c_in
+        before = [] if first else [norm_layer(norm, c_in), nn.ReLU(inplace=norm == "batch")]
+        self.residual = nn.Sequential(
+            *before,
+            conv2d(kernel, c_in, hidden),
+            norm_layer(norm, hidden),
+            nn.ReLU(inplace=True),
+            conv2d(kernel, hidden, c_out),
+            *pool,
+        )
+        if spatial_shortcut:
+            self.shortcut = nn.Sequential(conv2d(kernel, c_in, c_out), *pool)
+        elif down or c_in != c_out:
+            self.shortcut = nn.Sequential(*pool, nn.Conv2d(c_in, c_out, 1))
+        else:
+            self.shortcut = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.residual(x) + self.shortcut(x)
+
+
+class Generator(GeneratorFrame):
+    """z (N, latent) -> images (N, 3, R, R) in [-1, 1]. `kernel` is that of every spatial layer, the one that paints included."""
+
+    def __init__(
+        self, family: str, resolution: int, kernel: str, upsampling: str, width: float, latent: int, norm: str, multiple: int = 1
+    ):  # fmt: skip
+        super().__init__()
+        style, plan = STYLES[family], PLANS[family, resolution]
+        channels = channel_counts(plan.generator, width, multiple)
+        ups = int(log2(resolution // 4))
+        self.latent = latent
+        self.seed = (channels[0], 4, 4)
+        self.project = nn.Linear(latent, channels[0] * 4 * 4)
+        self.trunk = nn.Sequential(
+            *(
+                UpBlock(c_in, c_out, kernel, upsampling, norm, i < ups, style.spatial_shortcut)
+                for i, (c_in, c_out) in enumerate(itertools.pairwise(channels))
+            ),
+            norm_layer(norm, channels[-1]),
+            nn.ReLU(inplace=True),
+            conv2d(kernel, channels[-1], 3),
+            UnitRangeOutput() if style.unit_range else nn.Tanh(),
+        )
+        init_normal(self) if family == "landscape" else init_xavier(self)
+
+
+class Discriminator(DiscriminatorFrame):
+    """Images (N, 3, R, R) in [-1, 1] -> logits (N,)."""
+
+    def __init__(self, family: str, resolution: int, kernel: str, width: float, norm: str):
+        super().__init__()
+        style, plan = STYLES[family], PLANS[family, resolution]
+        channels = [3, *channel_counts(plan.discriminator, width, 1)]
+        self.unit_range, self.mean = style.unit_range, style.pool == "mean"
+        self.features = nn.Sequential(
+            *(
+                DownBlock(c_in, c_out, kernel, norm, i < plan.downs, style.spatial_shortcut, first=i == 0)
+                for i, (c_in, c_out) in enumerate(itertools.pairwise(channels))
+            ),
+            nn.ReLU(inplace=True),
+        )
+        self.head = nn.Linear(channels[-1], 1)
+        init_normal(self) if family == "landscape" else init_xavier(self)
+        if norm == "spectral":
+            add_spectral_norm(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward((x + 1) / 2 if self.unit_range else x)
+
+    def pool(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3)) if self.mean else x.sum(dim=(2, 3))
+
+
+class UnitRangeOutput(nn.Module):
+    """A sigmoid picture in [0, 1], stretched to [-1, 1] like every other family's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * torch.sigmoid(x) - 1
+
+
+def init_xavier(module: nn.Module) -> None:
+    """Glorot uniform; gain sqrt(2) in residual branches, 1 on shortcuts, seed and output; zero biases (Miyato et al. 2018)."""
+    inside = {layer for block in module.modules() if isinstance(block, UpBlock | DownBlock) for layer in block.residual.modules()}
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.xavier_uniform_(layer.weight, sqrt(2) if layer in inside else 1.0)
+            nn.init.zeros_(layer.bias)

@@ -1,0 +1,88 @@
+"""What a model costs and how far it sees: parameters, multiply-adds, receptive field. Printed when a run starts."""
+
+import torch
+from rich.table import Table
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from gan.config import Config
+from gan.models import build_discriminator, build_generator, parameter_count, resolve
+
+
+def macs(module: nn.Module, *shape: int) -> int:
+    """Multiply-adds of the convolutions and linear layers in one forward pass on zeros of this shape, as they are executed."""
+    was_training = module.training
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module.eval()(torch.zeros(*shape, device=next(module.parameters()).device))
+    module.train(was_training)
+    return counter.get_total_flops() // 2
+
+
+def receptive_fields(config: Config) -> tuple[int, int]:
+    """(pixels of the picture that one cell of the generator's seed map reaches, pixels that one cell of the discriminator's last map
+    sees), per axis. Measured on narrow twins with all weights positive, on maps large enough that no border cuts them off.
+    """
+    narrow = {"generator.width": 1, "generator.width_rule": "same", "generator.norm": "none"}
+    narrow |= {"discriminator.width": 1, "discriminator.norm": "none"}
+    narrow = config.replace(narrow)
+    g, d = _positive(build_generator(narrow)), _positive(build_discriminator(narrow))
+
+    seed = torch.zeros(1, g.seed[0], 16, 16, dtype=torch.float64)
+    seed[:, :, 8, 8] = 1
+    with torch.no_grad():
+        reach = g.trunk(seed)
+
+    image = torch.ones(1, 3, 512, 512, dtype=torch.float64, requires_grad=True)
+    features = d.features(image)
+    (sight,) = torch.autograd.grad(features[0, :, features.shape[2] // 2, features.shape[3] // 2].sum(), image)
+    return _extent(reach), _extent(sight)
+
+
+def _positive(module: nn.Module) -> nn.Module:
+    """Constant positive kernels without bias: what reaches a pixel cannot cancel. Scaled to keep values near 1."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.constant_(layer.weight, 1 / layer.weight[0].numel())
+            nn.init.zeros_(layer.bias)
+    return module.double().eval()
+
+
+def _extent(map_: torch.Tensor) -> int:
+    """Height of the non-zero part of (1, C, H, W)."""
+    rows = map_.abs().sum(dim=(0, 1, 3)).nonzero()
+    return int(rows.max() - rows.min()) + 1
+
+
+def table(config: Config) -> Table:
+    """The start-up table of a resolved config: a row for each network."""
+    config = resolve(config)
+    g, d = build_generator(config), build_discriminator(config)
+    resolution = config.dataset.resolution
+    reach, sight = receptive_fields(config)
+    rows = Table(title=f"{config.generator.family} at {resolution}×{resolution}", title_justify="left")
+    for heading in ("network", "kernel", "up / norm", "channels"):
+        rows.add_column(heading)
+    for heading in ("parameters", "MACs / image", "receptive field"):
+        rows.add_column(heading, justify="right")
+    rows.add_row(
+        "generator", config.generator.kernel, f"{config.generator.upsampling} / {config.generator.norm}", _channels(g),
+        f"{parameter_count(g):,}", f"{macs(g, 1, g.latent) / 1e6:,.1f} M", f"{reach} px of a seed cell",
+    )  # fmt: skip
+    rows.add_row(
+        f"discriminator ({config.discriminator.family})", config.discriminator.kernel, f"- / {config.discriminator.norm}",
+        _channels(d), f"{parameter_count(d):,}", f"{macs(d, 1, 3, resolution, resolution) / 1e6:,.1f} M", f"{sight} px",
+    )  # fmt: skip
+    rule = config.generator.width_rule
+    if rule != "same":
+        target = parameter_count(build_generator(config.replace({"generator.kernel": "c3", "generator.width_rule": "same"})))
+        rows.caption = f"width rule {rule}: {parameter_count(g) / target:.1%} of the c3 generator's parameters"
+    return rows
+
+
+def _channels(module: nn.Module) -> str:
+    """Widths along the network, repeats left out: '256' or '512 256 128 64'."""
+    counts = [layer.out_channels for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    if hasattr(module, "seed"):
+        counts = [module.seed[0], *counts]
+    counts = [c for c in counts if c != 3]
+    return " ".join(str(c) for i, c in enumerate(counts) if i == 0 or c != counts[i - 1])

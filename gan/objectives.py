@@ -1,0 +1,56 @@
+"""Losses and penalties in the papers' symbols. D(x) are logits of shape (N,); every function returns a scalar to minimise."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Loss(NamedTuple):
+    discriminator: Callable[[Tensor, Tensor], Tensor]  # (D(x), D(G(z))) -> scalar
+    generator: Callable[[Tensor], Tensor]  # D(G(z)) -> scalar
+
+
+LOSSES = {
+    # -log s(D(x)) - log(1 - s(D(G(z)))), and -log s(D(G(z))) for G. Goodfellow et al. 2014, section 3.
+    "non_saturating": Loss(
+        lambda real, fake: F.softplus(-real).mean() + F.softplus(fake).mean(),
+        lambda fake: F.softplus(-fake).mean(),
+    ),
+    # max(0, 1 - D(x)) + max(0, 1 + D(G(z))), and -D(G(z)). Lim & Ye 2017; Miyato et al. 2018, eq. 16-17.
+    "hinge": Loss(
+        lambda real, fake: F.relu(1 - real).mean() + F.relu(1 + fake).mean(),
+        lambda fake: -fake.mean(),
+    ),
+    # D(G(z)) - D(x), and -D(G(z)). Arjovsky et al. 2017, eq. 2; wants gradient_penalty.
+    "wasserstein": Loss(
+        lambda real, fake: fake.mean() - real.mean(),
+        lambda fake: -fake.mean(),
+    ),
+    # (D(x) - 1)^2 / 2 + D(G(z))^2 / 2, and (D(G(z)) - 1)^2 / 2. Mao et al. 2017, eq. 9.
+    "least_squares": Loss(
+        lambda real, fake: (real - 1).square().mean() / 2 + fake.square().mean() / 2,
+        lambda fake: (fake - 1).square().mean() / 2,
+    ),
+}
+
+
+def input_gradient(discriminator: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The gradient of D(x) by x, (N, C, H, W), differentiable again."""
+    x = x.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)
+    return gradient
+
+
+def gradient_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, epsilon: Tensor) -> Tensor:
+    """(|grad D(x^)|_2 - 1)^2 at x^ = e x + (1 - e) G(z), e ~ U[0, 1) of shape (N,). Gulrajani et al. 2017, eq. 3, less lambda."""
+    epsilon = epsilon.view(-1, 1, 1, 1)
+    norm = input_gradient(discriminator, epsilon * real + (1 - epsilon) * fake).flatten(1).norm(dim=1)
+    return (norm - 1).square().mean()
+
+
+def r1_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
+    """|grad D(x)|^2 / 2 on real images. Mescheder et al. 2018, eq. 9, without gamma."""
+    return input_gradient(discriminator, real).flatten(1).square().sum(dim=1).mean() / 2
