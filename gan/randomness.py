@@ -33,6 +33,12 @@ def step_uniform(n: int, rank: int, world: int, device, *parts: int | str) -> Te
     return draw[rank * n : (rank + 1) * n]
 
 
+LATENT_BLOCK = 64
+
+
 def latents(seed: int, first: int, count: int, length: int) -> Tensor:
     """Latents (count, length) of images first ... first + count - 1 of a seed. Image i has the same z in any batch, anywhere."""
-    return torch.stack([torch.randn(length, generator=generator("cpu", seed, "latent", i)) for i in range(first, first + count)])
+    blocks = range(first // LATENT_BLOCK, (first + count - 1) // LATENT_BLOCK + 1)
+    draws = [torch.randn(LATENT_BLOCK, length, generator=generator("cpu", seed, "latent", block)) for block in blocks]
+    start = first - blocks.start * LATENT_BLOCK
+    return torch.cat(draws)[start : start + count]

@@ -19,8 +19,9 @@ def macs(module: nn.Module, *shape: int) -> int:
 
 
 def receptive_fields(config: Config) -> tuple[int, int]:
-    """(pixels of the picture that one cell of the generator's seed map reaches, pixels that one cell of the discriminator's last map
-    sees), per axis. Measured on narrow twins with all weights positive, on maps large enough that no border cuts them off.
+    """Pixels per axis that one cell of the generator's seed map reaches, and that one cell of the discriminator's last map sees.
+
+    Measured on narrow twins with all weights positive, on maps large enough that no border cuts them off.
     """
     narrow = {"generator.width": 1, "generator.width_rule": "same", "generator.norm": "none"}
     narrow |= {"discriminator.width": 1, "discriminator.norm": "none"}
@@ -54,28 +55,26 @@ def _extent(map_: torch.Tensor) -> int:
 
 
 def table(config: Config) -> Table:
-    """The start-up table of a resolved config: a row for each network."""
+    """The start-up table of a resolved config: a column for each network."""
     config = resolve(config)
     g, d = build_generator(config), build_discriminator(config)
     resolution = config.dataset.resolution
     reach, sight = receptive_fields(config)
-    rows = Table(title=f"{config.generator.family} at {resolution}×{resolution}", title_justify="left")
-    for heading in ("network", "kernel", "up / norm", "channels"):
+    rows = Table(title=f"{resolution}×{resolution} pixels", title_justify="left")
+    for heading in ("", f"generator ({config.generator.family})", f"discriminator ({config.discriminator.family})"):
         rows.add_column(heading)
-    for heading in ("parameters", "MACs / image", "receptive field"):
-        rows.add_column(heading, justify="right")
-    rows.add_row(
-        "generator", config.generator.kernel, f"{config.generator.upsampling} / {config.generator.norm}", _channels(g),
-        f"{parameter_count(g):,}", f"{macs(g, 1, g.latent) / 1e6:,.1f} M", f"{reach} px of a seed cell",
-    )  # fmt: skip
-    rows.add_row(
-        f"discriminator ({config.discriminator.family})", config.discriminator.kernel, f"- / {config.discriminator.norm}",
-        _channels(d), f"{parameter_count(d):,}", f"{macs(d, 1, 3, resolution, resolution) / 1e6:,.1f} M", f"{sight} px",
-    )  # fmt: skip
+    rows.add_row("kernel", config.generator.kernel, config.discriminator.kernel)
+    rows.add_row("upsampling", config.generator.upsampling, "-")
+    rows.add_row("norm", config.generator.norm, config.discriminator.norm)
+    rows.add_row("channels", _channels(g), _channels(d))
+    rows.add_row("parameters", f"{parameter_count(g):,}", f"{parameter_count(d):,}")
+    costs = macs(g, 1, g.latent), macs(d, 1, 3, resolution, resolution)
+    rows.add_row("multiply-adds per image", *(f"{cost / 1e6:,.1f} M" for cost in costs))
+    rows.add_row("receptive field", f"a seed cell reaches {reach} px", f"{sight} px")
     rule = config.generator.width_rule
     if rule != "same":
-        target = parameter_count(build_generator(config.replace({"generator.kernel": "c3", "generator.width_rule": "same"})))
-        rows.caption = f"width rule {rule}: {parameter_count(g) / target:.1%} of the c3 generator's parameters"
+        c3 = build_generator(config.replace({"generator.kernel": "c3", "generator.width_rule": "same"}))
+        rows.caption = f"width rule {rule}: {parameter_count(g) / parameter_count(c3):.1%} of the c3 generator's parameters"
     return rows
 
 

@@ -109,7 +109,7 @@ def test_drift_of_a_transposed_layer_at_stride_2(kernel, drift):
 
 @pytest.mark.parametrize(("kernel", "drift"), [("c3", 0.25), ("c5", 0.25), ("c3sp", 0), ("c5sp", 0), ("c4", 0), ("c2", 0)])
 def test_drift_of_a_strided_layer(kernel, drift):
-    """A strided c3 looks half an input pixel too far up and left, so the picture lands a quarter of an output pixel down and right."""
+    """A strided c3 looks half an input pixel too far up and left: the picture lands a quarter of an output pixel down and right."""
     layer = flat(conv2d(kernel, 4, 1, stride=2))
     step = (torch.arange(32) - 15.5).double().expand(1, 4, 32, 32)  # a ramp tells position
     scale = layer.weight.sum()

@@ -1,0 +1,74 @@
+"""Checkpoints: plain tensors and numbers in one file, written beside, synced, renamed. A crash leaves the old one whole.
+
+They load with torch.load(weights_only=True): no code is ever unpickled.
+"""
+
+import errno
+import io
+import os
+import pickle
+import re
+from pathlib import Path
+
+import torch
+
+NAME = re.compile(r"step_(\d+)\.pt")
+
+
+class CheckpointError(Exception):
+    """A checkpoint can't be written or read; the message says which and what to do."""
+
+
+def path_of(directory: Path, step: int) -> Path:
+    return directory / f"step_{step:08d}.pt"
+
+
+def saved(directory: Path) -> list[Path]:
+    """The finished checkpoints of a directory, oldest first."""
+    return sorted((p for p in directory.glob("step_*.pt") if NAME.fullmatch(p.name)), key=step_of)
+
+
+def step_of(path: Path) -> int:
+    return int(NAME.fullmatch(path.name)[1])
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`, or leave it as it was. OSError (a full disk, no permission) after tidying up."""
+    beside = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def save(state: dict, directory: Path, step: int, keep: int) -> Path:
+    """Write the checkpoint of a step, then drop all but the newest `keep`. CheckpointError if the disk refuses."""
+    path = path_of(directory, step)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    try:
+        write_atomically(path, buffer.getbuffer())
+    except OSError as error:
+        what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+        last = saved(directory)
+        rest = f"{last[-1].name} is whole: mend that and repeat the command to go on from it" if last else "nothing was saved yet"
+        raise CheckpointError(f"step {step} can't be saved in {directory}: {what}; {rest}") from error
+    for old in saved(directory)[:-keep]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load(path: Path) -> dict:
+    """Read a checkpoint onto the CPU. CheckpointError if the file is not one."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"no checkpoint {path}") from None
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} can't be read ({reason}); delete it to go on from the one before it") from None

@@ -1,0 +1,68 @@
+"""One process or many: the rank, the device, and DistributedDataParallel, started by torchrun."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from gan.config import ConfigError
+
+
+@dataclass(frozen=True)
+class Processes:
+    rank: int
+    world: int
+    device: torch.device
+
+    @classmethod
+    def start(cls, device: str) -> "Processes":
+        """Join the processes that torchrun started (RANK, WORLD_SIZE in the environment), or be the only one."""
+        world = int(os.environ.get("WORLD_SIZE", 1))
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise ConfigError(f"train.device={device}, but PyTorch finds no CUDA GPU here; use train.device=cpu or auto")
+        if world == 1:
+            return cls(0, 1, torch.device(device))
+        if device == "cuda":
+            device = f"cuda:{os.environ['LOCAL_RANK']}"
+            torch.cuda.set_device(device)
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        return cls(dist.get_rank(), world, torch.device(device))
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that writes files."""
+        return self.rank == 0
+
+    def parallel(self, module: nn.Module) -> nn.Module:
+        """The module itself, or wrapped so that backward averages its gradients over the processes."""
+        if self.world == 1:
+            return module
+        devices = [self.device] if self.device.type == "cuda" else None
+        # Buffers are not broadcast: spectral norm's are the same everywhere, and writing them between two forwards breaks backward.
+        return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+
+    def mean(self, x: Tensor) -> Tensor:
+        if self.world > 1:
+            dist.all_reduce(x)
+            x /= self.world
+        return x
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        if self.world == 1:
+            return flag
+        return bool(self.mean(torch.tensor(float(flag), device=self.device)))
+
+    def wait(self) -> None:
+        if self.world > 1:
+            dist.barrier()
+
+    def stop(self) -> None:
+        if dist.is_initialized():
+            dist.destroy_process_group()

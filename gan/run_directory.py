@@ -1,0 +1,104 @@
+"""A run's directory: config.yaml, metrics.jsonl, timing.jsonl, TensorBoard events, samples/, checkpoints/. One run at a time."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import filelock
+
+from gan import checkpoint
+from gan.config import Config, ConfigError, difference, dump, load_config
+
+
+class RunError(Exception):
+    """A run can't start, go on, or be read; the message says why and what to do."""
+
+
+class RunDirectory:
+    """Opened with `with RunDirectory(path, config)`: creates or reopens the directory and locks it until the end of the block.
+
+    An existing run is gone on with if its settings are the same, and refused with the list of differences if they aren't.
+    `metrics.jsonl` holds what the training computed, a function of the settings alone; `timing.jsonl` how long it took.
+    """
+
+    def __init__(self, path: str | Path, config: Config):
+        self.path = Path(path)
+        self.config = config
+        self.checkpoints = self.path / "checkpoints"
+        self.samples = self.path / "samples"
+        self._lock = filelock.FileLock(self.path / ".lock")  # the system drops it with the process, however that ends
+
+    def __enter__(self) -> "RunDirectory":
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self.samples.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{self.path} can't be used as a run directory: {error.strerror}; choose another with --out") from None
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise RunError(f"{self.path} is in use by another training process; wait for it, or choose another --out") from None
+        try:
+            self._compare_config()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._lock.release()
+
+    def _compare_config(self) -> None:
+        file = self.path / "config.yaml"
+        if file.exists():
+            changes = difference(read_config(self.path), self.config)
+            if changes:
+                raise RunError(
+                    f"{self.path} holds a run with other settings ({'; '.join(changes)}); "
+                    "choose another directory with --out, or go back to its settings"
+                )
+        elif any(self.path.glob("checkpoints/*.pt")):
+            raise RunError(f"{self.path} has checkpoints but no config.yaml; put it back, or choose another --out")
+        checkpoint.write_atomically(file, dump(self.config).encode())
+
+    def latest(self) -> Path | None:
+        """The newest checkpoint, or None."""
+        return (checkpoint.saved(self.checkpoints) or [None])[-1]
+
+    def forget_after(self, step: int) -> None:
+        """Cut the logs back to a step: a resumed run writes the later lines again. A line torn by a crash goes too."""
+        for name in ("metrics.jsonl", "timing.jsonl"):
+            file = self.path / name
+            if file.exists():
+                kept = [line for line in file.read_text().splitlines() if _step(line) <= step]
+                checkpoint.write_atomically(file, "".join(line + "\n" for line in kept).encode())
+
+    def log(self, name: str, record: dict) -> None:
+        """Append one line to `name`.jsonl."""
+        with open(self.path / f"{name}.jsonl", "a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def _step(line: str) -> float:
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return json.loads(line)["step"]
+    return float("inf")
+
+
+def read_config(path: str | Path) -> Config:
+    """The settings of a finished or running run. RunError if `path` is not a run directory."""
+    file = Path(path) / "config.yaml"
+    if not file.is_file():
+        raise RunError(f"{path} is not a run directory: it has no config.yaml; train one with `python run_gan.py train`")
+    try:
+        return load_config(file)
+    except ConfigError as error:
+        raise RunError(f"the settings of {path} can't be read: {error}") from None
+
+
+def read_log(path: str | Path, name: str = "metrics") -> list[dict]:
+    """The records of metrics.jsonl or timing.jsonl; [] if there is none yet. A torn last line is left out."""
+    file = Path(path) / f"{name}.jsonl"
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text().splitlines() if _step(line) < float("inf")]

@@ -1,0 +1,127 @@
+"""Drawing pictures from a generator: uint8 batches, grids, files, walks through latent space.
+
+Always from the EMA weights, in eval mode (batch norm uses the EMA's own statistics), in float32. Image i of a seed has the same
+latent in any batch size.
+"""
+
+import io
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.utils import make_grid
+
+from gan import checkpoint
+from gan.config import Config
+from gan.models import build_generator
+from gan.randomness import latents
+from gan.run_directory import RunError, read_config
+
+
+@dataclass(frozen=True)
+class Trained:
+    generator: nn.Module  # in eval mode, without gradients
+    config: Config
+    step: int
+
+
+def load_generator(run: str | Path, step: int | None = None, device: torch.device | str = "cpu") -> Trained:
+    """The EMA generator of a run directory, at its last checkpoint or at a step. RunError or CheckpointError if there is none."""
+    run = Path(run)
+    config = read_config(run)
+    found = checkpoint.saved(run / "checkpoints")
+    if not found:
+        raise RunError(f"{run} has no checkpoint yet; train it first")
+    path = found[-1] if step is None else checkpoint.path_of(run / "checkpoints", step)
+    if path not in found:
+        steps = ", ".join(str(checkpoint.step_of(p)) for p in found)
+        raise RunError(f"{run} has no checkpoint of step {step}; it has {steps}")
+    state = checkpoint.load(path)
+    generator = build_generator(config)
+    generator.load_state_dict(state["ema"])
+    generator = generator.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    return Trained(generator, config, state["step"])
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """[-1, 1] floats to 0..255, rounded: truncation would move a quarter of the levels."""
+    return x.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+@torch.no_grad()
+def draw(generator: nn.Module, z: Tensor, batch_size: int = 64) -> Tensor:
+    """z (N, latent) -> images (N, 3, R, R) uint8 on the CPU. The generator must be in eval mode: drawing changes nothing."""
+    if generator.training:
+        raise ValueError("draw: put the generator in eval mode first, or batch norm mixes the images of a batch")
+    device = next(generator.parameters()).device
+    return torch.cat([to_uint8(generator(part.to(device)).float()).cpu().contiguous() for part in z.split(batch_size)])
+
+
+def samples(generator: nn.Module, seed: int, count: int, batch_size: int = 64) -> Iterator[Tensor]:
+    """The first `count` images of a seed, as batches (n, 3, R, R) uint8."""
+    for first in range(0, count, batch_size):
+        n = min(batch_size, count - first)
+        yield draw(generator, latents(seed, first, n, generator.latent), batch_size)
+
+
+def interpolations(generator: nn.Module, seed: int, rows: int, columns: int) -> Tensor:
+    """rows x columns images, each row a walk between two latents along the great circle (White 2016), (rows * columns, 3, R, R)."""
+    ends = latents(seed, 0, 2 * rows, generator.latent)
+    t = torch.linspace(0, 1, columns)
+    walks = [slerp(a, b, t) for a, b in zip(ends[::2], ends[1::2])]
+    return draw(generator, torch.cat(walks))
+
+
+def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Spherical interpolation from a (t = 0) to b (t = 1), both (L,), at t (T,): (T, L). Keeps to where Gaussian latents live."""
+    angle = torch.acos(torch.nn.functional.cosine_similarity(a, b, dim=0).clamp(-0.9999, 0.9999))
+    return (torch.sin((1 - t) * angle)[:, None] * a + torch.sin(t * angle)[:, None] * b) / torch.sin(angle)
+
+
+def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
+    """One PNG of (N, 3, R, R) uint8 images, nearly square unless `columns` is given."""
+    columns = columns or -int(-(len(images) ** 0.5) // 1)
+    grid = make_grid(images, nrow=columns, padding=2, pad_value=255)
+    buffer = io.BytesIO()
+    Image.fromarray(grid.permute(1, 2, 0).numpy()).save(buffer, "png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_atomically(path, buffer.getvalue())
+
+
+def save_images(batches: Iterator[Tensor], target: Path) -> int:
+    """Each image as 000000.png, ... into a directory or, where `target` ends in .zip, a zip. Returns how many."""
+    count = 0
+    if target.suffix.lower() == ".zip":
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{target.name}.tmp")
+        try:
+            with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
+                for name, data in _pngs(batches):
+                    archive.writestr(zipfile.ZipInfo(name), data)  # without a time: the same images make the same file
+                    count += 1
+            beside.replace(target)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        return count
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise RunError(f"{target} is not an empty directory; choose another for --images, or old images mix with new ones")
+    target.mkdir(parents=True, exist_ok=True)
+    for name, data in _pngs(batches):
+        (target / name).write_bytes(data)
+        count += 1
+    return count
+
+
+def _pngs(batches: Iterator[Tensor]) -> Iterator[tuple[str, bytes]]:
+    index = 0
+    for batch in batches:
+        for image in batch:
+            buffer = io.BytesIO()
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(buffer, "png", compress_level=1)
+            yield f"{index:06d}.png", buffer.getvalue()
+            index += 1

@@ -1,0 +1,6 @@
+"""Train generators, draw from them: `python run_gan.py --help`."""
+
+from gan.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""The loop: exact resume after any crash, drawing without side effects, refusals, and two processes that equal one."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from gan import checkpoint, training
+from gan.config import ConfigError, dump
+from gan.models import resolve
+from gan.processes import Processes
+from gan.run_directory import RunDirectory, RunError, read_log
+from gan.training import Batches, Diverged, State, train
+
+FAMILIES = ["dcgan", "cnn", "sngan", "wgan_gp", "landscape"]
+ROOT = Path(__file__).parents[2]
+
+
+def final_state(run):
+    return checkpoint.load(checkpoint.saved(Path(run) / "checkpoints")[-1])
+
+
+def assert_same(a, b, where=""):
+    """Bitwise equality of nested dicts and lists of tensors and numbers."""
+    assert type(a) is type(b), where
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b)):
+            assert_same(x, y, f"{where}[{i}]")
+    else:
+        assert a == b, where
+
+
+class PulledPlug(BaseException):
+    pass
+
+
+def crash_at(monkeypatch, step):
+    """Make the loop die in the middle of a step, between the optimizers and the logs."""
+    update = State.update_ema
+
+    def update_or_die(self):
+        if self.step == step:
+            raise PulledPlug
+        update(self)
+
+    monkeypatch.setattr(State, "update_ema", update_or_die)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_crash_and_resume_equals_an_unbroken_run_bitwise(tiny, tmp_path, family, precision):
+    config = tiny(family, f"train.precision={precision}")
+    train(config, tmp_path / "whole", progress=False)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(PulledPlug):
+        crash_at(patch, 9)
+        train(config, tmp_path / "broken", progress=False)
+    assert checkpoint.step_of(checkpoint.saved(tmp_path / "broken/checkpoints")[-1]) == 5
+    train(config, tmp_path / "broken", progress=False)
+
+    whole, broken = final_state(tmp_path / "whole"), final_state(tmp_path / "broken")
+    assert whole["step"] == 12
+    assert_same(whole, broken)
+    for file in ("metrics.jsonl", "config.yaml", "samples/step_00000012.png"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "broken" / file).read_bytes(), file
+
+
+def start(run, config, *more):
+    file = run.parent / f"{run.name}.yaml"
+    file.write_text(dump(config))
+    command = [sys.executable, "run_gan.py", "train", str(file), "--out", str(run), "-q", *more]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def wait_for(condition, process, seconds=90):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_signals_lose_nothing(tiny, tmp_path, signum):
+    config = tiny("dcgan", "train.steps=40000", "train.checkpoint_every=20", "train.log_every=7")
+    run = tmp_path / "run"
+    process = start(run, config)
+    wait_for(lambda: len(list(run.glob("checkpoints/step_*.pt"))) >= 2, process)
+    process.send_signal(signum)
+    message = process.communicate(timeout=60)[1]
+    stopped = checkpoint.step_of(checkpoint.saved(run / "checkpoints")[-1])
+    if signum == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL and stopped % 20 == 0
+    else:
+        assert process.returncode == 128 + signum
+        assert f"interrupted at step {stopped}" in message and "the same command goes on" in message
+
+    steps = stopped + 15
+    shorter = config.replace({"train.steps": steps})
+    (run / "config.yaml").write_text(dump(resolve(shorter)))  # the same run, but it ends soon
+    train(shorter, run, progress=False)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    train(shorter, tmp_path / "whole", progress=False)
+    torch.set_num_threads(threads)
+    assert_same(final_state(tmp_path / "whole"), final_state(run))
+    assert (run / "metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+
+
+def test_drawing_changes_nothing(tiny, tmp_path):
+    for every in (1, 1000):
+        train(tiny("dcgan", f"train.sample_every={every}"), tmp_path / str(every), progress=False)
+    assert_same(final_state(tmp_path / "1"), final_state(tmp_path / "1000"))
+
+
+def test_seed_kernel_and_step_decide_what_is_seen(tiny):
+    """Runs with different kernels see the same images in the same order, mirrored alike; another seed sees others."""
+    alone = Processes(0, 1, torch.device("cpu"))
+    a, b, c = (Batches(resolve(tiny("dcgan", *o)), alone) for o in ([], ["generator.kernel=c2"], ["train.seed=1"]))
+    assert torch.equal(a.get(3, 0), b.get(3, 0))
+    assert torch.equal(a.get(3, 0), a.get(3, 0))
+    assert not torch.equal(a.get(3, 0), a.get(4, 0)) and not torch.equal(a.get(3, 0), c.get(3, 0))
+
+
+def test_an_epoch_shows_every_image_once(tiny):
+    batches = Batches(resolve(tiny("dcgan", "train.batch_size=10", "train.d_steps=5", "dataset.flip=false")), Processes(0, 1, "cpu"))
+    seen = torch.cat([batches.get(0, update) for update in range(5)])
+    wanted = batches.images.float() / 127.5 - 1
+    assert torch.equal(seen.flatten(1).sum(1).sort()[0], wanted.flatten(1).sum(1).sort()[0])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_learns_on_one_batch(tiny, tmp_path, family):
+    """The discriminator tells real from fake after a few steps: losses are wired the right way round."""
+    config = tiny(family, "train.steps=40", "train.d_steps=3", "train.lr_d=0.002", "train.lr_g=1e-6", "train.lr_decay=none")
+    train(config, tmp_path, progress=False)
+    last = read_log(tmp_path)[-1]
+    assert last["d_real"] > last["d_fake"] + 0.02
+
+
+@pytest.mark.parametrize("loss", ["non_saturating", "hinge", "wasserstein", "least_squares"])
+def test_generator_raises_its_logits_against_a_slow_discriminator(tiny, tmp_path, loss):
+    config = tiny("dcgan", f"objective.loss={loss}", "train.steps=40", "train.lr_d=1e-6", "train.lr_g=0.005", "discriminator.norm=none")
+    train(config, tmp_path, progress=False)
+    log = read_log(tmp_path)
+    assert log[-1]["d_fake"] > log[0]["d_fake"]
+
+
+def test_changed_settings_are_refused_with_the_difference(tiny, tmp_path):
+    train(tiny(), tmp_path, progress=False)
+    with pytest.raises(RunError, match=r"train.seed: 0 -> 1.*--out"):
+        train(tiny("dcgan", "train.seed=1"), tmp_path, progress=False)
+    train(tiny("dcgan", "train.sample_every=3", "train.steps=14"), tmp_path, progress=False)  # these may change
+    assert final_state(tmp_path)["step"] == 14
+    with pytest.raises(RunError, match=r"train.steps: 14 -> 12"):
+        train(tiny(), tmp_path, progress=False)
+
+
+def test_more_steps_are_refused_under_a_schedule(tiny, tmp_path):
+    train(tiny("sngan"), tmp_path, progress=False)
+    with pytest.raises(RunError, match=r"train.steps: 12 -> 14"):
+        train(tiny("sngan", "train.steps=14"), tmp_path, progress=False)
+
+
+def test_two_runs_in_one_directory(tiny, tmp_path):
+    config = resolve(tiny())
+    with RunDirectory(tmp_path, config), pytest.raises(RunError, match="in use by another"):
+        train(config, tmp_path, progress=False)
+    train(config, tmp_path, progress=False)  # the lock is gone with its owner
+
+
+def test_nan_in_a_loss_names_its_step_and_the_last_good_checkpoint(tiny, tmp_path, monkeypatch):
+    get = Batches.get
+    monkeypatch.setattr(Batches, "get", lambda self, step, update: get(self, step, update) * (float("nan") if step == 6 else 1))
+    with pytest.raises(Diverged, match=r"not finite at step 7\. .*step_00000005.pt"):
+        train(tiny(), tmp_path, progress=False)
+    assert all(torch.isfinite(p).all() for p in final_state(tmp_path)["generator"].values())
+
+
+def test_nan_in_a_weight_is_never_saved(tiny, tmp_path, monkeypatch):
+    update = State.update_ema
+
+    def poison(self):
+        update(self)
+        if self.step == 10:
+            next(self.generator.parameters()).data[0] = float("inf")
+
+    monkeypatch.setattr(State, "update_ema", poison)
+    with pytest.raises(Diverged, match=r"by step 10.*step_00000005.pt"):
+        train(tiny(), tmp_path, progress=False)
+    assert final_state(tmp_path)["step"] == 5
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tiny, tmp_path, monkeypatch):
+    real = os.fsync
+    calls = []
+
+    def full(fd):
+        calls.append(fd)
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("step_00000010.pt.tmp"):
+            raise OSError(28, "No space left on device")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(checkpoint.CheckpointError, match=r"step 10 .*disk is full; step_00000005.pt is whole"):
+        train(tiny(), tmp_path, progress=False)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step_00000005.pt"]
+    monkeypatch.undo()
+
+
+def test_a_damaged_checkpoint_is_named(tiny, tmp_path):
+    train(tiny(), tmp_path, progress=False)
+    last = checkpoint.saved(tmp_path / "checkpoints")[-1]
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(checkpoint.CheckpointError, match=rf"{last.name} can't be read .* delete it"):
+        train(tiny(), tmp_path, progress=False)
+    last.unlink()
+    train(tiny(), tmp_path, progress=False)
+    assert final_state(tmp_path)["step"] == 12
+
+
+def test_checkpoints_are_plain_and_few(tiny, tmp_path):
+    train(tiny("dcgan", "train.checkpoint_every=2", "train.keep_checkpoints=3"), tmp_path, progress=False)
+    steps = [checkpoint.step_of(p) for p in checkpoint.saved(tmp_path / "checkpoints")]
+    assert steps == [8, 10, 12]
+
+
+def test_logs_are_complete(tiny, tmp_path):
+    train(tiny("wgan_gp"), tmp_path, progress=False)
+    log = read_log(tmp_path)
+    assert [r["step"] for r in log] == [4, 8, 12]
+    assert all(r["penalty"] > 0 for r in log)
+    assert [r["step"] for r in read_log(tmp_path, "timing")] == [4, 8, 12]
+    assert {p.name for p in (tmp_path / "samples").iterdir()} == {"real.png", "step_00000006.png", "step_00000012.png"}
+    assert (tmp_path / "curves.png").stat().st_size > 5000 and list(tmp_path.glob("events.out.tfevents*"))
+
+
+def test_linear_decay_and_two_rates(tiny):
+    config = resolve(tiny("sngan", "train.lr_g=0.001", "train.lr_d=0.004", "train.steps=100"))
+    state = State(config, Processes(0, 1, torch.device("cpu")))
+    training.set_learning_rate(state.optimizer_g, config.train.lr_g, config, 0)
+    assert state.optimizer_g.param_groups[0]["lr"] == 0.001
+    training.set_learning_rate(state.optimizer_d, config.train.lr_d, config, 75)
+    assert state.optimizer_d.param_groups[0]["lr"] == pytest.approx(0.001)
+
+
+def test_ema_follows_weights_and_statistics(tiny):
+    state = State(resolve(tiny("dcgan", "train.ema_decay=0.9")), Processes(0, 1, torch.device("cpu")))
+    with torch.no_grad():
+        for tensor in (*state.generator.parameters(), *state.generator.buffers()):
+            tensor.fill_(2)
+        for tensor in (*state.ema.parameters(), *state.ema.buffers()):
+            tensor.fill_(1)
+    state.step = 10_000
+    state.update_ema()
+    floats = [t for t in (*state.ema.parameters(), *state.ema.buffers()) if t.is_floating_point()]
+    assert all(torch.allclose(t, torch.tensor(1.1)) for t in floats)
+    assert any("running_mean" in name for name, _ in state.ema.named_buffers())
+
+
+def test_compile_matches_eager(tiny, tmp_path):
+    for compile_ in (False, True):
+        train(tiny("sngan", f"train.compile={compile_}", "train.steps=4"), tmp_path / str(compile_), progress=False)
+    eager, compiled = (read_log(tmp_path / str(c))[0] for c in (False, True))
+    assert compiled == pytest.approx(eager, rel=1e-3, abs=1e-4)
+
+
+def test_compile_with_a_penalty_is_refused(tiny):
+    with pytest.raises(ConfigError, match="twice through compiled code"):
+        tiny("wgan_gp", "train.compile=true")
+
+
+def test_cuda_is_refused_where_there_is_none(tiny, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA GPU")
+    with pytest.raises(ConfigError, match="no CUDA GPU"):
+        train(tiny("dcgan", "train.device=cuda"), tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("family", ["sngan", "wgan_gp"])
+def test_two_processes_give_the_losses_of_one(tiny, tmp_path, family):
+    """Two ranks of batch 4 against one of batch 8, gloo on the CPU, no batch norm: to float tolerance."""
+    config = tiny(family, "generator.norm=none", "train.steps=8", "train.log_every=2")
+    train(config, tmp_path / "one", progress=False)
+    file = tmp_path / "config.yaml"
+    file.write_text(dump(config))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}", "run_gan.py"]
+    command += ["train", str(file), "--out", str(tmp_path / "two"), "-q"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    one, two = read_log(tmp_path / "one"), read_log(tmp_path / "two")
+    assert len(one) == len(two) == 4
+    for a, b in zip(one, two):
+        assert json.loads(json.dumps(a)) == pytest.approx(b, rel=1e-4, abs=1e-5)
