@@ -53,7 +53,8 @@ def train(
         console.print(f"run directory: {out}", soft_wrap=True)
     outcome = train_run(config, out, progress=not quiet)
     if outcome is not None:
-        console.print(f"trained for {outcome.step:,} steps; samples: {outcome.grid}, curves: {outcome.directory / 'curves.png'}", soft_wrap=True)
+        curves = outcome.directory / "curves.png"
+        console.print(f"trained for {outcome.step:,} steps; samples: {outcome.grid}, curves: {curves}", soft_wrap=True)
 
 
 @app.command()

@@ -59,6 +59,13 @@ class Processes:
             return flag
         return bool(self.mean(torch.tensor(float(flag), device=self.device)))
 
+    def tell(self, thing: object) -> object:
+        """What the main process holds, in all of them."""
+        told = [thing]
+        if self.world > 1:
+            dist.broadcast_object_list(told)
+        return told[0]
+
     def wait(self) -> None:
         if self.world > 1:
             dist.barrier()

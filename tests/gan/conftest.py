@@ -1,6 +1,8 @@
 import pytest
 
+from data.shapes import shapes
 from gan.config import load_config
+from gan.sampling import save_images
 
 TINY = {
     "dcgan": ["generator.family=dcgan", "generator.kernel=c3sp"],
@@ -11,16 +13,21 @@ TINY = {
 }
 
 
-@pytest.fixture
-def tiny(monkeypatch):
-    """tiny(family, *overrides) -> a resolved-size config that trains a step in milliseconds on generated shapes."""
-    import data.shapes
+@pytest.fixture(scope="session")
+def fifty(tmp_path_factory):
+    """A zip of fifty generated pictures, which other processes can read too."""
+    path = tmp_path_factory.mktemp("data") / "fifty.zip"
+    save_images(iter([shapes(32, count=50).images]), path)
+    return path
 
-    monkeypatch.setitem(data.shapes.COUNTS, "train", 50)
+
+@pytest.fixture
+def tiny(fifty):
+    """tiny(family, *overrides) -> a config whose steps take milliseconds."""
 
     def config(family="dcgan", *overrides):
-        small = ["generator.width=4", "discriminator.width=4", "generator.latent=8", "train.batch_size=8", "train.steps=12"]
-        small += ["train.log_every=4", "train.checkpoint_every=5", "train.sample_every=6", "train.device=cpu"]
-        return load_config(None, [*TINY[family], *small, *overrides])
+        small = ["dataset.name=folder", f"dataset.path={fifty}", "generator.width=4", "discriminator.width=4", "generator.latent=8"]
+        small += ["train.batch_size=8", "train.steps=12", "train.log_every=4", "train.checkpoint_every=5", "train.sample_every=6"]
+        return load_config(None, [*TINY[family], *small, "train.device=cpu", *overrides])
 
     return config

@@ -1,0 +1,89 @@
+"""What a run shows while it trains, and how it is asked to stop."""
+
+import signal
+import threading
+import time
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+from torchvision.utils import make_grid
+from tqdm import tqdm
+
+from gan.config import Config
+from gan.randomness import derive, latents
+from gan.run_directory import RunDirectory
+from gan.sampling import draw, save_grid
+from gan.state import Batches, State
+
+
+class Writer:
+    """Progress bar, metrics.jsonl, timing.jsonl, TensorBoard and sample grids; in the main process only."""
+
+    def __init__(self, run: RunDirectory | None, step: int, progress: bool, config: Config, batches: Batches):
+        self.run, self.config = run, config
+        if run is None:
+            return
+        run.forget_after(step)
+        self.board = SummaryWriter(str(run.path), purge_step=step + 1)
+        self.bar = tqdm(total=config.train.steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
+        self.fixed = latents(derive(config.train.seed, "grid"), 0, 64, config.generator.latent)
+        self.since = (step, time.perf_counter())
+        real = run.samples / "real.png"
+        if not real.exists():
+            save_grid(batches.set.images[batches.order.indices(0, 64)], real)
+
+    def losses(self, losses: dict, step: int) -> None:
+        if self.run is None:
+            return
+        t = self.config.train
+        before, now = self.since, time.perf_counter()
+        self.since = (step, now)
+        steps_per_s = (step - before[0]) / (now - before[1])
+        images_per_s = steps_per_s * t.batch_size * t.d_steps
+        self.run.log("metrics", {"step": step, **losses})
+        self.run.log("timing", {"step": step, "steps_per_s": steps_per_s, "images_per_s": images_per_s})
+        for name, value in losses.items():
+            self.board.add_scalar(f"loss/{name}", value, step)
+        self.board.add_scalar("speed/images_per_s", images_per_s, step)
+        self.bar.update(step - self.bar.n)
+        shown = {"D": f"{losses['d_loss']:.3f}", "G": f"{losses['g_loss']:.3f}", "images/s": f"{images_per_s:.0f}"}
+        self.bar.set_postfix(shown)
+
+    def grid(self, state: State) -> None:
+        """The same latents each time, from the EMA in eval mode: nothing that trains is touched."""
+        if self.run is None:
+            return
+        images = draw(state.ema, self.fixed)
+        save_grid(images, self.grid_path(state.step))
+        self.board.add_image("samples", make_grid(images, nrow=8), state.step)
+
+    def grid_path(self, step: int) -> Path:
+        return self.run.samples / f"step_{step:08d}.png"
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self.run is not None:
+            self.bar.close()
+            self.board.close()
+
+
+class StopSignals:
+    """Within the block, SIGINT and SIGTERM ask the loop to save and stop; a second one stops at once."""
+
+    def __enter__(self) -> "StopSignals":
+        self.received = 0
+        self._old = {}
+        if threading.current_thread() is threading.main_thread():
+            self._old = {s: signal.signal(s, self._receive) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _receive(self, signum: int, frame) -> None:
+        if self.received:
+            raise KeyboardInterrupt
+        self.received = signum
+
+    def __exit__(self, *exception) -> None:
+        for signum, handler in self._old.items():
+            signal.signal(signum, handler)

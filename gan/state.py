@@ -1,0 +1,92 @@
+"""What a training step changes (State) and what it sees (Batches)."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+import data
+from gan.config import Config, ConfigError
+from gan.models import build
+from gan.processes import Processes
+from gan.randomness import derive, step_uniform
+
+
+class State:
+    """Weights, optimizers, EMA, step, and the losses not yet logged: all that a checkpoint holds."""
+
+    def __init__(self, config: Config, processes: Processes):
+        t = config.train
+        networks = build(config)
+        if processes.world > 1 and processes.device.type == "cuda":
+            networks = tuple(nn.SyncBatchNorm.convert_sync_batchnorm(net) for net in networks)
+        memory_format = torch.channels_last if t.channels_last else torch.contiguous_format
+        self.generator, self.discriminator = (net.to(processes.device, memory_format=memory_format) for net in networks)
+        self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        self.ema_decay = t.ema_decay
+        betas = (t.beta1, t.beta2)
+        self.optimizer_g = torch.optim.Adam(self.generator.parameters(), lr=t.lr_g, betas=betas, fused=True)
+        self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), lr=t.lr_d, betas=betas, fused=True)
+        self.step = 0
+        self.pending: list[Tensor] = []
+
+    @torch.no_grad()
+    def update_ema(self) -> None:
+        """Move the average towards the weights and the batch-norm statistics; it starts fast, so that the first weights fade."""
+        decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
+        averages, values = (
+            [t for t in (*net.parameters(), *net.buffers()) if t.is_floating_point()] for net in (self.ema, self.generator)
+        )
+        torch._foreach_lerp_(averages, values, 1 - decay)
+
+    def dump(self) -> dict:
+        return {
+            "step": self.step,
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer_g": self.optimizer_g.state_dict(),
+            "optimizer_d": self.optimizer_d.state_dict(),
+            "pending": [t.cpu() for t in self.pending],
+        }
+
+    def load(self, saved: dict) -> None:
+        self.step = saved["step"]
+        for name in ("generator", "discriminator", "ema", "optimizer_g", "optimizer_d"):
+            getattr(self, name).load_state_dict(saved[name])
+        device = next(self.generator.parameters()).device
+        self.pending = [t.to(device) for t in saved["pending"]]
+
+    def finite(self) -> bool:
+        """Whether every weight of both networks is a finite number."""
+        weights = [p for net in (self.generator, self.discriminator) for p in net.parameters()]
+        return bool(torch.stack(torch._foreach_norm(weights)).isfinite().all())
+
+
+class Batches:
+    """Real images on the device, as a function of (seed, step, update): floats in [-1, 1], half of them mirrored."""
+
+    def __init__(self, config: Config, processes: Processes):
+        if config.train.batch_size % processes.world:
+            raise ConfigError(f"train.batch_size={config.train.batch_size} can't be shared evenly by {processes.world} processes")
+        self.config, self.processes = config, processes
+        d = config.dataset
+        if not processes.main:
+            processes.wait()  # the main process may be downloading
+        self.set = data.load(d.name, d.path, d.resolution, on_bad=d.on_bad)
+        if processes.main:
+            processes.wait()
+        self.images = self.set.images.to(processes.device)  # decoded once, uint8: CIFAR-10 takes 150 MB
+        self.order = data.EpochOrder(len(self.set), derive(config.train.seed, "order"))
+
+    def get(self, step: int, update: int) -> Tensor:
+        """(n, 3, R, R): this rank's share of the batch."""
+        t, p = self.config.train, self.processes
+        n = t.batch_size // p.world
+        position = (step * t.d_steps + update) * t.batch_size + p.rank * n
+        x = self.images[self.order.indices(position, n).to(p.device)]
+        x = x.float() / 127.5 - 1
+        if self.config.dataset.flip:
+            mirror = step_uniform(n, p.rank, p.world, p.device, t.seed, f"flip{update}", step) < 0.5
+            x = torch.where(mirror[:, None, None, None], x.flip(3), x)
+        return x.contiguous(memory_format=torch.channels_last) if t.channels_last else x
