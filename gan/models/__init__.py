@@ -55,7 +55,7 @@ def build_generator(config: Config) -> nn.Module:
     if config.generator.width_rule == "paper":  # x 3/k, in multiples of four for the four channel groups
         return _generator(config, kernel, width * 3 / parse_kernel(kernel)[0], multiple=4)
     if config.generator.width_rule == "equal_parameters":
-        width = equal_parameters_width(config)
+        return _generator(config, kernel, *equal_parameters(config))
     return _generator(config, kernel, width)
 
 
@@ -71,22 +71,33 @@ def _generator(config: Config, kernel: str, width: float, multiple: int = 1) -> 
     return module.Generator(g.family, config.dataset.resolution, kernel, g.upsampling, width, g.latent, g.norm, multiple)
 
 
-def equal_parameters_width(config: Config) -> float:
-    """The width at which the generator has as many parameters as its c3 row: bisection on the count, then the nearest found."""
+def equal_parameters(config: Config, tolerance: float = 0.02) -> tuple[float, int]:
+    """The width at which the generator has as many parameters as its c3 row, and the number its channel counts are multiples of.
 
-    def count(kernel: str, width: float) -> int:
+    Channel counts that are multiples of 16 run fastest, so the largest of 16, 8, 4, 2 that comes within the tolerance is taken;
+    otherwise the nearest count there is.
+    """
+
+    if parse_kernel(config.generator.kernel)[0] == 3:
+        return config.generator.width, 1
+
+    def count(kernel: str, width: float, multiple: int) -> int:
         with torch.device("meta"):
-            return parameter_count(_generator(config, kernel, width))
+            return parameter_count(_generator(config, kernel, width, multiple))
 
-    wanted = count("c3", config.generator.width)
-    low, high = 0.0, 8 * config.generator.width
-    tried = {}
-    for _ in range(24):
-        width = (low + high) / 2
-        tried[width] = count(config.generator.kernel, width)
-        low, high = (width, high) if tried[width] < wanted else (low, width)
-    tried[high] = count(config.generator.kernel, high)
-    return min(tried, key=lambda width: abs(tried[width] - wanted))
+    wanted = count("c3", config.generator.width, 1)
+    best = None
+    for multiple in (16, 8, 4, 2, 1):
+        low, high = 0.0, 8 * config.generator.width
+        for _ in range(20):  # bisection; the count is a staircase in the width, so both sides of the last step are tried
+            width = (low + high) / 2
+            low, high = (width, high) if count(config.generator.kernel, width, multiple) < wanted else (low, width)
+        error, width = min((abs(count(config.generator.kernel, w, multiple) / wanted - 1), w) for w in (low, high))
+        if best is None or error < best[0]:
+            best = (error, width, multiple)
+        if error <= tolerance:
+            break
+    return best[1:]
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -21,10 +21,11 @@ def macs(module: nn.Module, *shape: int) -> int:
 def receptive_fields(config: Config) -> tuple[int, int]:
     """Pixels per axis that one cell of the generator's seed map reaches, and that one cell of the discriminator's last map sees.
 
-    Measured on narrow twins with all weights positive, on maps large enough that no border cuts them off.
+    Measured on narrow twins (four channels at least, one for each corner) with all weights positive, on maps so large that no
+    border cuts them off.
     """
-    narrow = {"generator.width": 1, "generator.width_rule": "same", "generator.norm": "none"}
-    narrow |= {"discriminator.width": 1, "discriminator.norm": "none"}
+    narrow = {"generator.width": 4, "generator.width_rule": "same", "generator.norm": "none"}
+    narrow |= {"discriminator.width": 4, "discriminator.norm": "none"}
     narrow = config.replace(narrow)
     g, d = _positive(build_generator(narrow)), _positive(build_discriminator(narrow))
 
