@@ -127,12 +127,10 @@ def main() -> None:
 
 def _expected() -> tuple[type[Exception], ...]:
     """What a user can cause: each message says what is wrong and what to do."""
-    import torch
-
     from data import DataError
     from gan.checkpoint import CheckpointError
     from gan.config import ConfigError
     from gan.run_directory import RunError
     from gan.training import Diverged
 
-    return ConfigError, DataError, RunError, CheckpointError, Diverged, OSError, torch.OutOfMemoryError
+    return ConfigError, DataError, RunError, CheckpointError, Diverged, OSError

@@ -5,6 +5,7 @@ index, never from a running generator. So a run that was killed and resumed ends
 with different kernels see the same data and the same latents.
 """
 
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from gan.processes import Processes
 from gan.progress import StopSignals, Writer
 from gan.randomness import step_noise, step_uniform
 from gan.report import plot_curves
-from gan.run_directory import RunDirectory, read_log
+from gan.run_directory import RunDirectory, RunError, read_log
 from gan.state import Batches, State
 
 LOGGED = ("d_loss", "g_loss", "d_real", "d_fake", "penalty")  # losses; mean D(x) and D(G(z)); the unweighted penalties
@@ -57,6 +58,11 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
             return _train(config, processes, None, progress)
         with RunDirectory(directory, config) as run:
             return _train(config, processes, run, progress)
+    except OSError as error:
+        what = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+        raise RunError(f"{directory}: {what}; mend that and repeat the command, which goes on from the last checkpoint") from error
+    except torch.OutOfMemoryError as error:
+        raise RunError(f"{processes.device} is out of memory; lower train.batch_size, the widths, or use precision=bf16") from error
     finally:
         processes.stop()
 
@@ -86,7 +92,7 @@ def _train(config: Config, processes: Processes, run: RunDirectory | None, progr
                 path = save(state, processes, run, t.keep_checkpoints)
                 if stop:
                     message = f"interrupted at step {state.step}, saved in {path}; the same command goes on from there"
-                    raise Interrupted(message, signals.received)
+                    raise Interrupted(message, signals.received or signal.SIGTERM)
     if run is None:
         return None
     plot_curves(read_log(run.path), run.path / "curves.png")

@@ -225,6 +225,22 @@ def test_a_full_disk_keeps_the_last_checkpoint(tiny, tmp_path, monkeypatch):
     monkeypatch.undo()
 
 
+def test_a_disk_that_fills_between_checkpoints(tiny, tmp_path, monkeypatch):
+    log = RunDirectory.log
+
+    def full(self, name, record):
+        if record["step"] == 8:
+            raise OSError(28, "No space left on device", str(self.path / "metrics.jsonl"))
+        log(self, name, record)
+
+    monkeypatch.setattr(RunDirectory, "log", full)
+    with pytest.raises(RunError, match=r"No space left.*metrics.jsonl.*repeat the command"):
+        train(tiny(), tmp_path, progress=False)
+    monkeypatch.undo()
+    train(tiny(), tmp_path, progress=False)
+    assert [r["step"] for r in read_log(tmp_path)] == [4, 8, 12]
+
+
 def test_a_damaged_checkpoint_is_named(tiny, tmp_path):
     train(tiny(), tmp_path, progress=False)
     last = checkpoint.saved(tmp_path / "checkpoints")[-1]

@@ -1,0 +1,345 @@
+"""Settings: what is written can be read again, and what is wrong is named with what would be right."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gan.config import KEYS, Config, ConfigError, difference, dump, load_config
+from gan.models import resolve
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(ROOT.glob("configs/**/*.yaml"))
+
+
+def values(config):
+    tree = config.model_dump()
+    return {key: tree[key.split(".")[0]][key.split(".")[1]] for key in KEYS}
+
+
+def nulls(config):
+    return {key for key, value in values(config).items() if value is None}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """write(text) -> a YAML file that holds it."""
+
+    def file(text, name="mine.yaml"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return file
+
+
+# --- reading and writing -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_dumped_settings_load_equal(file, write):
+    config = load_config(file, ["train.seed=7", "train.lr_g=1e-5", "generator.kernel=c2sp", "train.device=cuda:1"])
+    assert load_config(write(dump(config))) == config
+    assert load_config(write(dump(resolve(config)))) == resolve(config)
+
+
+@pytest.mark.parametrize("path", ["null", "1e3", "yes", "2024-05-01", "a: b # c", "[x]", "~", "Bilder/schön", " ", "a\nb"])
+def test_paths_that_look_like_yaml_survive_a_dump(path, write):
+    config = Config().replace({"dataset.path": path})
+    assert load_config(write(dump(config))).dataset.path == path
+
+
+def test_overrides_change_their_key_and_leave_the_rest_of_the_file(write):
+    file = write("train: {seed: 3, steps: 10}\ngenerator: {kernel: c4}\n")
+    config = load_config(file, ["train.seed=5", "discriminator.width=8", "train.seed=6"])
+    changed = {k: v for k, v in values(config).items() if v != values(Config())[k]}
+    assert changed == {"train.seed": 6, "train.steps": 10, "generator.kernel": "c4", "discriminator.width": 8}
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "train:\n", "train: {}\n", "---\n"])
+def test_files_without_settings_give_the_defaults(text, write):
+    assert load_config(write(text)) == Config()
+    assert load_config(write(text), ["train.seed=1"]).train.seed == 1
+
+
+@pytest.mark.parametrize("text", ["2e-4", "2.0e-4", "0.0002", "'2e-4'"])
+def test_scientific_notation_is_a_number(text, write):
+    """YAML 1.1 reads 2e-4 as a string."""
+    assert load_config(None, [f"train.lr_g={text}"]).train.lr_g == 0.0002
+    assert load_config(write(f"train: {{lr_g: {text}}}")).train.lr_g == 0.0002
+
+
+# --- refusals ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "advice"),
+    [
+        ("train.sed", "did you mean train.seed?"),
+        ("seed", "did you mean train.seed?"),
+        ("generator.d_steps", "did you mean train.d_steps?"),
+        ("trian.steps", "did you mean train.steps?"),
+        ("objective.gradient_penality", "did you mean objective.gradient_penalty?"),
+        ("x", "sections are dataset, generator, discriminator, objective, train"),
+        ("a.b.c", "sections are dataset"),
+    ],
+)
+def test_an_unknown_override_is_named_with_the_nearest_key(key, advice):
+    with pytest.raises(ConfigError, match=re.escape(f"unknown key '{key}'; {advice}")):
+        load_config(None, [f"{key}=1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: {sed: 1}", r"unknown key 'train\.sed'; did you mean train\.seed\?"),
+        ("discriminator: {kernal: c3}", r"unknown key 'discriminator\.kernal'; did you mean discriminator\.kernel\?"),
+        ("trian: {steps: 3}", r"unknown key 'trian'; did you mean train\b"),
+        ("objectives: {loss: hinge}", r"unknown key 'objectives'; did you mean objective\b"),
+        ("train: {seed: 1, sed: 1, stepz: 2}", r"'train\.sed'.*'train\.stepz'"),
+    ],
+)
+def test_an_unknown_key_in_a_file_is_named_with_the_nearest_and_the_file(text, message, write):
+    with pytest.raises(ConfigError, match=message + r".*\(in .*mine\.yaml\)"):
+        load_config(write(text))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("generator.kernel=c2s", "'c2s' is not one of c2, c2sp, c3, c3sp, c4, c4sp, c5, c5sp; did you mean c2sp?"),
+        ("objective.loss=hinged", "'hinged' is not one of non_saturating, hinge, wasserstein, least_squares; did you mean hinge?"),
+        ("generator.upsampling=bilinaer", "did you mean bilinear?"),
+        ("discriminator.norm=spektral", "did you mean spectral?"),
+        ("dataset.resolution=48", "48 is not one of 32, 64, 128"),
+        ("train.precision=8", "8 is not one of fp32"),
+        ("train.steps=abc", "'abc' is wrong, it should be a valid integer"),
+        ("train.steps=1.5", "1.5 is wrong, it should be a valid integer"),
+        ("train.steps=", "None is wrong, it should be a valid integer"),
+        ("train.steps=[1]", "[1] is wrong, it should be a valid integer"),
+        ("train.steps=0", "0 is wrong, it should be greater than 0"),
+        ("train.seed=-1", "-1 is wrong, it should be greater than or equal to 0"),
+        ("train.beta1=1", "1 is wrong, it should be less than 1"),
+        ("train.lr_d=0", "0 is wrong, it should be greater than 0"),
+        ("train.lr_d=.nan", "nan is wrong, it should be a finite number"),
+        ("train.lr_d=.inf", "inf is wrong, it should be a finite number"),
+        ("objective.r1=-0.1", "-0.1 is wrong, it should be greater than or equal to 0"),
+        ("dataset.flip=perhaps", "'perhaps' is wrong, it should be a valid boolean"),
+        ("dataset.path=7", "7 is wrong, it should be a valid string"),
+        ("train.device=gpu", "must be auto, cpu, cuda or cuda:N, got 'gpu'"),
+        ("train.device=cuda:x", "must be auto, cpu, cuda or cuda:N, got 'cuda:x'"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_would_be_right(override, message):
+    key = override.split("=")[0]
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, [override])
+    assert str(caught.value).startswith(f"{key}: ") and message in str(caught.value)
+
+
+def test_every_wrong_value_is_named_at_once(write):
+    with pytest.raises(ConfigError) as caught:
+        load_config(write("train: {steps: -1, seed: -2, sed: 1}"), ["generator.kernel=c9"])
+    assert all(part in str(caught.value) for part in ("train.steps: -1", "train.seed: -2", "'train.sed'", "generator.kernel: 'c9'"))
+
+
+@pytest.mark.parametrize("override", ["train.steps", "train.lr_g=[1", "train.lr_g='1", "train.lr_g=2020-13-45"])
+def test_an_override_that_yaml_cannot_read_is_refused(override):
+    with pytest.raises(ConfigError, match=r"is not of the form key=value|is not a value that YAML can read"):
+        load_config(None, [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- train\n- steps\n", "must hold sections such as 'train:'"),
+        ("steps", "must hold sections such as 'train:'"),
+        ("7", "must hold sections such as 'train:'"),
+        ("train: {steps: 3", "cannot be read as YAML"),
+        ("train:\n\tsteps: 3", "cannot be read as YAML"),
+        ("train: {seed: 2020-13-45}", "cannot be read as YAML"),
+        ("train: {device: 'caf\xe9'}".encode("latin-1"), "cannot be read as YAML"),
+        (b"\x00\x01\x02", "cannot be read as YAML"),
+        ("!!python/object/apply:os.getcwd []", "cannot be read as YAML"),
+    ],
+)
+def test_a_file_that_is_no_yaml_mapping_is_refused_by_name(text, message, write):
+    with pytest.raises(ConfigError, match=rf"mine\.yaml {message}") as caught:
+        load_config(write(text))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("overrides", [[], ["train.seed=1"]], ids=["alone", "overridden"])
+@pytest.mark.parametrize("section", ["3", "abc", "[1, 2]"])
+def test_a_section_without_keys_is_named(section, overrides, write):
+    with pytest.raises(ConfigError, match=r"\btrain\b.*mine\.yaml"):
+        load_config(write(f"train: {section}"), overrides)
+
+
+def test_a_directory_is_no_configuration(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read as YAML"):
+        load_config(tmp_path)
+
+
+def test_a_missing_file_is_answered_with_a_near_name(write):
+    near = write("", "sngan.yaml")
+    with pytest.raises(ConfigError, match=rf"no configuration file .*sgnan\.yaml; did you mean {re.escape(str(near))}\?"):
+        load_config(near.with_name("sgnan.yaml"))
+    with pytest.raises(ConfigError, match=r"no configuration file .*quite_another\.yaml$"):
+        load_config(near.with_name("quite_another.yaml"))
+    with pytest.raises(ConfigError, match="no configuration file"):
+        load_config(near.parent / "nowhere" / "sngan.yaml")
+
+
+# --- what may change when a run goes on --------------------------------------------------------------------------------------
+
+ANOTHER = {
+    "dataset.name": "folder",
+    "dataset.path": "elsewhere",
+    "dataset.resolution": 64,
+    "dataset.flip": False,
+    "dataset.on_bad": "skip",
+    "generator.family": "cnn",
+    "generator.kernel": "c2sp",
+    "generator.upsampling": "nearest",
+    "generator.width": 4.0,
+    "generator.width_rule": "paper",
+    "generator.latent": 64,
+    "generator.norm": "none",
+    "discriminator.family": "cnn",
+    "discriminator.kernel": "c2",
+    "discriminator.width": 4.0,
+    "discriminator.norm": "none",
+    "objective.loss": "hinge",
+    "objective.gradient_penalty": 10.0,
+    "objective.r1": 0.1,
+    "train.lr_decay": "linear",
+    "train.precision": "bf16",
+    "train.channels_last": False,
+    "train.compile": True,
+    "train.deterministic": False,
+    "train.device": "cpu",
+}
+
+# Where it runs and what it writes; and train.steps, which is only raised here.
+MAY_CHANGE = {
+    "dataset.path",
+    "train.device",
+    "train.sample_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.steps",
+}
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_difference_names_each_key_that_computes_and_no_other(key):
+    old = values(Config())[key]
+    new = ANOTHER[key] if key in ANOTHER else old / 2 if isinstance(old, float) else old * 2 + 1
+    changed = Config().replace({key: new})
+    assert changed != Config()
+    assert difference(Config(), changed) == ([] if key in MAY_CHANGE else [f"{key}: {old} -> {new}"])
+
+
+def test_difference_allows_more_steps_only_without_a_schedule():
+    def config(steps, decay):
+        return Config().replace({"train.steps": steps, "train.lr_decay": decay})
+
+    assert difference(config(10, "none"), config(20, "none")) == []
+    assert difference(config(20, "none"), config(10, "none")) == ["train.steps: 20 -> 10"]
+    assert difference(config(10, "linear"), config(20, "linear")) == ["train.steps: 10 -> 20"]
+    assert difference(config(10, "none"), config(20, "linear")) == ["train.steps: 10 -> 20", "train.lr_decay: none -> linear"]
+
+
+# --- the files that come along -----------------------------------------------------------------------------------------------
+
+PUBLISHED = {
+    "dcgan": {  # Radford et al. 2016, section 3 and 4
+        "generator.kernel": "c4",
+        "generator.upsampling": "transposed",
+        "generator.norm": "batch",
+        "discriminator.kernel": "c4",
+        "discriminator.norm": "batch",
+        "objective.loss": "non_saturating",
+        "train.batch_size": 128,
+        "train.d_steps": 1,
+        "train.beta1": 0.5,
+        "train.beta2": 0.999,
+    },
+    "cnn": {  # Miyato et al. 2018, table 1 (C) and table 3
+        "generator.kernel": "c4",
+        "generator.upsampling": "transposed",
+        "generator.norm": "batch",
+        "discriminator.kernel": "c3",
+        "discriminator.norm": "spectral",
+        "objective.loss": "non_saturating",
+        "train.batch_size": 64,
+        "train.d_steps": 1,
+        "train.beta1": 0.5,
+        "train.beta2": 0.999,
+        "train.lr_decay": "linear",
+    },
+    "sngan": {  # Miyato et al. 2018, section 4 and table 4
+        "generator.kernel": "c3",
+        "generator.upsampling": "nearest",
+        "generator.norm": "batch",
+        "discriminator.kernel": "c3",
+        "discriminator.norm": "spectral",
+        "objective.loss": "hinge",
+        "objective.gradient_penalty": 0,
+        "train.batch_size": 64,
+        "train.d_steps": 5,
+        "train.beta1": 0,
+        "train.beta2": 0.9,
+        "train.lr_decay": "linear",
+    },
+    "wgan_gp": {  # Gulrajani et al. 2017, algorithm 1 and appendix F
+        "generator.kernel": "c3",
+        "generator.upsampling": "nearest",
+        "generator.norm": "batch",
+        "discriminator.kernel": "c3",
+        "discriminator.norm": "none",
+        "objective.loss": "wasserstein",
+        "objective.gradient_penalty": 10,
+        "train.batch_size": 64,
+        "train.d_steps": 5,
+        "train.beta1": 0,
+        "train.beta2": 0.9,
+        "train.lr_decay": "linear",
+    },
+    "landscape": {  # Kurach et al. 2019, `resnet_cifar`; the width rule of Wu et al. 2019
+        "generator.kernel": "c3",
+        "generator.upsampling": "unpool",
+        "generator.width_rule": "paper",
+        "generator.norm": "batch",
+        "discriminator.kernel": "c3",
+        "discriminator.norm": "spectral",
+        "objective.loss": "non_saturating",
+        "train.batch_size": 64,
+        "train.d_steps": 5,
+        "train.beta1": 0.5,
+        "train.beta2": 0.999,
+    },
+}
+COMMON = {"dataset.name": "cifar10", "dataset.resolution": 32, "train.lr_g": 2e-4, "train.lr_d": 2e-4, "objective.r1": 0}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_every_file_resolves_to_settings_without_gaps(file):
+    config = resolve(load_config(file))
+    assert nulls(config) == {"dataset.path"}
+    assert resolve(config) == config
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_settings(name):
+    config = resolve(load_config(ROOT / "configs" / "cifar10" / f"{name}.yaml"))
+    wanted = {**COMMON, **PUBLISHED[name], "generator.family": name, "discriminator.family": name}
+    assert {key: values(config)[key] for key in wanted} == wanted
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_bare_family_resolves_to_the_networks_of_its_file(name):
+    file = resolve(load_config(ROOT / "configs" / "cifar10" / f"{name}.yaml"))
+    bare = resolve(load_config(None, [f"generator.family={name}", f"generator.width_rule={file.generator.width_rule}"]))
+    assert (bare.generator, bare.discriminator) == (file.generator, file.discriminator)
