@@ -6,7 +6,6 @@ They load with torch.load(weights_only=True): no code is ever unpickled.
 import errno
 import io
 import os
-import pickle
 import re
 from pathlib import Path
 
@@ -64,11 +63,14 @@ def save(state: dict, directory: Path, step: int, keep: int) -> Path:
 
 
 def load(path: Path) -> dict:
-    """Read a checkpoint onto the CPU. CheckpointError if the file is not one."""
+    """Read a checkpoint onto the CPU. CheckpointError if there is none, or the file is not one of ours."""
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint {path}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"no checkpoint {path}") from None
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torn or foreign bytes make the reader raise a dozen kinds of error
+        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
         raise CheckpointError(f"{path} can't be read ({reason}); delete it to go on from the one before it") from None
+    if not isinstance(state, dict) or "step" not in state:
+        raise CheckpointError(f"{path} is not a checkpoint of this program; delete it to go on from the one before it")
+    return state

@@ -50,11 +50,11 @@ def train(
     out = out or Path("runs") / _name(path, overrides)
     if not quiet:
         console.print(table(config))
-        console.print(f"run directory: {out}", soft_wrap=True)
+        say(f"run directory: {out}")
     outcome = train_run(config, out, progress=not quiet)
     if outcome is not None:
         curves = outcome.directory / "curves.png"
-        console.print(f"trained for {outcome.step:,} steps; samples: {outcome.grid}, curves: {curves}", soft_wrap=True)
+        say(f"trained for {outcome.step:,} steps; samples: {outcome.grid}, curves: {curves}")
 
 
 @app.command()
@@ -82,7 +82,7 @@ def sample(
     trained = sampling.load_generator(run, checkpoint, device)
     if images is not None:
         written = sampling.save_images(sampling.samples(trained.generator, seed, count), images)
-        console.print(f"{written:,} images: {images}", soft_wrap=True)
+        say(f"{written:,} images: {images}")
     if grid is not None or images is None:
         columns = None
         if interpolate:
@@ -92,7 +92,12 @@ def sample(
             pictures = torch.cat(list(sampling.samples(trained.generator, seed, count)))
         grid = grid or run / "samples" / f"{'walk' if interpolate else 'seed'}_{seed}.png"
         sampling.save_grid(pictures, grid, columns)
-        console.print(f"grid of {len(pictures)} images from step {trained.step:,}: {grid}", soft_wrap=True)
+        say(f"grid of {len(pictures)} images from step {trained.step:,}: {grid}")
+
+
+def say(text: str, style: str | None = None) -> None:
+    """One line to stderr. No markup: paths may hold brackets."""
+    console.print(text, style=style, markup=False, soft_wrap=True)
 
 
 def _split(arguments: list[str]) -> tuple[Path, list[str]]:
@@ -106,7 +111,8 @@ def _split(arguments: list[str]) -> tuple[Path, list[str]]:
 def _name(path: Path, overrides: list[str]) -> str:
     """A directory name that the same command always gets: cifar10-sngan_kernel=c2sp_seed=1."""
     stem = path.stem if path.parent.name in ("configs", "") else f"{path.parent.name}-{path.stem}"
-    changes = ["".join(c if c.isalnum() or c in "=.-" else "-" for c in o.split(".", 1)[-1]) for o in sorted(overrides)]
+    short = [o if o.startswith("discriminator.") else o.split(".", 1)[-1] for o in sorted(overrides)]
+    changes = ["".join(c if c.isalnum() or c in "=.-" else "-" for c in o) for o in short]
     return "_".join([stem, *changes])
 
 
@@ -117,11 +123,11 @@ def main() -> None:
         from gan.training import Interrupted
 
         if isinstance(error, Interrupted):
-            console.print(f"[yellow]{error}[/]", soft_wrap=True)
+            say(str(error), "yellow")
             sys.exit(128 + error.signum)
         if not isinstance(error, _expected()):
             raise
-        console.print("[red]error:[/]", str(error), soft_wrap=True)
+        say(f"error: {error}", "red")
         sys.exit(1)
 
 

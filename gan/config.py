@@ -68,7 +68,7 @@ class Train(Section):
     beta2: float = Field(default=0.999, ge=0, lt=1)
     lr_decay: Literal["none", "linear"] = "none"  # linear: to 0 over train.steps
     ema_decay: float = Field(default=0.999, ge=0, lt=1)  # weights that are sampled and scored
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # tf32 concerns CUDA alone
     channels_last: bool = True
     compile: bool = False
     deterministic: bool = True  # bitwise repeatable on CUDA too; false lets cuDNN choose faster algorithms
@@ -129,14 +129,17 @@ def load_config(path: str | os.PathLike | None, overrides: list[str] = ()) -> Co
         section, name = key.split(".")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # ValueError: an impossible date
             raise ConfigError(f"{key}: {text!r} is not a value that YAML can read; put quotes around it") from None
-        tree[section] = {**(tree.get(section) or {}), name: value}
-    source = f" (in {path})" if path else ""
+        below = tree.get(section) or {}
+        if isinstance(below, dict):  # anything else is named by the validation
+            tree[section] = {**below, name: value}
     try:
         return Config.model_validate({section: value if value is not None else {} for section, value in tree.items()})
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(e) for e in error.errors()) + source) from None
+        typed = {override.partition("=")[0] for override in overrides}
+        from_file = path and any(".".join(map(str, e["loc"])) not in typed for e in error.errors())
+        raise ConfigError("; ".join(_explain(e) for e in error.errors()) + (f" (in {path})" if from_file else "")) from None
 
 
 def read_yaml(path: str | os.PathLike) -> dict:
@@ -146,7 +149,7 @@ def read_yaml(path: str | os.PathLike) -> dict:
     except FileNotFoundError:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], 1)
         raise ConfigError(f"no configuration file {path}" + (f"; did you mean {path.parent / near[0]}?" if near else "")) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
     if tree is not None and not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold sections such as 'train:' with keys below them")

@@ -32,6 +32,11 @@ class Writer:
         if not real.exists():
             save_grid(batches.set.images[batches.order.indices(0, 64)], real)
 
+    def tick(self) -> None:
+        """One step is done."""
+        if self.run is not None:
+            self.bar.update()
+
     def losses(self, losses: dict, step: int) -> None:
         if self.run is None:
             return
@@ -45,7 +50,6 @@ class Writer:
         for name, value in losses.items():
             self.board.add_scalar(f"loss/{name}", value, step)
         self.board.add_scalar("speed/images_per_s", images_per_s, step)
-        self.bar.update(step - self.bar.n)
         shown = {"D": f"{losses['d_loss']:.3f}", "G": f"{losses['g_loss']:.3f}", "images/s": f"{images_per_s:.0f}"}
         self.bar.set_postfix(shown)
 

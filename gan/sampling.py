@@ -33,6 +33,10 @@ def load_generator(run: str | Path, step: int | None = None, device: torch.devic
     """The EMA generator of a run directory, at its last checkpoint or at a step. RunError or CheckpointError if there is none."""
     run = Path(run)
     config = read_config(run)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise RunError(f"this PyTorch finds no device {device!r}; use cpu, cuda or auto") from None
     found = checkpoint.saved(run / "checkpoints")
     if not found:
         raise RunError(f"{run} has no checkpoint yet; train it first")

@@ -81,6 +81,7 @@ def _train(config: Config, processes: Processes, run: RunDirectory | None, progr
         while state.step < t.steps:
             # Losses stay on the device until a line is due: asking for their value would make a GPU wait.
             state.pending.append(take_step())
+            writer.tick()
             if state.step % t.log_every == 0:
                 writer.losses(flush(state, processes, run), state.step)
             if state.step % t.sample_every == 0 or state.step == t.steps:
