@@ -111,18 +111,22 @@ def decode_all(names: list[str], read: Read, resolution: int, on_bad: str, sourc
 
 def decode(data: bytes, resolution: int) -> np.ndarray:
     """One encoded image as (3, R, R) uint8 RGB. Raises whatever Pillow raises, and ValueError when it's too small."""
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    image = as_rgb(data)
     width, height = image.size
     side = min(width, height)
     if side < resolution:
         raise ValueError(f"{width}×{height} is smaller than {resolution}×{resolution}")
-    image = _to_rgb(image)
     if image.size != (resolution, resolution):
         left, top = (width - side) // 2, (height - side) // 2
         # Not resize(box=...): its filter would reach over the edge of the square and mix in what was cut off.
         image = image.crop((left, top, left + side, top + side))
         image = image.resize((resolution, resolution), Image.Resampling.LANCZOS)
     return np.asarray(image).transpose(2, 0, 1)
+
+
+def as_rgb(data: bytes) -> Image.Image:
+    """One encoded image, upright, in 8-bit RGB and its own size. Raises whatever Pillow raises."""
+    return _to_rgb(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

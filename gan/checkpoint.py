@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+BEST = "best.pt"
 NAME = re.compile(r"step_(\d+)\.pt")
 
 
@@ -45,9 +46,12 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
-def save(state: dict, directory: Path, step: int, keep: int) -> Path:
-    """Write the checkpoint of a step, then drop all but the newest `keep`. CheckpointError if the disk refuses."""
-    path = path_of(directory, step)
+def save(state: dict, directory: Path, step: int, keep: int, name: str | None = None) -> Path:
+    """Write the checkpoint of a step, then drop all but the newest `keep`. CheckpointError if the disk refuses.
+
+    name: another file name, such as BEST, which is replaced and never dropped.
+    """
+    path = directory / name if name else path_of(directory, step)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     try:
@@ -57,8 +61,9 @@ def save(state: dict, directory: Path, step: int, keep: int) -> Path:
         last = saved(directory)
         rest = f"{last[-1].name} is whole: mend that and repeat the command to go on from it" if last else "nothing was saved yet"
         raise CheckpointError(f"step {step} can't be saved in {directory}: {what}; {rest}") from error
-    for old in saved(directory)[:-keep]:
-        old.unlink(missing_ok=True)
+    if name is None:
+        for old in saved(directory)[:-keep]:
+            old.unlink(missing_ok=True)
     return path
 
 

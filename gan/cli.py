@@ -1,5 +1,6 @@
-"""The command line: `train` and `sample`. Every error a user can cause ends in one sentence and a non-zero exit."""
+"""The command line: `train`, `sample`, `fid` and `evaluate`. What a user can cause ends in one sentence and a non-zero exit."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -65,7 +66,7 @@ def sample(
     grid: Annotated[Path | None, typer.Option(help="write one PNG here; default: RUN/samples/seed_N.png")] = None,
     images: Annotated[Path | None, typer.Option(help="write single PNGs into this directory, or this .zip")] = None,
     interpolate: Annotated[bool, typer.Option("--interpolate", help="each row of the grid walks between two latents")] = False,
-    checkpoint: Annotated[int | None, typer.Option(help="step to draw from; default: the last saved")] = None,
+    checkpoint: Annotated[str, typer.Option(help="last, best, or a step")] = "last",
     device: Annotated[str, typer.Option(help="cpu, cuda or auto")] = "auto",
 ) -> None:
     """Draw pictures from a trained generator: its EMA weights, in eval mode.
@@ -76,10 +77,10 @@ def sample(
     import torch
 
     from gan import sampling
+    from gan.evaluation import checkpoint_steps
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    trained = sampling.load_generator(run, checkpoint, device)
+    (step,) = checkpoint_steps(run, checkpoint if checkpoint != "all" else "last")
+    trained = sampling.load_generator(run, step, _device(device))
     if images is not None:
         written = sampling.save_images(sampling.samples(trained.generator, seed, count), images)
         say(f"{written:,} images: {images}")
@@ -93,6 +94,143 @@ def sample(
         grid = grid or run / "samples" / f"{'walk' if interpolate else 'seed'}_{seed}.png"
         sampling.save_grid(pictures, grid, columns)
         say(f"grid of {len(pictures)} images from step {trained.step:,}: {grid}")
+
+
+Features = Annotated[str, typer.Option(help="efficientnet_lite0, inception, or module:package.function")]
+Weights = Annotated[Path | None, typer.Option(help="a file of weights for the features, checked by its sha256")]
+Insist = Annotated[bool, typer.Option("--insist", help="take unknown weights; the scores then carry another name")]
+Resize = Annotated[str | None, typer.Option(help="pytorch_fid, tf1 or clean; default: the features' own")]
+Precision = Annotated[str, typer.Option(help="of the features: fp32 or bf16")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or auto")]
+
+
+@app.command()
+def fid(
+    real: Annotated[str, typer.Argument(help="the reference: folder, .zip, .npz, run, or cifar10[:test], cifar100, shapes")],
+    generated: Annotated[str, typer.Argument(help="what is scored, of the same kinds")],
+    scores: Annotated[str, typer.Option(help="of fid, is, kid, pr, dc, interval, infinity; commas between")] = "fid",
+    count: Annotated[int | None, typer.Option(min=2, help="generated images; default: all there are, 10,000 of a run")] = None,
+    real_count: Annotated[int | None, typer.Option(min=2, help="reference images; default: all")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="sn, mimicry or landscape: published counts and splits of a data set")
+    ] = None,
+    floor: Annotated[bool, typer.Option(help="also the distance between two halves of the reference")] = False,
+    save_statistics: Annotated[Path | None, typer.Option(help="write the reference's mean and covariance as .npz")] = None,
+    features: Features = "efficientnet_lite0",
+    weights: Weights = None,
+    insist: Insist = False,
+    resize: Resize = None,
+    precision: Precision = "fp32",
+    seed: Annotated[int, typer.Option(min=0, help="of latents, choices of images, subsets")] = 0,
+    device: Device = "auto",
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the scores with their cards here")] = None,
+) -> None:
+    """Score generated images against real ones.
+
+    - `fid cifar10:test runs/mine` scores 10,000 images of a run.
+    - `fid real.npz samples.zip --features inception --weights pt_inception-2015-12-05-6726825d.pth` is *the* FID.
+
+    Only the 2015 Inception network gives `fid` and `inception_score`; other features give `fd_<name>` and `score_<name>`.
+    """
+    import json
+
+    from gan.evaluation import apply_protocol, open_side
+    from metrics import scoring
+    from metrics.features import open_extractor
+
+    device = _device(device)
+    extractor = open_extractor(features, weights, resize, precision, device=device, insist=insist)
+    if protocol:
+        real, real_count, count = apply_protocol(protocol, real)
+    a = open_side(real, real_count, seed, device=device)
+    b = open_side(generated, count, seed, device=device)
+    with _progress("images") as advance:
+        found, warnings = scoring.score(extractor, a, b, scores.split(","), seed, progress=advance)
+        if floor:
+            distance, half = scoring.floor(extractor, a, progress=advance)
+        if save_statistics:
+            scoring.reference_statistics(extractor, a).save(save_statistics)
+    _print_scores({None: found}, warnings)
+    if floor:
+        say(f"floor: {extractor.score_name('fid')} between two halves of the reference ({half:,} images each) is {distance:.3f}")
+    if json_file:
+        json_file.write_text(json.dumps([s.to_dict() for s in found], indent=2) + "\n")
+        say(f"scores with their cards: {json_file}")
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="a run directory of `train`")],
+    checkpoint: Annotated[str, typer.Option(help="last, best, all, or a step")] = "last",
+    real: Annotated[str | None, typer.Option(help="the reference, as for `fid`; default: the run's own training images")] = None,
+    scores: Annotated[str, typer.Option(help="as for `fid`")] = "fid,is",
+    count: Annotated[int, typer.Option(min=20, help="generated images")] = 10_000,
+    real_count: Annotated[int | None, typer.Option(min=2, help="reference images; default: all")] = None,
+    features: Features = "efficientnet_lite0",
+    weights: Weights = None,
+    insist: Insist = False,
+    resize: Resize = None,
+    precision: Precision = "fp32",
+    seed: Annotated[int, typer.Option(min=0, help="of latents")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Score a run's generator and write RUN/scores.json; `--checkpoint all` also draws the scores over training."""
+    from gan import report
+    from gan.config import load_config
+    from gan.evaluation import checkpoint_steps, evaluate_run, open_side, reference_of
+    from metrics.features import open_extractor
+
+    device = _device(device)
+    steps = checkpoint_steps(run, checkpoint)
+    extractor = open_extractor(features, weights, resize, precision, device=device, insist=insist)
+    config = load_config(run / "config.yaml")
+    side = open_side(real, real_count, seed, device=device) if real else reference_of(config, count=real_count, seed=seed)
+    with _progress("images") as advance:
+        found, warnings = evaluate_run(run, extractor, side, count, seed, scores.split(","), steps, device, advance)
+    _print_scores(found, warnings)
+    say(f"scores with their cards: {run / 'scores.json'}")
+    if len(found) > 1:
+        report.plot_scores({step: {s.name: s.value for s in values} for step, values in found.items()}, run / "scores.png")
+        say(f"scores over training: {run / 'scores.png'}")
+
+
+def _print_scores(found: dict, warnings: list[str]) -> None:
+    """A table of scores, and below it the card they share."""
+    from rich.table import Table
+
+    rows = Table(title_justify="left")
+    for heading in ("step", "score", "value", "spread"):
+        rows.add_column(heading, justify="left" if heading == "score" else "right")
+    for step, scores in found.items():
+        for s in scores:
+            spread = f"± {s.spread:.3g} ({s.spread_of})" if s.spread is not None else ""
+            spread += f", 95 %: {s.interval[0]:.2f} to {s.interval[1]:.2f}" if s.interval else ""
+            rows.add_row("" if step is None else f"{step:,}", s.name, f"{s.value:.4g}", spread)
+    console.print(rows)
+    card = scores[0].card
+    say(
+        f"{card.generated} ({card.generated_count or '?'} images) against {card.real} ({card.real_count or '?'} images); "
+        f"features {card.features} {card.weights_sha256[:8]} at {card.input_size} px, resize {card.resize}, {card.precision}"
+    )
+    for warning in warnings:
+        say(f"warning: {warning}", "yellow")
+
+
+@contextlib.contextmanager
+def _progress(unit: str):
+    """A bar of unknown length on stderr; gives the function that advances it."""
+    from tqdm import tqdm
+
+    with tqdm(unit=unit, unit_scale=True, leave=False) as bar:
+        yield bar.update
+
+
+def _device(device: str) -> str:
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def say(text: str, style: str | None = None) -> None:
@@ -138,5 +276,9 @@ def _expected() -> tuple[type[Exception], ...]:
     from gan.config import ConfigError
     from gan.run_directory import RunError
     from gan.training import Diverged
+    from metrics.features import FeatureError
+    from metrics.protocol import ProtocolError
+    from metrics.statistics import StatisticsError
 
-    return ConfigError, DataError, RunError, CheckpointError, Diverged, OSError
+    scores = FeatureError, ProtocolError, StatisticsError
+    return *scores, ConfigError, DataError, RunError, CheckpointError, Diverged, OSError

@@ -86,12 +86,22 @@ class Train(Section):
         return device
 
 
+class Evaluate(Section):
+    every: int = Field(default=0, ge=0)  # steps between scores while training; 0: never
+    samples: int = Field(default=10_000, ge=20)  # generated images per score
+    real: int | None = Field(default=None, ge=2)  # reference images, a seeded choice; null: all
+    features: str = "efficientnet_lite0"  # or inception, or module:package.function
+    weights: str | None = None  # a file of weights for them
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
 class Config(Section):
     dataset: Dataset = Dataset()
     generator: Generator = Generator()
     discriminator: Discriminator = Discriminator()
     objective: Objective = Objective()
     train: Train = Train()
+    evaluate: Evaluate = Evaluate()
 
     @model_validator(mode="after")
     def _possible(self):
@@ -115,6 +125,7 @@ KEYS = [f"{section}.{key}" for section, field in Config.model_fields.items() for
 
 # Settings that may differ when a run goes on: where it runs and what it writes, not what it computes.
 RUNTIME = {"dataset.path", "train.device", "train.sample_every", "train.checkpoint_every", "train.keep_checkpoints"}
+RUNTIME |= {key for key in KEYS if key.startswith("evaluate.")}
 
 
 def load_config(path: str | os.PathLike | None, overrides: list[str] = ()) -> Config:

@@ -28,6 +28,7 @@ class Writer:
         self.bar = tqdm(total=config.train.steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
         self.fixed = latents(derive(config.train.seed, "grid"), 0, 64, config.generator.latent)
         self.since = (step, time.perf_counter())
+        self.shown: dict[str, str] = {}  # beside the bar
         real = run.samples / "real.png"
         if not real.exists():
             save_grid(batches.set.images[batches.order.indices(0, 64)], real)
@@ -50,8 +51,15 @@ class Writer:
         for name, value in losses.items():
             self.board.add_scalar(f"loss/{name}", value, step)
         self.board.add_scalar("speed/images_per_s", images_per_s, step)
-        shown = {"D": f"{losses['d_loss']:.3f}", "G": f"{losses['g_loss']:.3f}", "images/s": f"{images_per_s:.0f}"}
-        self.bar.set_postfix(shown)
+        self.shown |= {"D": f"{losses['d_loss']:.3f}", "G": f"{losses['g_loss']:.3f}", "images/s": f"{images_per_s:.0f}"}
+        self.bar.set_postfix(self.shown)
+
+    def scores(self, scores: dict[str, float], step: int) -> None:
+        self.run.log("metrics", {"step": step, **scores})
+        for name, value in scores.items():
+            self.board.add_scalar(f"score/{name}", value, step)
+        self.shown |= {name: f"{value:.2f}" for name, value in scores.items()}
+        self.bar.set_postfix(self.shown)
 
     def grid(self, state: State) -> None:
         """The same latents each time, from the EMA in eval mode: nothing that trains is touched."""

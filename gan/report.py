@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 
 def plot_curves(records: list[dict], path: Path) -> None:
     """Losses and mean logits over steps, from the records of metrics.jsonl, as a PNG. Nothing is drawn without records."""
+    records = [r for r in records if "d_loss" in r]  # the others are scores
     if not records:
         return
     steps = [r["step"] for r in records]
@@ -27,5 +28,19 @@ def plot_curves(records: list[dict], path: Path) -> None:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def plot_scores(scores: dict[int, dict[str, float]], path: Path) -> None:
+    """One panel per score over the steps of training, as a PNG."""
+    names = list(next(iter(scores.values())))
+    steps = sorted(scores)
+    figure, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.2), layout="constrained", squeeze=False)
+    for axis, name in zip(axes[0], names):
+        axis.plot(steps, [scores[step][name] for step in steps], "o-", color="#1f5fa8", markersize=4)
+        axis.set(title=name, xlabel="step (generator updates)")
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -29,26 +29,40 @@ class Trained:
     step: int
 
 
-def load_generator(run: str | Path, step: int | None = None, device: torch.device | str = "cpu") -> Trained:
-    """The EMA generator of a run directory, at its last checkpoint or at a step. RunError or CheckpointError if there is none."""
+def load_generator(run: str | Path, step: int | str | None = None, device: torch.device | str = "cpu") -> Trained:
+    """The EMA generator of a run directory, at its last checkpoint, at a step, or at its "best".
+
+    RunError or CheckpointError if there is none.
+    """
     run = Path(run)
     config = read_config(run)
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
         raise RunError(f"this PyTorch finds no device {device!r}; use cpu, cuda or auto") from None
-    found = checkpoint.saved(run / "checkpoints")
-    if not found:
-        raise RunError(f"{run} has no checkpoint yet; train it first")
-    path = found[-1] if step is None else checkpoint.path_of(run / "checkpoints", step)
-    if path not in found:
-        steps = ", ".join(str(checkpoint.step_of(p)) for p in found)
-        raise RunError(f"{run} has no checkpoint of step {step}; it has {steps}")
+    path = _checkpoint_path(run, step)
     state = checkpoint.load(path)
     generator = build_generator(config)
     generator.load_state_dict(state["ema"])
     generator = generator.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     return Trained(generator, config, state["step"])
+
+
+def _checkpoint_path(run: Path, step: int | str | None) -> Path:
+    directory = run / "checkpoints"
+    if step == "best":
+        if not (directory / checkpoint.BEST).exists():
+            raise RunError(f"{run} keeps no best checkpoint; train it with evaluate.every=1000, say")
+        return directory / checkpoint.BEST
+    found = checkpoint.saved(directory)
+    if not found:
+        raise RunError(f"{run} has no checkpoint yet; train it first")
+    if step is None:
+        return found[-1]
+    if checkpoint.path_of(directory, step) not in found:
+        steps = ", ".join(str(checkpoint.step_of(p)) for p in found)
+        raise RunError(f"{run} has no checkpoint of step {step}; it has {steps}")
+    return checkpoint.path_of(directory, step)
 
 
 def to_uint8(x: Tensor) -> Tensor:

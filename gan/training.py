@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gan import checkpoint
 from gan.config import Config, Train
+from gan.evaluation import TrainingScores
 from gan.models import resolve
 from gan.objectives import LOSSES, gradient_penalty, r1_penalty
 from gan.processes import Processes
@@ -76,6 +77,7 @@ def _train(config: Config, processes: Processes, run: RunDirectory | None, progr
     if latest is not None:
         state.load(checkpoint.load(latest))
     take_step = Step(config, processes, state, batches)
+    keeper = BestKeeper(config, run, batches, processes) if config.evaluate.every and run else None
 
     with Writer(run, state.step, progress, config, batches) as writer, StopSignals() as signals:
         while state.step < t.steps:
@@ -84,6 +86,8 @@ def _train(config: Config, processes: Processes, run: RunDirectory | None, progr
             writer.tick()
             if state.step % t.log_every == 0:
                 writer.losses(flush(state, processes, run), state.step)
+            if keeper and (state.step % config.evaluate.every == 0 or state.step == t.steps):
+                writer.scores(keeper.score(state), state.step)
             if state.step % t.sample_every == 0 or state.step == t.steps:
                 writer.grid(state)
             # All processes must stop at the same step, so they ask each other now and then.
@@ -177,6 +181,25 @@ class Step:
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16")
+
+
+class BestKeeper:
+    """Scores the EMA and keeps the checkpoint with the lowest distance beside the last ones."""
+
+    def __init__(self, config: Config, run: RunDirectory, batches: Batches, processes: Processes):
+        self.run = run
+        self.scores = TrainingScores(config, batches.set.images, batches.set.source, processes.device)
+        best = run.checkpoints / checkpoint.BEST
+        self.best = checkpoint.load(best)["score"] if best.exists() else None
+
+    def score(self, state: State) -> dict[str, float]:
+        found = self.scores(state.ema)
+        distance = next(iter(found.values()))
+        if self.best is None or distance < self.best:
+            self.best = distance
+            record = {**state.dump(), "score": distance}
+            checkpoint.save(record, self.run.checkpoints, state.step, 0, checkpoint.BEST)
+        return found
 
 
 def learning_rate(base: float, t: Train, step: int) -> float:

@@ -1,0 +1,127 @@
+"""The default features at several input sizes: images per second, and how well the Fréchet distance tells damage apart.
+
+    GAN_DATA=DIRECTORY python benchmarks/features.py [--device cuda] [--images 2000] [--sizes 224 128] [--rounds 5]
+
+Needs the real CIFAR-10 (cifar10-train.zip and cifar10-test.zip). For each size and precision, with disjoint sets of `--images`:
+
+    images/s      batches of 64, resizing included; the variants take turns within each round, medians
+    floor         distance of two halves of the training set: what sampling alone gives
+    test          training set against test set
+    noise, blur   training set against the damaged test set, at growing strength (Gaussian, in grey levels and pixels)
+    order         pairs of neighbouring strengths whose distances are in the right order
+    named right   test images whose probabilities are highest for the ImageNet classes of their CIFAR-10 class
+
+A distance near the floor for visible damage, or a wrong order, would rule a size out. To reach on 2 cores: 60 images/s at 224.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import argparse
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+from common import machine, medians
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from data import EpochOrder, ImageSet, load
+from metrics.features import PRECISIONS, Extractor, open_extractor
+from metrics.frechet import frechet_from_features
+
+SIZES = (224, 192, 160, 128, 96, 64)
+NOISES = (2, 4, 8, 16)  # standard deviation in grey levels
+BLURS = (0.4, 0.6, 1.0, 1.5)  # standard deviation in pixels
+
+# ImageNet's classes for CIFAR-10's: airliner, warplane; sports car, …; birds; cats; gazelles; dogs; frogs; sorrel; liner, …; …
+IN_IMAGENET = [
+    [404, 895], [468, 511, 609, 656, 751, 817], [*range(7, 25), *range(80, 101), *range(127, 147)], [*range(281, 286)],
+    [351, 352, 353], [*range(151, 269)], [30, 31, 32], [339], [403, 510, 554, 628], [555, 569, 675, 717, 864, 867],
+]  # fmt: skip
+
+
+def noisy(images: Tensor, sigma: float) -> Tensor:
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    return (images + sigma * noise).round().clamp(0, 255).byte()
+
+
+def blurred(images: Tensor, sigma: float) -> Tensor:
+    return gaussian_blur(images, 2 * math.ceil(3 * sigma) + 1, sigma)
+
+
+def named_right(extractor: Extractor, images: Tensor, labels: Tensor) -> float:
+    probabilities = extractor(images)[1].cpu()
+    guess = torch.stack([probabilities[:, classes].sum(dim=1) for classes in IN_IMAGENET], dim=1).argmax(dim=1)
+    return (guess == labels).float().mean().item()
+
+
+def in_order(distances: list[float]) -> int:
+    return sum(low < high for low, high in pairwise(distances))
+
+
+def fidelity(extractor: Extractor, train: ImageSet, test: ImageSet, count: int) -> list[str]:
+    """One row of the table, without the speed."""
+    images = test.images[:count]
+    reference = extractor(train.images[:count])[0]
+
+    def distance(other: Tensor) -> float:
+        return frechet_from_features(reference, extractor(other)[0])
+
+    floor, clean = distance(train.images[count : 2 * count]), distance(images)
+    noise, blur = [distance(noisy(images, s)) for s in NOISES], [distance(blurred(images, s)) for s in BLURS]
+    order = in_order([clean, *noise]) + in_order([clean, *blur])
+    series = [" ".join(f"{value:.1f}" for value in values) for values in ([floor], [clean], noise, blur)]
+    right = named_right(extractor, images[:1000], test.labels[:count][:1000])
+    return [*series, f"{order}/{len(NOISES) + len(BLURS)}", f"{right:.0%}"]
+
+
+def real_cifar10() -> tuple[ImageSet, ImageSet]:
+    root = Path(os.environ.get("GAN_DATA", ""))
+    files = [root / f"cifar10-{split}.zip" for split in ("train", "test")]
+    if not all(file.exists() for file in files):
+        sys.exit("this needs the real CIFAR-10: set GAN_DATA to a directory with cifar10-train.zip and cifar10-test.zip")
+    return shuffled(load("cifar10", files[0])), shuffled(load("cifar10", files[1], split="test"))
+
+
+def shuffled(data: ImageSet) -> ImageSet:
+    """The archives hold one class after the other: the first images would be airplanes."""
+    order = EpochOrder(len(data), seed=0).indices(0, len(data))
+    return replace(data, images=data.images[order], labels=data.labels[order])
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--device", default="cpu")
+    arguments.add_argument("--images", type=int, default=2000, help="images per set (default 2000)")
+    arguments.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    arguments.add_argument("--rounds", type=int, default=5)
+    args = arguments.parse_args()
+    console = Console(width=150)
+    train, test = real_cifar10()
+    console.print(machine(args.device))
+    extractors = {(s, p): open_extractor(size=s, precision=p, device=args.device) for s in args.sizes for p in PRECISIONS}
+
+    batch = test.images[:64].to(args.device)
+    runs = {variant: lambda extractor=extractor: extractor(batch) for variant, extractor in extractors.items()}
+    times = medians(runs, args.rounds, args.device)
+
+    table = Table(title=f"efficientnet_lite0 on CIFAR-10, sets of {args.images} images", title_justify="left")
+    headings = ("images/s", "floor", "test", f"noise {NOISES}", f"blur {BLURS}", "order", "named right")
+    for heading in ("size", "precision", *headings):
+        table.add_column(heading, justify="left" if heading == "precision" else "right")
+    for (size, precision), extractor in track(extractors.items(), "distances", console=console, transient=True):
+        speed = f"{64 / times[size, precision]:.0f}"
+        table.add_row(str(size), precision, speed, *fidelity(extractor, train, test, args.images))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

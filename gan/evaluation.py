@@ -1,0 +1,140 @@
+"""Where scored images come from: a run's generator, a data set, a folder or zip, or saved statistics; and the scores of a run."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import data
+from data import DataError
+from data.stream import count_images, native_batches
+from gan import checkpoint, sampling
+from gan.config import Config
+from gan.models import resolve
+from gan.run_directory import RunError, read_config
+from metrics.features import Extractor, open_extractor
+from metrics.protocol import PROTOCOLS, ProtocolError, Score
+from metrics.scoring import Side, reference_statistics, score
+from metrics.statistics import Statistics
+
+BATCH = 64
+DATASETS = ("cifar10", "cifar100", "shapes")
+
+
+def open_side(text: str, count: int | None = None, seed: int = 0, step: int | str | None = None, device: str = "cpu") -> Side:
+    """What a user names: RUN, DIRECTORY, FILE.zip, FILE.npz, or a data set such as cifar10 or cifar10:test.
+
+    count: how many images; a seeded choice of those there are, or the first so many of a generator (10,000 unless told).
+    DataError, RunError or StatisticsError in one sentence for what can't be opened.
+    """
+    path = Path(text).expanduser()
+    if path.suffix == ".npz":
+        statistics = Statistics.load(path)
+        return Side(statistics.card.get("real", path.name), statistics.count, None, statistics)
+    if (path / "config.yaml").is_file():
+        trained = sampling.load_generator(path, step, device)
+        return generator_side(trained.generator, f"{path.name} step {trained.step}", seed, count or 10_000)
+    name, _, split = text.partition(":")
+    if name in DATASETS:
+        return image_side(data.load(name, split=split or "train"), count, seed)
+    if not path.exists():
+        raise DataError(f"{text} is no run, folder, zip or npz, and no data set ({', '.join(f'{n}[:test]' for n in DATASETS)})")
+    total = count_images(path)
+    chosen = choice(total, count, seed, path.name)
+    return Side(path.name, len(chosen), lambda: native_batches(path, chosen, BATCH))
+
+
+def choice(total: int, count: int | None, seed: int, name: str) -> list[int]:
+    """Which of `total` images are scored: all, or a seeded choice of `count`, in their own order."""
+    if count is None or count == total:
+        return list(range(total))
+    if count > total:
+        raise DataError(f"{name} has {total:,} images, fewer than the {count:,} asked for")
+    return sorted(np.random.default_rng(seed).choice(total, count, replace=False).tolist())
+
+
+def image_side(images: data.ImageSet, count: int | None, seed: int) -> Side:
+    chosen = images.images
+    if count is not None and count != len(images):
+        chosen = chosen[choice(len(images), count, seed, images.source)]
+    return Side(images.source, len(chosen), lambda: iter(chosen.split(BATCH)))
+
+
+def generator_side(generator: nn.Module, name: str, seed: int, count: int) -> Side:
+    """`count` images of an EMA generator in eval mode."""
+
+    def batches() -> Iterator[Tensor]:
+        return sampling.samples(generator, seed, count, BATCH)
+
+    return Side(name, count, batches, about={"ema": True, "batch_norm": "eval", "seed": seed}, fixed=False)
+
+
+def reference_of(config: Config, split: str = "train", count: int | None = None, seed: int = 0) -> Side:
+    """The images that a run's settings name."""
+    d = config.dataset
+    return image_side(data.load(d.name, d.path, d.resolution, split=split, on_bad=d.on_bad), count, seed)
+
+
+def evaluate_run(
+    run: Path, extractor: Extractor, real: Side | None, count: int, seed: int, wanted: list[str], steps: list[int | str | None],
+    device: str, progress: Callable[[int], None] = lambda n: None,
+) -> tuple[dict[int, list[Score]], list[str]]:  # fmt: skip
+    """Score a run's checkpoints: {step: scores}, and warnings; all of it goes to RUN/scores.json. real: default, its own data."""
+    config = resolve(read_config(run))
+    real = real or reference_of(config, seed=seed)
+    found: dict[int, list[Score]] = {}
+    warnings: list[str] = []
+    for step in steps:
+        trained = sampling.load_generator(run, step, device)
+        side = generator_side(trained.generator, f"{run.name} step {trained.step}", seed, count)
+        found[trained.step], warnings = score(extractor, real, side, wanted, seed, progress=progress)
+    records = [{"step": step, "scores": [s.to_dict() for s in scores]} for step, scores in sorted(found.items())]
+    checkpoint.write_atomically(run / "scores.json", (json.dumps(records, indent=2) + "\n").encode())
+    return found, warnings
+
+
+def apply_protocol(name: str, real: str) -> tuple[str, int | None, int]:
+    """A published protocol for a data set -> (data set with split, real images, generated images)."""
+    if name not in PROTOCOLS:
+        raise ProtocolError(f"unknown protocol {name!r}; choose {', '.join(PROTOCOLS)}")
+    protocol = PROTOCOLS[name]
+    dataset = real.partition(":")[0]
+    if dataset not in DATASETS:
+        raise ProtocolError(f"protocol {name} chooses the split of a data set ({', '.join(DATASETS)}); {real} is none")
+    return f"{dataset}:{protocol.split}", protocol.real, protocol.generated
+
+
+def checkpoint_steps(run: Path, which: str) -> list[int | str | None]:
+    """'last', 'best', 'all' or a step -> what load_generator takes."""
+    if which == "all":
+        steps = [checkpoint.step_of(path) for path in checkpoint.saved(run / "checkpoints")]
+        if not steps:
+            raise RunError(f"{run} has no checkpoint yet; train it first")
+        return steps
+    if which in ("last", "best"):
+        return [None if which == "last" else "best"]
+    if not which.isdigit():
+        raise RunError(f"--checkpoint is last, best, all or a step, not {which!r}")
+    return [int(which)]
+
+
+class TrainingScores:
+    """Scores while training: `evaluate.samples` images from the EMA against training images, all on the training device."""
+
+    def __init__(self, config: Config, images: Tensor, source: str, device: torch.device):
+        e = config.evaluate
+        self.config = config
+        self.extractor = open_extractor(e.features, e.weights, precision=e.precision, device=device)
+        real = images[choice(len(images), min(e.real or len(images), len(images)), config.train.seed, source)]
+        side = Side(source, len(real), lambda: iter(real.split(BATCH)))
+        self.real = replace(side, statistics=reference_statistics(self.extractor, side))  # once for all steps
+
+    def __call__(self, ema: nn.Module) -> dict[str, float]:
+        """{'fd_...': distance, 'score_...': Inception-Score-like}; changes nothing that trains."""
+        side = generator_side(ema, "training", self.config.train.seed, self.config.evaluate.samples)
+        scores, _ = score(self.extractor, self.real, side, ["fid", "is"] if self.extractor.classes else ["fid"])
+        return {s.name: s.value for s in scores}

@@ -1,0 +1,286 @@
+"""Networks that embed images for scores: uint8 images in, features and class probabilities out.
+
+    extractor = open_extractor("efficientnet_lite0")
+    features, probabilities = extractor(images)
+
+An Extractor also knows what it is (name, sha256 of its weights, resize, precision, size), since a score means nothing without.
+"""
+
+import difflib
+import hashlib
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from metrics.resize import RESIZES, resize
+
+DEFAULT = "efficientnet_lite0"
+NAMES = ("inception", DEFAULT)  # and module:package.attribute
+PRECISIONS = ("fp32", "bf16")
+
+# What a score is called on the 2015 Inception network, and the stem of its name on any other.
+SCORES = {"fid": "fd", "inception_score": "score", "kid": "kd"}
+
+IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)  # torchvision's, in grey levels
+IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+
+
+class FeatureError(Exception):
+    """Features can't be computed as asked: one sentence that says what is wrong and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What metrics/inception.py and metrics/efficientnet.py build: a network ready for inference, and how images enter it.
+
+    trunk: normalised float32 (N, 3, size, size) -> features (N, dim)
+    head: features (N, dim) -> logits (N, classes); None where there are no classes
+    mean, std: three numbers each, in grey levels 0..255
+    genuine: whether these are the 2015 Inception weights, whose scores alone may be called FID, Inception Score and KID
+    """
+
+    name: str
+    sha256: str
+    trunk: nn.Module
+    head: nn.Module | None
+    dim: int
+    classes: int | None
+    size: int
+    resize: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    genuine: bool = False
+
+
+class Extractor:
+    """Maps uint8 images (N, 3, H, W) of any size, on any device, to features and probabilities.
+
+    The same images give the same features, whatever their company: networks run in eval mode, `batch_size` images at a time.
+    fp32 means IEEE fp32, on CUDA too; bf16 runs the trunk under autocast, which moves every feature by about half a percent.
+    """
+
+    def __init__(self, network: Network, precision: str = "fp32", device: str | torch.device = "cpu", batch_size: int = 64):
+        self.name, self.sha256 = network.name, network.sha256
+        self.dim, self.classes = network.dim, network.classes
+        self.size, self.resize = network.size, network.resize
+        self.precision = _one_of("precision", precision, PRECISIONS)
+        self.device = _device(device)
+        self.batch_size = batch_size
+        self._genuine = network.genuine
+        self._trunk = network.trunk.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self._head = None if network.head is None else network.head.eval().requires_grad_(False).to(self.device)
+        self._mean = torch.tensor(network.mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(network.std, device=self.device).view(1, 3, 1, 1)
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(N, 3, H, W) uint8, N at least 1 -> features (N, dim) float32, probabilities (N, classes) float32 or None.
+
+        Both on the extractor's device. FeatureError for any other input, and where a feature isn't finite.
+        """
+        _check_images(images)
+        with torch.inference_mode(), _ieee_float32(self.device):
+            parts = [self._embed(part) for part in images.split(self.batch_size)]
+        features, probabilities = (None if part[0] is None else torch.cat(part) for part in zip(*parts))
+        return features, probabilities
+
+    def score_name(self, base: str) -> str:
+        """'fid', 'inception_score', 'kid', … as they are on the genuine 2015 Inception network; else 'fd_<name>', ….
+
+        A base that isn't in SCORES keeps its own name: 'precision_<name>'.
+        """
+        return base if self._genuine else f"{SCORES.get(base, base)}_{self.name}"
+
+    def _embed(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        x = resize(images.to(self.device), self.size, self.resize)
+        x = ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)  # 1.7x on CPU
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            features = self._trunk(x)
+        features = features.float()
+        if not features.isfinite().all():
+            raise FeatureError(f"{self.name} gave features that aren't finite: its weights are damaged, or try precision fp32")
+        return features, None if self._head is None else self._head(features).softmax(dim=1)
+
+
+def open_extractor(
+    name: str = DEFAULT, weights: str | Path | None = None, resize: str | None = None, precision: str = "fp32",
+    size: int | None = None, device: str | torch.device = "cpu", insist: bool = False,
+) -> Extractor:  # fmt: skip
+    """The one way to get an Extractor. FeatureError, in one sentence, for everything that can't be had.
+
+    name: 'inception' (the 2015 network of FID), 'efficientnet_lite0' (needs no download), or 'module:package.attribute', a
+        callable without arguments that returns an nn.Module from ImageNet-normalised (N, 3, S, S) to features (N, d).
+    weights: a file of weights instead of the download or the installed package; its sha256 is checked.
+    resize: one of RESIZES. Default: 'pytorch_fid' for inception, 'clean' otherwise.
+    precision: 'fp32' or 'bf16'.
+    size: side of the network's input in pixels. Default: the network's own; inception takes no other.
+    device: where the network runs.
+    insist: take weights whose sha256 is unknown; name and scores then carry its first 8 digits.
+    """
+    _one_of("precision", precision, PRECISIONS)
+    if resize is not None:
+        _one_of("resize", resize, tuple(RESIZES))
+    if size is not None and (not isinstance(size, int) or size < 32):
+        raise FeatureError(f"size is the side of the network's input, a whole number of at least 32 pixels, not {size!r}")
+    device = _device(device)
+    return Extractor(_builder(name)(weights, resize, size, insist), precision, device)
+
+
+def _builder(name: str) -> Callable[..., Network]:
+    """The function that builds a network from (weights, resize, size, insist)."""
+    if name == "inception":  # imported here, since torchvision alone takes a second
+        from metrics.inception import inception
+
+        return inception
+    if name == "efficientnet_lite0":
+        from metrics.efficientnet import efficientnet_lite0
+
+        return efficientnet_lite0
+    if name.startswith("module:"):
+        return lambda *options: user_module(name, *options)
+    nearest = difflib.get_close_matches(name, NAMES, n=1, cutoff=0)[0]
+    raise FeatureError(f"there are no features '{name}': did you mean '{nearest}'? (known: {', '.join(NAMES)}, module:PATH)")
+
+
+# --- what must hold before a network runs ------------------------------------------------------------------------------------
+
+
+def _one_of(setting: str, value: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise FeatureError(f"{setting} is one of {', '.join(known)}, not {value!r}")
+    return value
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        device = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise FeatureError(f"there is no device {device!r}: say cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise FeatureError("this machine has no CUDA device that torch can use: say device cpu")
+    return device
+
+
+def _check_images(images: Tensor) -> None:
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise FeatureError(f"features are taken of uint8 images, not {kind}: quantise first, by rounding to 0..255")
+    if images.dim() != 4 or images.shape[1] != 3 or 0 in images.shape:
+        raise FeatureError(f"features are taken of images (N, 3, H, W) with N, H, W at least 1, not {tuple(images.shape)}")
+
+
+@contextmanager
+def _ieee_float32(device: torch.device) -> Iterator[None]:
+    """On CUDA: no TF32, whose ten bits show in the third digit of a score, and cuDNN's repeatable algorithms only."""
+    if device.type != "cuda":
+        yield
+        return
+    settings = [
+        (torch.backends.cuda.matmul, "fp32_precision", "ieee"),
+        (torch.backends.cudnn.conv, "fp32_precision", "ieee"),
+        (torch.backends.cudnn, "benchmark", False),
+        (torch.backends.cudnn, "deterministic", True),
+    ]
+    before = [getattr(place, setting) for place, setting, _ in settings]
+    try:
+        for place, setting, value in settings:
+            setattr(place, setting, value)
+        yield
+    finally:
+        for (place, setting, _), value in zip(settings, before):
+            setattr(place, setting, value)
+
+
+# --- weights -----------------------------------------------------------------------------------------------------------------
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, 64 hexadecimal digits. FeatureError where it can't be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise FeatureError(f"the weights {path} can't be read ({error.strerror}): give the path of a file") from error
+
+
+def state_sha256(module: nn.Module) -> str:
+    """sha256 over a module's state dict: name, dtype, shape and bytes of every tensor in order."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def identify(name: str, path: Path, known: str, size: int, insist: bool) -> tuple[str, str]:
+    """The sha256 of a weight file, and the name its features go by: `name` if the sha256 is the known one.
+
+    Another file is refused with a FeatureError, or with `insist` named after its first 8 digits. size: bytes of the known file.
+    """
+    sha256 = file_sha256(path)
+    if sha256 == known:
+        return sha256, name
+    if insist:
+        return sha256, f"{name}_{sha256[:8]}"
+    found = path.stat().st_size
+    cut = f", and it has {found:,} bytes instead of {size:,}" if found != size else ""
+    raise FeatureError(
+        f"{path} isn't the known {name} weights (sha256 {sha256[:8]}…, expected {known[:8]}…{cut}): "
+        "fetch the file again, or insist and get scores under another name"
+    )
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Fill a module, on the meta device or not, from a file of its state dict, in float32. FeatureError if they don't match."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can fail in any layer of unpickling
+        raise FeatureError(f"the weights {path} are damaged or no state dict of tensors: fetch the file again") from error
+    try:
+        module.load_state_dict(state, assign=True)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise FeatureError(f"the weights {path} belong to another network: {' '.join(str(error).split())[:160]}") from error
+    module.float()
+
+
+# --- the user's own network --------------------------------------------------------------------------------------------------
+
+
+def user_module(name: str, weights: str | Path | None, resize: str | None, size: int | None, insist: bool) -> Network:
+    """'module:package.attribute': whatever that callable returns, at 224 pixels unless told otherwise. No probabilities.
+
+    It is called under seed 0, so that a network of random weights is the same network every time.
+    """
+    if weights is not None:
+        raise FeatureError(f"{name} loads its own weights: leave the weights file out, and read it inside that function")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = _call(name)
+    if not isinstance(module, nn.Module):
+        raise FeatureError(f"{name} returned {type(module).__name__}: it must return an nn.Module")
+    module.float().cpu().eval()
+    size = size or 224
+    with torch.inference_mode():
+        features = module(torch.zeros(2, 3, size, size))
+    if not isinstance(features, Tensor) or features.dim() != 2 or len(features) != 2:
+        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise FeatureError(f"{name} must map (N, 3, {size}, {size}) to features (N, d), but gave {shape} for N = 2")
+    return Network(
+        name, state_sha256(module), module, None, features.shape[1], None, size, resize or "clean", IMAGENET_MEAN, IMAGENET_STD
+    )
+
+
+def _call(name: str) -> object:
+    package, _, attribute = name.removeprefix("module:").rpartition(".")
+    try:
+        function = getattr(importlib.import_module(package), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise FeatureError(f"{name} can't be imported ({error}): write module:package.function, as in an import") from error
+    try:
+        return function()
+    except TypeError as error:
+        raise FeatureError(f"{name} can't be called without arguments ({error})") from error

@@ -1,0 +1,98 @@
+"""Feature statistics of a reference set: computed once, kept as npz, never stale.
+
+A file holds `mu` (d,) and `sigma` (d, d) in float64, as pytorch-fid writes and reads them, and a `card` of JSON text. Files in the
+cache are named by a hash of the images' pixels and of all that turns pixels into features: a changed image or weight is another
+file.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+FORMAT = 1  # of what is cached; a new one makes old files unused
+
+
+class StatisticsError(Exception):
+    """A file of statistics can't be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean (d,) and covariance (d, d, ddof 1), float64, of `count` images (None where a foreign file doesn't say)."""
+
+    mean: Tensor
+    covariance: Tensor
+    count: int | None
+    card: dict
+
+    def save(self, path: Path) -> None:
+        """Write an npz, whole or not at all."""
+        buffer = io.BytesIO()
+        text = json.dumps({**self.card, "count": self.count})
+        np.savez(buffer, mu=self.mean.numpy(), sigma=self.covariance.numpy(), card=np.array(text))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            beside.write_bytes(buffer.getbuffer())
+            os.replace(beside, path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: Path) -> "Statistics":
+        """Read ours, pytorch-fid's, TTUR's or clean-fid's npz. Nothing is unpickled. StatisticsError for anything else."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                mu, sigma = file["mu"], file["sigma"]
+                card = json.loads(str(file["card"])) if "card" in file else {}
+        except FileNotFoundError:
+            raise StatisticsError(f"there are no statistics at {path}") from None
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+            raise StatisticsError(f"{path} is no npz of plain arrays mu and sigma ({type(error).__name__}); make it anew") from None
+        if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
+            raise StatisticsError(f"{path} holds mu {mu.shape} and sigma {sigma.shape}, which don't fit each other; make it anew")
+        count = card.pop("count", None)
+        return cls(torch.from_numpy(mu.astype(np.float64)), torch.from_numpy(sigma.astype(np.float64)), count, card)
+
+
+def cache_directory() -> Path:
+    """$GAN_CACHE, else gan-scores in the user's cache directory."""
+    if os.environ.get("GAN_CACHE"):
+        return Path(os.environ["GAN_CACHE"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "gan-scores"
+
+
+def fingerprint(batches: Iterable[Tensor]) -> str:
+    """sha256 of uint8 images (n, 3, H, W), independent of how they are batched."""
+    digest, shape = hashlib.sha256(), None
+    for batch in batches:
+        shape = tuple(batch.shape[1:])
+        digest.update(batch.contiguous().numpy())
+    digest.update(f"{shape}".encode())
+    return digest.hexdigest()
+
+
+def cached(key: dict, compute: Callable[[], Statistics]) -> Statistics:
+    """The statistics for a key (pixels' sha256, features, weights, ...), from the cache or computed and put there."""
+    name = hashlib.sha256(json.dumps({**key, "format": FORMAT}, sort_keys=True).encode()).hexdigest()[:32]
+    path = cache_directory() / f"{name}.npz"
+    if path.exists():
+        try:
+            return Statistics.load(path)
+        except StatisticsError:
+            path.unlink(missing_ok=True)  # a damaged cache file is worth nothing
+    found = compute()
+    with contextlib.suppress(OSError):  # a cache that can't be written only costs time
+        found.save(path)
+    return found
