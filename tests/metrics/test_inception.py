@@ -140,6 +140,16 @@ def test_weights_of_another_network_are_refused(content, tmp_path):
     assert "\n" not in str(refusal.value)
 
 
+def test_the_format_of_older_checkpoints_loads(extractor, weights, tmp_path):
+    """pytorch-fid's file is from 2020: no zip archive, and perhaps no counters in its batch norms."""
+    state = torch.load(weights, weights_only=True)
+    old = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    torch.save(old, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    images = random_images(2, 32, 32)
+    features, _ = open_extractor("inception", weights=tmp_path / "old.pth", insist=True)(images)
+    assert torch.equal(features, extractor(images)[0])
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FeatureError, match=r"nowhere\.pth can't be read"):
         open_extractor("inception", weights=tmp_path / "nowhere.pth")
