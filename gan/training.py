@@ -193,6 +193,8 @@ class BestKeeper:
         self.best = checkpoint.load(best)["score"] if best.exists() else None
 
     def score(self, state: State) -> dict[str, float]:
+        if not state.finite():
+            raise _diverged(f"a weight is not finite by step {state.step}", self.run)
         found = self.scores(state.ema)
         distance = next(iter(found.values()))
         if self.best is None or distance < self.best:

@@ -19,12 +19,12 @@ from metrics import inception  # noqa: E402
 from metrics.statistics import Statistics  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
-IMAGES = 32  # a side; a second each on one thread would be too much
+IMAGES = 12  # a side; the network takes a third of a second for each, and pytorch-fid's matrix root 14 seconds
 
 
 @pytest.fixture(scope="module")
 def torch_home(tmp_path_factory):
-    """A torch cache in which pytorch-fid finds its checkpoint: seeded weights that keep the scale of what passes through."""
+    """A torch cache in which pytorch-fid finds its checkpoint: seeded weights, kept from flattening what passes through."""
     torch.manual_seed(0)
     network = inception.architecture().to_empty(device="cpu")
     for layer in network.modules():
@@ -33,6 +33,7 @@ def torch_home(tmp_path_factory):
         elif isinstance(layer, nn.BatchNorm2d):
             layer.reset_parameters()
     nn.init.zeros_(network.fc.bias)
+    network.Conv2d_1a_3x3.conv.weight.data.mul_(30)  # batch norms do nothing here, so all features grow by this factor
     home = tmp_path_factory.mktemp("torch")
     path = home / "hub" / "checkpoints" / Path(pytorch_fid.FID_WEIGHTS_URL).name
     path.parent.mkdir(parents=True)
@@ -42,10 +43,10 @@ def torch_home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Pictures, and other pictures of less contrast."""
+    """Pictures, and others of a little less contrast: both the means and the covariances differ."""
     root = tmp_path_factory.mktemp("images")
     save_images(iter([shapes(32, "train", IMAGES).images]), root / "real")
-    save_images(iter([shapes(32, "test", IMAGES).images // 2 + 64]), root / "generated")
+    save_images(iter([shapes(32, "test", IMAGES).images // 8 * 7 + 16]), root / "generated")
     return root / "real", root / "generated"
 
 
@@ -60,7 +61,12 @@ def both(folders, torch_home, tmp_path_factory):
     theirs = ["-W", "ignore", "-m", "pytorch_fid", *folders, "--device", "cpu", "--num-workers", "0", "--batch-size", str(IMAGES)]
     processes = [
         subprocess.Popen(
-            [sys.executable, *map(str, command)], cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, *map(str, command)],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for command in (ours, theirs)
     ]
@@ -81,7 +87,7 @@ def test_the_distance_of_two_folders_is_pytorch_fids(both):
 def test_the_features_compared_are_of_a_healthy_scale(both):
     statistics = Statistics.load(both[3])
     assert statistics.mean.shape == (2048,) and statistics.count == IMAGES
-    assert 0.1 < statistics.mean.abs().mean() < 100 and 0.01 < statistics.covariance.diagonal().mean() < 1000
+    assert 0.1 < statistics.mean.mean() < 100 and 0.1 < statistics.covariance.diagonal().mean() < 100
 
 
 def test_the_score_of_random_weights_is_not_called_fid(both):
