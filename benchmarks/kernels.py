@@ -49,7 +49,7 @@ def four_convolutions(x, layer, small, large):
 def embedded(x, layer, small, large):
     """A kernel of k + 1 with a zero row and column on the far side of each group's corner."""
     parts = zip(layer.weight.split(group_sizes(x.shape[1]), 1), CORNERS)
-    weight = torch.cat([F.pad(w, (not left, left, not above, above)) for w, (above, left) in parts], dim=1)
+    weight = torch.cat([F.pad(w, (int(not left), int(left), int(not above), int(above))) for w, (above, left) in parts], dim=1)
     return F.conv2d(x, weight, layer.bias, padding=large)
 
 

@@ -221,7 +221,7 @@ def _progress(unit: str):
     """A bar of unknown length on stderr; gives the function that advances it."""
     from tqdm import tqdm
 
-    with tqdm(unit=unit, unit_scale=True, leave=False) as bar:
+    with tqdm(unit=unit, unit_scale=True, leave=False, disable=None) as bar:
         yield bar.update
 
 

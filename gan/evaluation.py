@@ -131,7 +131,8 @@ class TrainingScores:
         self.extractor = open_extractor(e.features, e.weights, precision=e.precision, device=device)
         real = images[choice(len(images), min(e.real or len(images), len(images)), config.train.seed, source)]
         side = Side(source, len(real), lambda: iter(real.split(BATCH)))
-        self.real = replace(side, statistics=reference_statistics(self.extractor, side))  # once for all steps
+        statistics = reference_statistics(self.extractor, side)  # once for all steps
+        self.real = replace(side, statistics=statistics, batches=None)
 
     def __call__(self, ema: nn.Module) -> dict[str, float]:
         """{'fd_...': distance, 'score_...': Inception-Score-like}; changes nothing that trains."""

@@ -189,8 +189,11 @@ class BestKeeper:
     def __init__(self, config: Config, run: RunDirectory, batches: Batches, processes: Processes):
         self.run = run
         self.scores = TrainingScores(config, batches.set.images, batches.set.source, processes.device)
-        best = run.checkpoints / checkpoint.BEST
-        self.best = checkpoint.load(best)["score"] if best.exists() else None
+        # Distances by other features or counts can't be compared: then the best is looked for anew.
+        self.how = {**config.evaluate.model_dump(exclude={"every"}), "sha256": self.scores.extractor.sha256}
+        path = run.checkpoints / checkpoint.BEST
+        kept = checkpoint.load(path) if path.exists() else {}
+        self.best = kept["score"] if kept.get("how") == self.how else None
 
     def score(self, state: State) -> dict[str, float]:
         if not state.finite():
@@ -199,7 +202,7 @@ class BestKeeper:
         distance = next(iter(found.values()))
         if self.best is None or distance < self.best:
             self.best = distance
-            record = {**state.dump(), "score": distance}
+            record = {**state.dump(), "score": distance, "how": self.how}
             checkpoint.save(record, self.run.checkpoints, state.step, 0, checkpoint.BEST)
         return found
 

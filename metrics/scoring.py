@@ -74,25 +74,33 @@ def score(
     unknown = [w for w in wanted if w not in WANTED]
     if unknown:
         raise ProtocolError(f"unknown score {unknown[0]!r}; choose among {', '.join(WANTED)}")
+    try:
+        return _score(extractor, real, generated, wanted, seed, splits, progress)
+    except ValueError as error:  # too few images for a score, statistics that are no numbers
+        raise ProtocolError(str(error)) from None
+
+
+def _score(
+    extractor: Extractor, real: Side, generated: Side, wanted: list[str], seed: int, splits: int, progress: Callable[[int], None]
+) -> tuple[list[Score], list[str]]:
     keep = bool(NEED_FEATURES & set(wanted))
     for side in (real, generated):
+        if side.statistics is not None:
+            _check_statistics(extractor, side)
         if side.batches is None and (keep or ("is" in wanted and side is generated)):
             raise ProtocolError(f"{side.name} holds only a mean and a covariance; scores other than fid need the images")
-    sha256 = fingerprint(real.batches()) if real.batches and real.fixed else None
     if real.statistics:
-        a = Embedded(real.statistics)
-    elif keep or not sha256:
-        a = embed(extractor, real, keep, None, progress)
+        sha256, a = real.statistics.card.get("pixels"), Embedded(real.statistics)
     else:
-        a = Embedded(reference_statistics(extractor, real, sha256, progress))
-    b = Embedded(generated.statistics) if generated.statistics else embed(
-        extractor, generated, keep, splits if "is" in wanted else None, progress
-    )  # fmt: skip
-    if len(a.statistics.mean) != extractor.dim or len(b.statistics.mean) != extractor.dim:
-        found = len(a.statistics.mean) if len(a.statistics.mean) != extractor.dim else len(b.statistics.mean)
-        raise ProtocolError(
-            f"the statistics have {found} features, {extractor.name} has {extractor.dim}; choose --features to match"
-        )
+        sha256 = fingerprint(real.batches()) if real.fixed else None
+        if keep or not sha256:
+            a = embed(extractor, real, keep, None, progress)
+        else:
+            a = Embedded(reference_statistics(extractor, real, sha256, progress))
+    if generated.statistics:
+        b = Embedded(generated.statistics)
+    else:
+        b = embed(extractor, generated, keep, splits if "is" in wanted else None, progress)
     card = Card(
         features=extractor.name, weights_sha256=extractor.sha256, input_size=extractor.size, resize=extractor.resize,
         precision=extractor.precision, real=real.name, real_count=a.statistics.count, real_sha256=sha256, generated=generated.name,
@@ -130,6 +138,8 @@ def score(
 
 def floor(extractor: Extractor, real: Side, progress: Callable[[int], None] = lambda n: None) -> tuple[float, int]:
     """The distance between two halves of the real images (every other one), and the images per half: what perfection scores."""
+    if real.batches is None:
+        raise ProtocolError(f"{real.name} holds only a mean and a covariance; a floor needs the images")
     halves = Moments(extractor.dim), Moments(extractor.dim)
     index = 0
     for images in real.batches():
@@ -149,17 +159,36 @@ def reference_statistics(
     extractor: Extractor, real: Side, sha256: str | None = None, progress: Callable[[int], None] = lambda n: None
 ) -> Statistics:
     """Mean and covariance of the reference images, from the cache where they have been computed before."""
-    sha256 = sha256 or fingerprint(real.batches())
-    key = {
-        "pixels": sha256, "features": extractor.name, "weights": extractor.sha256, "resize": extractor.resize,
-        "size": extractor.size, "precision": extractor.precision,
-    }  # fmt: skip
+    if real.batches is None:
+        return real.statistics
+    key = {"pixels": sha256 or fingerprint(real.batches()), **_identity(extractor)}
 
     def compute() -> Statistics:
         found = embed(extractor, real, False, None, progress).statistics
         return Statistics(found.mean, found.covariance, found.count, {**key, "real": real.name})
 
     return cached(key, compute)
+
+
+def _identity(extractor: Extractor) -> dict:
+    """All that turns pixels into features."""
+    return {
+        "features": extractor.name, "weights": extractor.sha256, "resize": extractor.resize, "size": extractor.size,
+        "precision": extractor.precision,
+    }  # fmt: skip
+
+
+def _check_statistics(extractor: Extractor, side: Side) -> None:
+    """Saved statistics must come from this very extractor, as far as they say."""
+    if len(side.statistics.mean) != extractor.dim:
+        raise ProtocolError(
+            f"{side.name}: the statistics have {len(side.statistics.mean)} features, {extractor.name} has {extractor.dim}; "
+            "choose --features to match"
+        )
+    for name, wanted in _identity(extractor).items():
+        found = side.statistics.card.get(name, wanted)
+        if found != wanted:
+            raise ProtocolError(f"{side.name} was computed with {name} {found}, this score with {wanted}; compute it anew")
 
 
 def _distance(a: Embedded, b: Embedded) -> float:

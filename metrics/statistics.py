@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import os
-import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,16 +53,18 @@ class Statistics:
         """Read ours, pytorch-fid's, TTUR's or clean-fid's npz. Nothing is unpickled. StatisticsError for anything else."""
         try:
             with np.load(path, allow_pickle=False) as file:
-                mu, sigma = file["mu"], file["sigma"]
-                card = json.loads(str(file["card"])) if "card" in file else {}
+                mu, sigma = (torch.from_numpy(file[name].astype(np.float64)) for name in ("mu", "sigma"))
+                card = dict(json.loads(str(file["card"]))) if "card" in file else {}
         except FileNotFoundError:
             raise StatisticsError(f"there are no statistics at {path}") from None
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        except Exception as error:  # foreign or damaged bytes make numpy and zipfile raise a dozen kinds of error
             raise StatisticsError(f"{path} is no npz of plain arrays mu and sigma ({type(error).__name__}); make it anew") from None
         if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
-            raise StatisticsError(f"{path} holds mu {mu.shape} and sigma {sigma.shape}, which don't fit each other; make it anew")
+            raise StatisticsError(
+                f"{path} holds mu {tuple(mu.shape)} and sigma {tuple(sigma.shape)}, which don't fit each other; make it anew"
+            )
         count = card.pop("count", None)
-        return cls(torch.from_numpy(mu.astype(np.float64)), torch.from_numpy(sigma.astype(np.float64)), count, card)
+        return cls(mu, sigma, count, card)
 
 
 def cache_directory() -> Path:
@@ -87,11 +88,8 @@ def cached(key: dict, compute: Callable[[], Statistics]) -> Statistics:
     """The statistics for a key (pixels' sha256, features, weights, ...), from the cache or computed and put there."""
     name = hashlib.sha256(json.dumps({**key, "format": FORMAT}, sort_keys=True).encode()).hexdigest()[:32]
     path = cache_directory() / f"{name}.npz"
-    if path.exists():
-        try:
-            return Statistics.load(path)
-        except StatisticsError:
-            path.unlink(missing_ok=True)  # a damaged cache file is worth nothing
+    with contextlib.suppress(StatisticsError):  # not there, or damaged: then it is computed and written anew
+        return Statistics.load(path)
     found = compute()
     with contextlib.suppress(OSError):  # a cache that can't be written only costs time
         found.save(path)

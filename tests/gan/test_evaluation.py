@@ -257,21 +257,20 @@ def test_evaluate_against_another_reference_says_so(run, call, fifty):
     assert (card["real"], card["real_count"]) == ("fifty.zip", 40)
 
 
-@pytest.mark.parametrize(
-    "arguments, words",
-    [
-        (["{run}/nowhere"], "config"),
-        (["{run}", "--checkpoint", "first"], "--checkpoint is last, best, all or a step"),
-        (["{run}", "--checkpoint", "3"], "has no checkpoint of step 3; it has 2, 4"),
-        (["{run}", "--checkpoint", "best"], "keeps no best checkpoint; train it with evaluate.every"),
-        (["{run}", "--scores", "fidd"], "unknown score 'fidd'"),
-        (["{run}", "--scores", "is"], "gives no class probabilities"),
-        (["{run}", "--real", "nowhere"], "nowhere is no run, folder, zip or npz"),
-        (["{run}", "--real-count", "51"], "has 50 images, fewer than the 51"),
-        (["{run}", "--features", "incepton"], "did you mean 'inception'"),
-    ],
-    ids=lambda value: " ".join(value[1:]) if isinstance(value, list) else "",
-)
+EVALUATE_REFUSES = [
+    (["{run}/nowhere"], "config"),
+    (["{run}", "--checkpoint", "first"], "--checkpoint is last, best, all or a step"),
+    (["{run}", "--checkpoint", "3"], "has no checkpoint of step 3; it has 2, 4"),
+    (["{run}", "--checkpoint", "best"], "keeps no best checkpoint; train it with evaluate.every"),
+    (["{run}", "--scores", "fidd"], "unknown score 'fidd'"),
+    (["{run}", "--scores", "is"], "gives no class probabilities"),
+    (["{run}", "--real", "nowhere"], "nowhere is no run, folder, zip or npz"),
+    (["{run}", "--real-count", "51"], "has 50 images, fewer than the 51"),
+    (["{run}", "--features", "incepton"], "did you mean 'inception'"),
+]
+
+
+@pytest.mark.parametrize("arguments, words", EVALUATE_REFUSES, ids=[" ".join(a) for a, _ in EVALUATE_REFUSES])
 def test_what_evaluate_cannot_do_ends_in_one_sentence(run, call, arguments, words):
     arguments = [a.format(run=run) for a in arguments]
     more = [] if "--features" in arguments else ["--features", FEATURES]
@@ -305,22 +304,20 @@ def test_a_protocol_that_a_data_set_is_too_small_for_is_refused(fifty, call, mon
     assert status == 1 and "has 60 images, fewer than the 5,000 asked for" in one_error(err)
 
 
-@pytest.mark.parametrize(
-    "arguments, words",
-    [
-        (["{npz}", "{zip}", "--floor"], "shapes"),
-        (["{npz}", "{zip}", "--scores", "kid"], "shapes holds only a mean and a covariance"),
-        (["{npz9}", "{zip}"], "the statistics have 9 features"),
-        (["{nan}", "{zip}"], "NaN"),
-        (["{zip}", "{zip}", "--count", "3", "--scores", "pr"], "images"),
-        (["{zip}", "{zip}", "--protocol", "sn"], "protocol sn chooses the split of a data set"),
-        (["{zip}", "{zip}", "--protocol", "miyato"], "unknown protocol 'miyato'"),
-        (["{zip}", "nowhere"], "nowhere is no run"),
-        (["{zip}", "{zip}", "--json", "{zip}/s.json"], "s.json"),
-        (["{zip}", "{zip}", "--save-statistics", "{zip}/s.npz"], "fifty.zip"),
-    ],
-    ids=lambda value: " ".join(value[1:]) if isinstance(value, list) else "",
-)
+FID_REFUSES = [
+    (["{npz}", "{zip}", "--floor"], "shapes"),
+    (["{npz}", "{zip}", "--scores", "kid"], "shapes holds only a mean and a covariance"),
+    (["{npz9}", "{zip}"], "the statistics have 9 features"),
+    (["{nan}", "{zip}"], "NaN"),
+    (["{zip}", "{zip}", "--count", "3", "--scores", "pr"], "images"),
+    (["{zip}", "{zip}", "--protocol", "sn"], "protocol sn chooses the split of a data set"),
+    (["{zip}", "{zip}", "--protocol", "miyato"], "unknown protocol 'miyato'"),
+    (["{zip}", "nowhere"], "nowhere is no run"),
+    (["{zip}", "{zip}", "--save-statistics", "{zip}/s.npz"], "fifty.zip"),
+]
+
+
+@pytest.mark.parametrize("arguments, words", FID_REFUSES, ids=[" ".join(a) for a, _ in FID_REFUSES])
 def test_what_fid_cannot_do_ends_in_one_sentence(fifty, call, tmp_path, arguments, words):
     zeros, eye = torch.zeros(9).double(), torch.eye(9).double()
     Statistics(zeros[:6], eye[:6, :6], 50, {"real": "shapes"}).save(tmp_path / "s.npz")
@@ -329,6 +326,11 @@ def test_what_fid_cannot_do_ends_in_one_sentence(fifty, call, tmp_path, argument
     places = {"zip": fifty, "npz": tmp_path / "s.npz", "npz9": tmp_path / "s9.npz", "nan": tmp_path / "nan.npz"}
     status, out, err = call("fid", *(a.format(**places) for a in arguments), "--features", FEATURES)
     assert (status, out) == (1, "") and words in one_error(err)
+
+
+def test_scores_are_shown_even_if_their_file_cannot_be_written(fifty, call):
+    status, _, err = call("fid", fifty, fifty, "--features", FEATURES, "--json", fifty / "s.json")
+    assert status == 1 and NAME in err and "s.json" in one_error(err[err.index("error: ") :])
 
 
 def test_statistics_of_statistics_are_copied_or_refused(fifty, call, tmp_path):
@@ -379,8 +381,7 @@ class PulledPlug(BaseException):
     pass
 
 
-@pytest.mark.parametrize("every", [1, 5])
-@pytest.mark.parametrize("step", [4, 9, 11])
+@pytest.mark.parametrize("step, every", [(4, 5), (9, 1), (11, 5)], ids=["before", "between", "after"])
 def test_a_crash_loses_no_score_and_repeats_none(tiny, tmp_path, step, every):
     config = tiny("dcgan", *SCORED, f"evaluate.every={every}")
     train(config, tmp_path / "whole", progress=False)

@@ -129,8 +129,8 @@ GOOD = dict(mu=np.zeros(3), sigma=np.eye(3))
         npy(np.eye(3)),
     ],
     ids=[
-        "empty", "torn at the start", "torn at the end", "torn in the middle", "no sigma", "no mu", "mu is a matrix", "unlike sizes",
-        "sigma is a vector", "mu is a number", "text", "card isn't json", "card is a list", "npy",
+        "empty", "torn at the start", "torn at the end", "torn in the middle", "no sigma", "no mu", "mu is a matrix",
+        "unlike sizes", "sigma is a vector", "mu is a number", "text", "card isn't json", "card is a list", "npy",
     ],
 )  # fmt: skip
 def test_what_is_no_file_of_statistics_is_refused_in_one_sentence(tmp_path, content):
