@@ -1,4 +1,8 @@
-"""Fair timing: variants take turns within each round, and the medians are compared."""
+"""Fair timing: variants take turns within each round, and each one's fastest round counts, which other work disturbs least."""
+
+import os
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # before torch is imported: the profiler chats
 
 import time
 from pathlib import Path
@@ -16,15 +20,16 @@ def machine(device: str) -> str:
     return f"{names[0] if names else 'CPU'}{flags}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-def medians(runs: dict, rounds: int, device: str = "cpu") -> dict[str, float]:
-    """Median seconds of each function, after two warm-up calls."""
+def fastest(runs: dict, rounds: int, device: str = "cpu", warm_up: int = 2) -> dict[str, float]:
+    """Seconds of each function's fastest round, after the warm-up calls."""
     times = {name: [] for name in runs}
     for run in runs.values():
-        run(), run()
+        for _ in range(warm_up):
+            run()
     for _ in range(rounds):
         for name, run in runs.items():
             times[name].append(timed(run, device))
-    return {name: sorted(values)[len(values) // 2] for name, values in times.items()}
+    return {name: min(values) for name, values in times.items()}
 
 
 def timed(run, device: str) -> float:
