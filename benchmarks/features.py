@@ -4,7 +4,7 @@
 
 Needs the real CIFAR-10 (cifar10-train.zip and cifar10-test.zip). For each size and precision, with disjoint sets of `--images`:
 
-    images/s      batches of 64, resizing included; the variants take turns within each round, the fastest counts
+    images/s      64 images a call, resizing included; the variants take turns within each round, the fastest counts
     floor         training set against four more of it, mean and standard deviation: what sampling alone gives
     test          training set against test set
     noise, blur   training set against the damaged test set, at growing strength (Gaussian, in grey levels and pixels)

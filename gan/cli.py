@@ -1,6 +1,7 @@
 """The command line: `train`, `sample`, `fid` and `evaluate`. What a user can cause ends in one sentence and a non-zero exit."""
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ QUICKSTART = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 console = Console(stderr=True, highlight=False)
+MAIN = os.environ.get("RANK", "0") == "0"  # under torchrun, one process speaks for all
 
 
 @app.callback()
@@ -48,6 +50,7 @@ def train(
 
     path, overrides = _split(arguments or [])
     config = resolve(load_config(path, overrides))
+    quiet = quiet or not MAIN
     out = out or Path("runs") / _name(path, overrides)
     if not quiet:
         console.print(table(config))
@@ -79,7 +82,11 @@ def sample(
     from gan import sampling
     from gan.evaluation import checkpoint_steps
 
-    (step,) = checkpoint_steps(run, checkpoint if checkpoint != "all" else "last")
+    if checkpoint == "all":
+        raise typer.BadParameter("sample draws from one checkpoint: last, best, or a step")
+    if interpolate and images is not None:
+        raise typer.BadParameter("--interpolate writes a grid; leave --images out")
+    (step,) = checkpoint_steps(run, checkpoint)
     trained = sampling.load_generator(run, step, _device(device))
     if images is not None:
         written = sampling.save_images(sampling.samples(trained.generator, seed, count), images)
@@ -240,10 +247,11 @@ def say(text: str, style: str | None = None) -> None:
 
 def _split(arguments: list[str]) -> tuple[Path, list[str]]:
     """[CONFIG] [KEY=VALUE]... -> the file and the overrides."""
-    files = [a for a in arguments if "=" not in a]
+    settings = [a for a in arguments if "=" in a and not a.endswith((".yaml", ".yml"))]
+    files = [a for a in arguments if a not in settings]
     if len(files) > 1 or (files and files[0] != arguments[0]):
         raise typer.BadParameter(f"expected one CONFIG and then KEY=VALUE settings, got: {' '.join(arguments)}")
-    return (Path(files[0]) if files else QUICKSTART), [a for a in arguments if "=" in a]
+    return (Path(files[0]) if files else QUICKSTART), settings
 
 
 def _name(path: Path, overrides: list[str]) -> str:
@@ -258,14 +266,16 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        from gan.training import Interrupted
+        from gan.training import Diverged, Interrupted
 
         if isinstance(error, Interrupted):
-            say(str(error), "yellow")
+            if MAIN:
+                say(str(error), "yellow")
             sys.exit(128 + error.signum)
         if not isinstance(error, _expected()):
             raise
-        say(f"error: {error}", "red")
+        if MAIN or not isinstance(error, Diverged):
+            say(f"error: {error}", "red")
         sys.exit(1)
 
 

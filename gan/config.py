@@ -25,6 +25,13 @@ class ConfigError(Exception):
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_for_a_number(cls, value: object, info) -> object:
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError(f"must not be true or false, got {str(value).lower()}")
+        return value
+
 
 class Dataset(Section):
     name: Literal["cifar10", "cifar100", "folder", "shapes"] = "shapes"

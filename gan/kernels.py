@@ -138,7 +138,7 @@ class _SameConv2d(nn.Conv2d):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, dilation: int = 1, groups: int = 1,
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, dilation: int = 1, groups: int = 1,
         bias: bool = True, device=None, dtype=None,
     ):  # fmt: skip
         _check(type(self).__name__, kernel_size, stride)
@@ -167,7 +167,7 @@ class OneSidedConv2d(_SameConv2d):
 class SymmetricConv2d(_SameConv2d):
     """The left-over pixel goes to another corner in each quarter of the input channels (Wu et al. 2019, C2sp and C4sp).
 
-    A drop-in for nn.Conv2d(..., padding='same'). If k - s is even there is nothing to share out and it is nn.Conv2d.
+    Stands in for nn.Conv2d(..., padding='same'), options by keyword. If k - s is even, nothing is left over and it is nn.Conv2d.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -184,8 +184,8 @@ class _SameConvTranspose2d(nn.ConvTranspose2d):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1, bias: bool = True,
-        dilation: int = 1, device=None, dtype=None,
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, dilation: int = 1, groups: int = 1,
+        bias: bool = True, device=None, dtype=None,
     ):  # fmt: skip
         _check(type(self).__name__, kernel_size, stride)
         if dilation != 1:
@@ -275,8 +275,8 @@ def convert(module: nn.Module, kernel: str, *, strided: str | None = None) -> nn
     strided: what becomes of stride-2 convolutions. 'pool' averages 2x2 pixels and then applies the kernel at stride 1, as the
     paper's authors do; 'stride' keeps the stride. Default: 'pool' for even kernels, 'stride' for odd ones.
 
-    ValueError for an unknown kernel, where no convolution of the model is eligible, and for layers under spectral norm or another
-    parametrization (convert first, then normalise).
+    ValueError for an unknown kernel, where no convolution of the model is eligible, and for layers that carry spectral norm or
+    other additions (convert first, then add them).
     """
     size, _ = parse_kernel(kernel)
     if strided not in (None, "pool", "stride"):
@@ -296,9 +296,11 @@ def convert(module: nn.Module, kernel: str, *, strided: str | None = None) -> nn
 def _eligible(layer: nn.Module) -> bool:
     if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) or layer.padding_mode != "zeros":
         return False
-    if is_parametrized(layer):
+    ours = (OneSidedConv2d, SymmetricConv2d, OneSidedConvTranspose2d, SymmetricConvTranspose2d)
+    if is_parametrized(layer) or layer._forward_pre_hooks or type(layer) not in (nn.Conv2d, nn.ConvTranspose2d, *ours):
         raise ValueError(
-            "convert: a convolution carries a parametrization such as spectral norm; convert the model first, then add it"
+            f"convert: a {type(layer).__name__} carries spectral norm or other additions, which would be lost; "
+            "convert the model first, then add them"
         )
     (size, width), (stride, across), (dilation, _) = layer.kernel_size, layer.stride, layer.dilation
     if size != width or stride != across or not 2 <= size <= 5 or stride not in (1, 2):
@@ -321,4 +323,5 @@ def _replacement(old: nn.Module, kernel: str, pool: bool) -> nn.Module:
     new = factory(kernel, old.in_channels, old.out_channels, stride=1 if pool else stride, **options)
     if new.weight.shape == old.weight.shape:
         new.load_state_dict(old.state_dict())
-    return nn.Sequential(nn.AvgPool2d(2), new) if pool else new
+    new.requires_grad_(old.weight.requires_grad)
+    return nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), new) if pool else new  # ceil: as many pixels as a strided 3x3 leaves

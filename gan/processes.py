@@ -1,5 +1,6 @@
 """One process or many: the rank, the device, and DistributedDataParallel, started by torchrun."""
 
+import inspect
 import os
 from dataclasses import dataclass
 
@@ -25,8 +26,15 @@ class Processes:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ConfigError(f"train.device={device}, but PyTorch finds no CUDA GPU here; use train.device=cpu or auto")
+        if device.startswith("cuda:"):
+            if world > 1:
+                raise ConfigError("train.device=cuda:N puts every process on one GPU; with torchrun use train.device=cuda")
+            if int(device[5:]) >= torch.cuda.device_count():
+                raise ConfigError(f"train.device={device}, but this machine has {torch.cuda.device_count()} GPU(s), from cuda:0 on")
         if world == 1:
             return cls(0, 1, torch.device(device))
+        if device == "cuda" and int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
+            raise ConfigError(f"torchrun started more processes than this machine has GPUs ({torch.cuda.device_count()})")
         if device == "cuda":
             device = f"cuda:{os.environ['LOCAL_RANK']}"
             torch.cuda.set_device(device)
@@ -45,7 +53,10 @@ class Processes:
             return module
         devices = [self.device] if self.device.type == "cuda" else None
         # Buffers are not broadcast: spectral norm's are the same everywhere, and writing them between two forwards breaks backward.
-        return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+        new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # its name from torch 2.13 on
+        return DistributedDataParallel(
+            module, device_ids=devices, **{"forward_sync_buffers" if new else "broadcast_buffers": False}
+        )
 
     def mean(self, x: Tensor) -> Tensor:
         if self.world > 1:
@@ -65,10 +76,6 @@ class Processes:
         if self.world > 1:
             dist.broadcast_object_list(told)
         return told[0]
-
-    def wait(self) -> None:
-        if self.world > 1:
-            dist.barrier()
 
     def stop(self) -> None:
         if dist.is_initialized():

@@ -1,6 +1,7 @@
 """What a run shows while it trains, and how it is asked to stop."""
 
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -29,6 +30,10 @@ class Writer:
         self.fixed = latents(derive(config.train.seed, "grid"), 0, 64, config.generator.latent)
         self.since = (step, time.perf_counter())
         self.shown: dict[str, str] = {}  # beside the bar
+        skipped = batches.set.skipped
+        if skipped:
+            names = ", ".join(skipped[:5]) + (", …" if len(skipped) > 5 else "")
+            self.bar.write(f"left out {len(skipped):,} of {len(skipped) + len(batches.set):,} images: {names}", file=sys.stderr)
         real = run.samples / "real.png"
         if not real.exists():
             save_grid(batches.set.images[batches.order.indices(0, 64)], real)

@@ -7,6 +7,7 @@ latent in any batch size.
 import io
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +77,22 @@ def draw(generator: nn.Module, z: Tensor, batch_size: int = 64) -> Tensor:
     if generator.training:
         raise ValueError("draw: put the generator in eval mode first, or batch norm mixes the images of a batch")
     device = next(generator.parameters()).device
-    return torch.cat([to_uint8(generator(part.to(device)).float()).cpu().contiguous() for part in z.split(batch_size)])
+    with _ieee_float32():
+        return torch.cat([to_uint8(generator(part.to(device)).float()).cpu().contiguous() for part in z.split(batch_size)])
+
+
+@contextmanager
+def _ieee_float32() -> Iterator[None]:
+    """No TF32 on CUDA, whatever the training uses: a picture must not depend on it."""
+    settings = [(torch.backends.cuda.matmul, "fp32_precision"), (torch.backends.cudnn.conv, "fp32_precision")]
+    before = [getattr(place, name) for place, name in settings]
+    for place, name in settings:
+        setattr(place, name, "ieee")
+    try:
+        yield
+    finally:
+        for (place, name), value in zip(settings, before):
+            setattr(place, name, value)
 
 
 def samples(generator: nn.Module, seed: int, count: int, batch_size: int = 64) -> Iterator[Tensor]:

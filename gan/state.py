@@ -10,6 +10,7 @@ from gan.config import Config, ConfigError
 from gan.models import build
 from gan.processes import Processes
 from gan.randomness import derive, step_uniform
+from metrics.statistics import fingerprint
 
 
 class State:
@@ -71,12 +72,9 @@ class Batches:
             raise ConfigError(f"train.batch_size={config.train.batch_size} can't be shared evenly by {processes.world} processes")
         self.config, self.processes = config, processes
         d = config.dataset
-        if not processes.main:
-            processes.wait()  # the main process may be downloading
         self.set = data.load(d.name, d.path, d.resolution, on_bad=d.on_bad)
-        if processes.main:
-            processes.wait()
         self.images = self.set.images.to(processes.device)  # decoded once, uint8: CIFAR-10 takes 150 MB
+        self.sha256 = fingerprint([self.set.images])  # a resumed run must find the same pixels
         self.order = data.EpochOrder(len(self.set), derive(config.train.seed, "order"))
 
     def get(self, step: int, update: int) -> Tensor:
@@ -84,7 +82,10 @@ class Batches:
         t, p = self.config.train, self.processes
         n = t.batch_size // p.world
         position = (step * t.d_steps + update) * t.batch_size + p.rank * n
-        x = self.images[self.order.indices(position, n).to(p.device)]
+        indices = self.order.indices(position, n)
+        if p.device.type == "cuda":  # from pinned memory the copy doesn't make the GPU wait
+            indices = indices.pin_memory()
+        x = self.images[indices.to(p.device, non_blocking=True)]
         x = x.float() / 127.5 - 1
         if self.config.dataset.flip:
             mirror = step_uniform(n, p.rank, p.world, p.device, t.seed, f"flip{update}", step) < 0.5

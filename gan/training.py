@@ -5,6 +5,7 @@ index, never from a running generator. So a run that was killed and resumed ends
 with different kernels see the same data and the same latents.
 """
 
+import contextlib
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,10 +56,20 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
     config = resolve(config)
     processes = Processes.start(config.train.device)
     try:
-        if not processes.main:
-            return _train(config, processes, None, progress)
-        with RunDirectory(directory, config) as run:
-            return _train(config, processes, run, progress)
+        with contextlib.ExitStack() as stack:
+            run = batches = error = None
+            try:
+                if processes.main:  # first: it takes the directory, and may have to download
+                    run = stack.enter_context(RunDirectory(directory, config))
+                    batches = Batches(config, processes)
+            except Exception as e:
+                error = e
+            failed = processes.tell(error is not None)
+            if error:
+                raise error
+            if failed:
+                raise SystemExit(1)  # the main process says why
+            return _train(config, processes, run, batches or Batches(config, processes), progress)
     except OSError as error:
         what = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
         raise RunError(f"{directory}: {what}; mend that and repeat the command, which goes on from the last checkpoint") from error
@@ -68,14 +79,20 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
         processes.stop()
 
 
-def _train(config: Config, processes: Processes, run: RunDirectory | None, progress: bool) -> Outcome | None:
+def _train(
+    config: Config, processes: Processes, run: RunDirectory | None, batches: Batches, progress: bool
+) -> Outcome | None:  # fmt: skip
     t = config.train
     set_precision(config, processes.device)
-    batches = Batches(config, processes)
     state = State(config, processes)
     latest = processes.tell(run.latest() if run else None)
     if latest is not None:
-        state.load(checkpoint.load(latest))
+        saved = checkpoint.load(latest)
+        if saved["pixels"] != batches.sha256:
+            raise RunError(
+                f"{latest.parents[1]} was trained on other images than {batches.set.source}; restore those, or choose another --out"
+            )
+        state.load(saved)
     take_step = Step(config, processes, state, batches)
     keeper = BestKeeper(config, run, batches, processes) if config.evaluate.every and run else None
 
@@ -84,7 +101,7 @@ def _train(config: Config, processes: Processes, run: RunDirectory | None, progr
             # Losses stay on the device until a line is due: asking for their value would make a GPU wait.
             state.pending.append(take_step())
             writer.tick()
-            if state.step % t.log_every == 0:
+            if state.step % t.log_every == 0 or state.step == t.steps:
                 writer.losses(flush(state, processes, run), state.step)
             if keeper and (state.step % config.evaluate.every == 0 or state.step == t.steps):
                 writer.scores(keeper.score(state), state.step)
@@ -94,7 +111,7 @@ def _train(config: Config, processes: Processes, run: RunDirectory | None, progr
             asked = processes.world == 1 or state.step % 10 == 0
             stop = asked and processes.any(bool(signals.received))
             if state.step % t.checkpoint_every == 0 or state.step == t.steps or stop:
-                path = save(state, processes, run, t.keep_checkpoints)
+                path = save(state, batches, processes, run, t.keep_checkpoints)
                 if stop:
                     message = f"interrupted at step {state.step}, saved in {path}; the same command goes on from there"
                     raise Interrupted(message, signals.received or signal.SIGTERM)
@@ -111,8 +128,10 @@ class Step:
         self.config, self.processes, self.state, self.batches = config, processes, state, batches
         self.loss = LOSSES[config.objective.loss]
         self.G, self.D = processes.parallel(state.generator), processes.parallel(state.discriminator)
+        # DistributedDataParallel waits for gradients of D's weights, which G's step has none of: there D is called bare.
+        self.frozen_D = self.D if processes.world == 1 else state.discriminator
         if config.train.compile:
-            self.G, self.D = torch.compile(self.G), torch.compile(self.D)
+            self.G, self.D, self.frozen_D = (torch.compile(module) for module in (self.G, self.D, self.frozen_D))
 
     def __call__(self) -> Tensor:
         """Returns the LOGGED values, (5,) float32, still on the device."""
@@ -163,16 +182,12 @@ class Step:
         state.discriminator.requires_grad_(False)
         z = self.noise("z", self.config.train.batch_size // self.processes.world)
         with self.autocast():
-            on_fake = self.D_without_gradients()(self.G(z))
+            on_fake = self.frozen_D(self.G(z))
             g_loss = self.loss.generator(on_fake.float())
         g_loss.backward()
         state.optimizer_g.step()
         state.optimizer_g.zero_grad()
         return g_loss
-
-    def D_without_gradients(self):
-        """DistributedDataParallel waits for gradients of D's weights, so with several processes D is called bare."""
-        return self.D if self.processes.world == 1 else self.state.discriminator
 
     def noise(self, name: str, n: int) -> Tensor:
         p = self.processes
@@ -222,12 +237,14 @@ def flush(state: State, processes: Processes, run: RunDirectory | None) -> dict:
     return dict(zip(LOGGED, losses.mean(dim=0).tolist()))
 
 
-def save(state: State, processes: Processes, run: RunDirectory | None, keep: int) -> Path | None:
+def save(state: State, batches: Batches, processes: Processes, run: RunDirectory | None, keep: int) -> Path | None:
     """Checkpoint a healthy state; a sick one raises Diverged and leaves the last good checkpoint in place."""
     healthy = state.finite() and all(bool(losses.isfinite().all()) for losses in state.pending)
     if processes.any(not healthy):
         raise _diverged(f"a weight or a loss is not finite by step {state.step}", run)
-    return checkpoint.save(state.dump(), run.checkpoints, state.step, keep) if run else None
+    if state.pending:  # what one process saves, all will load
+        state.pending = list(processes.mean(torch.stack(state.pending)))
+    return checkpoint.save({**state.dump(), "pixels": batches.sha256}, run.checkpoints, state.step, keep) if run else None
 
 
 def _diverged(what: str, run: RunDirectory | None) -> Diverged:

@@ -47,7 +47,7 @@ class Trunk(nn.Module):
         return self.model.extract_features(x).float().mean(dim=(2, 3))
 
 
-# --- the same function, twice as fast ----------------------------------------------------------------------------------------
+# --- the same function, almost three times as fast on CPU --------------------------------------------------------------------
 
 
 def lighten(model: nn.Module) -> None:

@@ -1,9 +1,11 @@
 import pytest
+import torch
 
 from data.shapes import shapes
 from gan.config import load_config
 from gan.sampling import save_images
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TINY = {
     "dcgan": ["generator.family=dcgan", "generator.kernel=c3sp"],
     "cnn": ["generator.family=cnn", "train.d_steps=2"],
@@ -28,6 +30,6 @@ def tiny(fifty):
     def config(family="dcgan", *overrides):
         small = ["dataset.name=folder", f"dataset.path={fifty}", "generator.width=4", "discriminator.width=4", "generator.latent=8"]
         small += ["train.batch_size=8", "train.steps=12", "train.log_every=4", "train.checkpoint_every=5", "train.sample_every=6"]
-        return load_config(None, [*TINY[family], *small, "train.device=cpu", *overrides])
+        return load_config(None, [*TINY[family], *small, f"train.device={DEVICE}", *overrides])
 
     return config
