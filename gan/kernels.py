@@ -46,9 +46,9 @@ def group_sizes(channels: int) -> list[int]:
 def pad_corners(x: Tensor, small: int, large: int) -> Tensor:
     """Zero-pad (N, C, H, W) to (N, C, H + small + large, W + small + large), each quarter of the channels towards its own corner.
 
-    Measured (`benchmarks/kernels.py`): writing the groups into one zeroed buffer beats padding and concatenating them by 2-10 %
-    in eager mode, forward and backward. `torch.compile` fuses the concatenation into a single write, so it gets that form, and so
-    do negative pads (k = 1 at stride 2).
+    Measured on CPU (`benchmarks/kernels.py`): with one zeroed buffer that is written once, a layer of 256 channels runs 0-5 %
+    faster than with four pads and a concatenation, 1.2-1.8 x faster than four group convolutions, 1.4-1.9 x faster than inside a
+    kernel of k + 1. `torch.compile` fuses the concatenation itself, so it gets that form, and so do negative pads (k = 1, s = 2).
     """
     if small < 0 or torch.compiler.is_compiling():
         groups = x.split(group_sizes(x.shape[1]), dim=1)

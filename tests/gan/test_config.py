@@ -125,6 +125,8 @@ def test_an_unknown_key_in_a_file_is_named_with_the_nearest_and_the_file(text, m
         ("train.lr_d=.inf", "inf is wrong, it should be a finite number"),
         ("objective.r1=-0.1", "-0.1 is wrong, it should be greater than or equal to 0"),
         ("dataset.flip=perhaps", "'perhaps' is wrong, it should be a valid boolean"),
+        ("train.steps=true", "must not be true or false"),
+        ("train.lr_g=no", "must not be true or false"),
         ("dataset.path=7", "7 is wrong, it should be a valid string"),
         ("train.device=gpu", "must be auto, cpu, cuda or cuda:N, got 'gpu'"),
         ("train.device=cuda:x", "must be auto, cpu, cuda or cuda:N, got 'cuda:x'"),
@@ -196,6 +198,10 @@ def test_a_missing_file_is_answered_with_a_near_name(write):
 ANOTHER = {
     "dataset.name": "folder",
     "dataset.path": "elsewhere",
+    "evaluate.real": 100,
+    "evaluate.features": "inception",
+    "evaluate.weights": "file.pth",
+    "evaluate.precision": "bf16",
     "dataset.resolution": 64,
     "dataset.flip": False,
     "dataset.on_bad": "skip",
@@ -229,6 +235,7 @@ MAY_CHANGE = {
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "train.steps",
+    *(key for key in KEYS if key.startswith("evaluate.")),
 }
 
 
@@ -327,7 +334,7 @@ COMMON = {"dataset.name": "cifar10", "dataset.resolution": 32, "train.lr_g": 2e-
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
 def test_every_file_resolves_to_settings_without_gaps(file):
     config = resolve(load_config(file))
-    assert nulls(config) == {"dataset.path"}
+    assert nulls(config) == {"dataset.path", "evaluate.real", "evaluate.weights"}
     assert resolve(config) == config
 
 
@@ -341,5 +348,6 @@ def test_the_published_settings(name):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_bare_family_resolves_to_the_networks_of_its_file(name):
     file = resolve(load_config(ROOT / "configs" / "cifar10" / f"{name}.yaml"))
-    bare = resolve(load_config(None, [f"generator.family={name}", f"generator.width_rule={file.generator.width_rule}"]))
+    rest = [f"generator.{key}={getattr(file.generator, key)}" for key in ("width_rule", "latent")]
+    bare = resolve(load_config(None, [f"generator.family={name}", *rest]))
     assert (bare.generator, bare.discriminator) == (file.generator, file.discriminator)
