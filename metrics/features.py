@@ -62,7 +62,7 @@ class Extractor:
 
     The same images give the same features, whatever their company: networks run in eval mode, `batch_size` images at a time.
     fp32 means IEEE fp32, on CUDA too. bf16 runs the trunk under autocast: about twice as fast on CPUs that have it, but single
-    features of EfficientNet move by a tenth. Distances agree to a percent where both sides are bf16, so never mix the two.
+    features of EfficientNet move by a tenth. Distances agree to 2 % where both sides are bf16, so never mix the two.
     """
 
     def __init__(self, network: Network, precision: str = "fp32", device: str | torch.device = "cpu"):
