@@ -150,7 +150,7 @@ def fid(
     if protocol:
         real, real_count, count = apply_protocol(protocol, real)
     a = open_side(real, real_count, seed, device=device)
-    b = open_side(generated, count, seed, device=device)
+    b = open_side(generated, count, seed, device=device, shuffle=True)
     with _progress("images") as advance:
         found, warnings = scoring.score(extractor, a, b, scores.split(","), seed, progress=advance)
         if floor:

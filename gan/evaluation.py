@@ -25,10 +25,13 @@ BATCH = 64
 DATASETS = ("cifar10", "cifar100", "shapes")
 
 
-def open_side(text: str, count: int | None = None, seed: int = 0, step: int | str | None = None, device: str = "cpu") -> Side:
+def open_side(
+    text: str, count: int | None = None, seed: int = 0, step: int | str | None = None, device: str = "cpu", shuffle: bool = False
+) -> Side:  # fmt: skip
     """What a user names: RUN, DIRECTORY, FILE.zip, FILE.npz, or a data set such as cifar10 or cifar10:test.
 
     count: how many images; a seeded choice of those there are, or the first so many of a generator (10,000 unless told).
+    shuffle: in seeded order, for scores over parts, which files sorted by class would spoil.
     DataError, RunError or StatisticsError in one sentence for what can't be opened.
     """
     path = Path(text).expanduser()
@@ -40,27 +43,25 @@ def open_side(text: str, count: int | None = None, seed: int = 0, step: int | st
         return generator_side(trained.generator, f"{path.name} step {trained.step}", seed, count or 10_000)
     name, _, split = text.partition(":")
     if name in DATASETS:
-        return image_side(data.load(name, split=split or "train"), count, seed)
+        return image_side(data.load(name, split=split or "train"), count, seed, shuffle)
     if not path.exists():
         raise DataError(f"{text} is no run, folder, zip or npz, and no data set ({', '.join(f'{n}[:test]' for n in DATASETS)})")
     total = count_images(path)
-    chosen = choice(total, count, seed, path.name)
+    chosen = choice(total, count, seed, path.name, shuffle)
     return Side(path.name, len(chosen), lambda: native_batches(path, chosen, BATCH))
 
 
-def choice(total: int, count: int | None, seed: int, name: str) -> list[int]:
-    """Which of `total` images are scored: all, or a seeded choice of `count`, in their own order."""
-    if count is None or count == total:
-        return list(range(total))
+def choice(total: int, count: int | None, seed: int, name: str, shuffle: bool = False) -> list[int]:
+    """Which of `total` images are scored: all, or a seeded choice of `count`, in their own order or shuffled."""
+    count = total if count is None else count
     if count > total:
         raise DataError(f"{name} has {total:,} images, fewer than the {count:,} asked for")
-    return sorted(np.random.default_rng(seed).choice(total, count, replace=False).tolist())
+    chosen = np.random.default_rng(seed).permutation(total)[:count]
+    return (chosen if shuffle else np.sort(chosen)).tolist()
 
 
-def image_side(images: data.ImageSet, count: int | None, seed: int) -> Side:
-    chosen = images.images
-    if count is not None and count != len(images):
-        chosen = chosen[choice(len(images), count, seed, images.source)]
+def image_side(images: data.ImageSet, count: int | None, seed: int, shuffle: bool = False) -> Side:
+    chosen = images.images[choice(len(images), count, seed, images.source, shuffle)]
     return Side(images.source, len(chosen), lambda: iter(chosen.split(BATCH)))
 
 
