@@ -1,4 +1,4 @@
-"""Where scored images come from: a run's generator, a data set, a folder or zip, or saved statistics; and the scores of a run."""
+"""Where scored images come from: a run's generator, a data set, files of images, or saved statistics; and the scores of a run."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 import data
 from data import DataError
-from data.stream import count_images, native_batches
+from data.folder import FileSource
+from data.opening import open_source
+from data.stream import native_batches
 from gan import checkpoint, sampling
 from gan.config import Config
 from gan.models import resolve
@@ -28,7 +30,7 @@ DATASETS = ("cifar10", "cifar100", "shapes")
 def open_side(
     text: str, count: int | None = None, seed: int = 0, step: int | str | None = None, device: str = "cpu", shuffle: bool = False
 ) -> Side:  # fmt: skip
-    """What a user names: RUN, DIRECTORY, FILE.zip, FILE.npz, or a data set such as cifar10 or cifar10:test.
+    """What a user names: a run, a folder or zip of images, a pack, LSUN databases, an npz, or a data set: cifar10, cifar10:test.
 
     count: how many images; a seeded choice of those there are, or the first so many of a generator (10,000 unless told).
     shuffle: in seeded order, for scores over parts, which files sorted by class would spoil.
@@ -45,10 +47,14 @@ def open_side(
     if name in DATASETS:
         return image_side(data.load(name, split=split or "train"), count, seed, shuffle)
     if not path.exists():
-        raise DataError(f"{text} is no run, folder, zip or npz, and no data set ({', '.join(f'{n}[:test]' for n in DATASETS)})")
-    total = count_images(path)
-    chosen = choice(total, count, seed, path.name, shuffle)
-    return Side(path.name, len(chosen), lambda: native_batches(path, chosen, BATCH))
+        raise DataError(
+            f"{text} is no run, folder, zip, pack, LSUN database or npz, and no data set "
+            f"({', '.join(f'{n}[:test]' for n in DATASETS)})"
+        )
+    source = open_source(path)
+    name = path.name if isinstance(source, FileSource) else source.about  # which categories, which split; what was packed
+    chosen = choice(len(source), count, seed, name, shuffle)
+    return Side(name, len(chosen), lambda: native_batches(path, chosen, BATCH))
 
 
 def choice(total: int, count: int | None, seed: int, name: str, shuffle: bool = False) -> list[int]:
@@ -60,9 +66,9 @@ def choice(total: int, count: int | None, seed: int, name: str, shuffle: bool = 
     return (chosen if shuffle else np.sort(chosen)).tolist()
 
 
-def image_side(images: data.ImageSet, count: int | None, seed: int, shuffle: bool = False) -> Side:
-    chosen = images.images[choice(len(images), count, seed, images.source, shuffle)]
-    return Side(images.source, len(chosen), lambda: iter(chosen.split(BATCH)))
+def image_side(images: data.ImageSet | data.StreamedSet, count: int | None, seed: int, shuffle: bool = False) -> Side:
+    chosen = choice(len(images), count, seed, images.source, shuffle)
+    return Side(images.source, len(chosen), lambda: images.batches(chosen, BATCH))
 
 
 def generator_side(generator: nn.Module, name: str, seed: int, count: int) -> Side:
@@ -75,9 +81,10 @@ def generator_side(generator: nn.Module, name: str, seed: int, count: int) -> Si
 
 
 def reference_of(config: Config, split: str = "train", count: int | None = None, seed: int = 0) -> Side:
-    """The images that a run's settings name."""
+    """The images that a run's settings name, as it sees them."""
     d = config.dataset
-    return image_side(data.load(d.name, d.path, d.resolution, split=split, on_bad=d.on_bad), count, seed)
+    how = {"crop": d.crop, "categories": d.categories, "share": d.hold_out, "memory": d.memory, "workers": d.workers}
+    return image_side(data.load(d.name, d.path, d.resolution, split=split, on_bad=d.on_bad, **how), count, seed)
 
 
 def evaluate_run(
@@ -126,12 +133,13 @@ def checkpoint_steps(run: Path, which: str) -> list[int | str | None]:
 class TrainingScores:
     """Scores while training: `evaluate.samples` images from the EMA against training images, all on the training device."""
 
-    def __init__(self, config: Config, images: Tensor, source: str, device: torch.device):
+    def __init__(self, config: Config, images: Tensor | data.StreamedSet, source: str, device: torch.device):
         e = config.evaluate
         self.config = config
         self.extractor = open_extractor(e.features, e.weights, precision=e.precision, device=device)
-        real = images[choice(len(images), min(e.real or len(images), len(images)), config.train.seed, source)]
-        side = Side(source, len(real), lambda: iter(real.split(BATCH)))
+        chosen = choice(len(images), min(e.real or len(images), len(images)), config.train.seed, source)
+        parts = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
+        side = Side(source, len(chosen), lambda: (images[part] for part in parts))
         statistics = reference_statistics(self.extractor, side)  # once for all steps
         self.real = replace(side, statistics=statistics, batches=None)
 

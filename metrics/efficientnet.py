@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from metrics.features import FeatureError, Network, identify, load_weights
+from metrics.features import FeatureError, Network, fold_batch_norm, identify, load_weights
 
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 BYTES = 18_826_032
@@ -52,24 +51,18 @@ class Trunk(nn.Module):
 
 def lighten(model: nn.Module) -> None:
     """Rewrite the package's network in place to one that computes the same with fewer passes over memory."""
-    _fold(model, "_conv_stem", "_bn0")
-    _fold(model, "_conv_head", "_bn1")
+    fold_batch_norm(model, "_conv_stem", "_bn0")
+    fold_batch_norm(model, "_conv_head", "_bn1")
     for block in model._blocks:
         if hasattr(block, "_expand_conv"):
-            _fold(block, "_expand_conv", "_bn0")
-        _fold(block, "_depthwise_conv", "_bn1")
-        _fold(block, "_project_conv", "_bn2")
+            fold_batch_norm(block, "_expand_conv", "_bn0")
+        fold_batch_norm(block, "_depthwise_conv", "_bn1")
+        fold_batch_norm(block, "_project_conv", "_bn2")
     for layer in model.modules():
         if isinstance(layer, nn.ReLU6):
             layer.inplace = True
         elif isinstance(getattr(layer, "static_padding", None), nn.ZeroPad2d):
             _absorb_padding(layer)
-
-
-def _fold(parent: nn.Module, convolution: str, norm: str) -> None:
-    """Work an eval-mode batch norm into the convolution before it: w' = w g / s, b' = h - m g / s."""
-    setattr(parent, convolution, fuse_conv_bn_eval(getattr(parent, convolution).eval(), getattr(parent, norm).eval()))
-    setattr(parent, norm, nn.Identity())
 
 
 def _absorb_padding(layer: nn.Conv2d) -> None:

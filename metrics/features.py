@@ -16,11 +16,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from metrics.resize import RESIZES, resize
 
 DEFAULT = "efficientnet_lite0"
-NAMES = ("inception", DEFAULT)  # and module:package.attribute
+NAMES = ("inception", DEFAULT, "cifar_resnet")  # and module:package.attribute
 PRECISIONS = ("fp32", "bf16")
 
 # What a score is called on the 2015 Inception network, and the stem of its name on any other.
@@ -141,6 +142,10 @@ def _builder(name: str) -> Callable[..., Network]:
         from metrics.efficientnet import efficientnet_lite0
 
         return efficientnet_lite0
+    if name == "cifar_resnet":
+        from metrics.cifar_resnet import cifar_resnet
+
+        return cifar_resnet
     if name.startswith("module:"):
         return lambda *options: user_module(name, *options)
     nearest = difflib.get_close_matches(name, NAMES, n=1, cutoff=0)[0]
@@ -233,6 +238,12 @@ def identify(name: str, path: Path, known: str, size: int, insist: bool) -> tupl
         f"{path} isn't the known {name} weights (sha256 {sha256[:8]}…, expected {known[:8]}…{cut}): "
         "fetch the file again, or insist and get scores under another name"
     )
+
+
+def fold_batch_norm(parent: nn.Module, convolution: str, norm: str) -> None:
+    """Work an eval-mode batch norm into the convolution before it: w' = w g / s, b' = h - m g / s. A pass less, a rounding less."""
+    setattr(parent, convolution, fuse_conv_bn_eval(getattr(parent, convolution).eval(), getattr(parent, norm).eval()))
+    setattr(parent, norm, nn.Identity())
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

@@ -16,6 +16,7 @@ symmetric is ever taken: scipy.linalg.sqrtm is 15 times slower and has returned 
 from typing import NamedTuple
 
 import numpy as np
+import scipy.linalg
 import torch
 from torch import Tensor
 
@@ -150,7 +151,7 @@ def square_root(S: Tensor) -> Tensor:
     pivots, noise = L.diagonal().square(), len(S) * EPSILON
     if not failed and pivots.min() > noise * pivots.max():
         return L
-    eigenvalues, vectors = torch.linalg.eigh(S)
+    eigenvalues, vectors = _eigh(S)
     largest = eigenvalues.abs().max()
     if eigenvalues[0] < -1e-6 * largest:
         raise ValueError(
@@ -158,6 +159,15 @@ def square_root(S: Tensor) -> Tensor:
         )
     kept = eigenvalues > noise * largest
     return vectors[:, kept] * eigenvalues[kept].sqrt()
+
+
+def _eigh(S: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of a symmetric matrix, also where LAPACK's divide and conquer gives up (many equal eigenvalues)."""
+    try:
+        return torch.linalg.eigh(S)
+    except torch.linalg.LinAlgError:
+        values, vectors = scipy.linalg.eigh(S.numpy(), driver="ev")  # QR iteration: slower, and it converges
+        return torch.from_numpy(values), torch.from_numpy(vectors)
 
 
 def nuclear_norm(P: Tensor) -> float:

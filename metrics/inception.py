@@ -8,9 +8,9 @@ average pools leave padding out, the last pool takes maxima, and there are 1008 
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from metrics.features import DEFAULT, FeatureError, Network, identify, load_weights
+from metrics.features import DEFAULT, FeatureError, Network, fold_batch_norm, identify, load_weights
 
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 BYTES = 95_628_359
@@ -37,10 +37,21 @@ def inception(weights: str | Path | None, resize: str | None, size: int | None, 
     head = nn.Linear(FEATURES, CLASSES, bias=False)  # the Inception Score was defined without fc's bias: 10.95, not 11.23
     head.weight = trunk.fc.weight
     trunk.fc = nn.Identity()
+    trunk.avgpool = AverageInFloat32()
+    for block in trunk.modules():
+        if hasattr(block, "conv") and hasattr(block, "bn"):
+            fold_batch_norm(block, "conv", "bn")
     centre, scale = SCALINGS[resize]
     return Network(
         name, sha256, trunk, head, FEATURES, CLASSES, SIZE, resize, (centre,) * 3, (scale,) * 3, genuine=sha256 == SHA256
     )
+
+
+class AverageInFloat32(nn.Module):
+    """(N, C, H, W) -> (N, C, 1, 1), so that features computed in bf16 aren't rounded once more."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float().mean(dim=(2, 3), keepdim=True)
 
 
 def architecture() -> nn.Module:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FORMAT = 1  # of what is cached; a new one makes old files unused
+FORMAT = 2  # of what is cached; a new one makes old files unused
 
 
 class StatisticsError(Exception):

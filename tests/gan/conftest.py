@@ -1,9 +1,19 @@
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
+import yaml
+from torch import nn
 
 from data.shapes import shapes
+from gan import cli
+from gan.commands import common
 from gan.config import load_config
 from gan.sampling import save_images
+from gan.training import train
+from metrics import features
+from metrics.features import Network
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TINY = {
@@ -33,3 +43,69 @@ def tiny(fifty):
         return load_config(None, [*TINY[family], *small, f"train.device={DEVICE}", *overrides])
 
     return config
+
+
+@pytest.fixture
+def run(tiny, tmp_path):
+    """Four steps, with checkpoints of steps 2 and 4."""
+    train(tiny("dcgan", "train.steps=4", "train.checkpoint_every=2"), tmp_path / "run", progress=False)
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """call("train", ...) -> exit status, stdout, stderr of the same command line, in this process."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["run_gan.py", *map(str, arguments)])
+        monkeypatch.setattr(common.console, "width", 200)
+        monkeypatch.delenv("FORCE_COLOR", raising=False)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return stopped.value.code or 0, *capsys.readouterr()
+
+    return run
+
+
+def tiny_network():
+    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 6))
+
+
+@pytest.fixture
+def tiny_networks(tmp_path, monkeypatch):
+    """A cache of this test's own, and features that take a millisecond, by import path: tests.helpers.FEATURES."""
+    monkeypatch.setenv("GAN_CACHE", str(tmp_path / "cache"))
+    other = lambda: nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 5))
+    monkeypatch.setitem(sys.modules, "tiny_networks", SimpleNamespace(build=tiny_network, other=other))
+
+
+@pytest.fixture
+def with_classes(monkeypatch):
+    """Makes every name of features that of one random network with five classes."""
+
+    def build(*_):
+        torch.manual_seed(0)
+        mean, std = (127.5,) * 3, (40.0,) * 3
+        return Network("classy", "a" * 64, tiny_network(), nn.Linear(6, 5), 6, 5, 32, "clean", mean, std)
+
+    monkeypatch.setattr(features, "_builder", lambda name: build)
+
+
+@pytest.fixture
+def study_file(tmp_path):
+    """study_file(**changes) -> the file of a study of four rows and two seeds, with these changes."""
+
+    def write(**changes):
+        study = {
+            "title": "A study",
+            "base": {"generator": {"width": 4}},
+            "axes": {"generator.kernel": ["c2", "c3"], "generator.upsampling": ["nearest", "unpool"]},
+            "baseline": {"generator.kernel": "c3"},
+            "seeds": [0, 1],
+        }
+        file = tmp_path / "study.yaml"
+        file.write_text(yaml.safe_dump({**study, **changes}, sort_keys=False))
+        return file
+
+    return write

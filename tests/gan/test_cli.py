@@ -11,26 +11,12 @@ import torch
 from PIL import Image
 
 from gan import cli
+from gan.commands.common import run_name, split_arguments
 from gan.config import dump, load_config
 from gan.run_directory import read_log
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[2]
 CELL = 32 + 2  # pixels of an image and its border in a grid
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """call("train", ...) -> exit status, stdout, stderr of the same command line, in this process."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["run_gan.py", *map(str, arguments)])
-        monkeypatch.delenv("FORCE_COLOR", raising=False)
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        return stopped.value.code or 0, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture
@@ -75,6 +61,8 @@ finally:
             ["sample", "--help"],
             ["RUN", "--count", "--seed", "--grid", "--images", "--interpolate", "--checkpoint", "--device", ".zip"],
         ),
+        (["fid", "--help"], ["REAL", "GENERATED", "--scores", "--floor", "--features", "--weights", "--json"]),
+        (["evaluate", "--help"], ["RUN", "--checkpoint", "--real-count", "--features", "--precision"]),
     ],
     ids=" ".join,
 )
@@ -153,10 +141,10 @@ def test_the_table_and_the_directory_are_shown_unless_quiet(file, call, tmp_path
 
 
 def test_the_default_configuration_is_the_quickstart():
-    path, overrides = cli._split([])
+    path, overrides = split_arguments([])
     assert path == ROOT / "configs" / "quickstart.yaml" and overrides == []
     assert load_config(path).dataset.name == "shapes"
-    assert cli._split(["train.seed=1"]) == (path, ["train.seed=1"])
+    assert split_arguments(["train.seed=1"]) == (path, ["train.seed=1"])
 
 
 # --- names of run directories ------------------------------------------------------------------------------------------------
@@ -173,7 +161,7 @@ def test_the_default_configuration_is_the_quickstart():
     ],
 )
 def test_a_run_is_named_after_its_file_and_changes(path, overrides, name):
-    assert cli._name(Path(path), overrides) == name
+    assert run_name(Path(path), overrides) == name
 
 
 @pytest.mark.parametrize(
@@ -190,7 +178,7 @@ def test_a_run_is_named_after_its_file_and_changes(path, overrides, name):
 )
 def test_runs_with_other_changes_have_other_names(one, other):
     file = Path("configs/quickstart.yaml")
-    assert cli._name(file, one) != cli._name(file, other)
+    assert run_name(file, one) != run_name(file, other)
 
 
 # --- errors ------------------------------------------------------------------------------------------------------------------

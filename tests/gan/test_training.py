@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from pathlib import Path
 
 import pytest
 import torch
@@ -24,46 +23,9 @@ from gan.run_directory import RunDirectory, RunError, read_log
 from gan.sampling import save_images
 from gan.state import Batches, State
 from gan.training import Diverged, Step, learning_rate, train
+from tests.helpers import ROOT, PulledPlug, assert_same, crash_at, final_state
 
 FAMILIES = ["dcgan", "cnn", "sngan", "wgan_gp", "landscape"]
-ROOT = Path(__file__).parents[2]
-
-
-def final_state(run):
-    return checkpoint.load(checkpoint.saved(Path(run) / "checkpoints")[-1])
-
-
-def assert_same(a, b, where=""):
-    """Bitwise equality of nested dicts and lists of tensors and numbers."""
-    assert type(a) is type(b), where
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), where
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_same(a[key], b[key], f"{where}.{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), where
-        for i, (x, y) in enumerate(zip(a, b)):
-            assert_same(x, y, f"{where}[{i}]")
-    else:
-        assert a == b, where
-
-
-class PulledPlug(BaseException):
-    pass
-
-
-def crash_at(monkeypatch, step):
-    """Make the loop die in the middle of a step, between the optimizers and the logs."""
-    update = State.update_ema
-
-    def update_or_die(self):
-        if self.step == step:
-            raise PulledPlug
-        update(self)
-
-    monkeypatch.setattr(State, "update_ema", update_or_die)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

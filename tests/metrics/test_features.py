@@ -1,6 +1,5 @@
 """The Extractor, the default network, and networks by import path."""
 
-import os
 import sys
 from types import SimpleNamespace
 
@@ -10,12 +9,9 @@ from torch import nn
 
 from metrics import efficientnet
 from metrics.features import DEFAULT, FeatureError, open_extractor
+from tests.helpers import random_images, real_cifar10
 
 SMALL = dict(size=64)  # a quarter of a second less per test
-
-
-def random_images(n=3, height=32, width=32, seed=0):
-    return torch.randint(0, 256, (n, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +45,7 @@ def own(monkeypatch):
 
 
 def test_gives_features_and_probabilities_in_float32(small):
-    features, probabilities = small(random_images())
+    features, probabilities = small(random_images(3))
     assert features.shape == (3, small.dim) == (3, 1280) and features.dtype == torch.float32
     assert probabilities.shape == (3, small.classes) == (3, 1000) and probabilities.dtype == torch.float32
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(3))
@@ -72,7 +68,7 @@ def test_an_image_gives_the_same_features_in_any_company(small):
 
 
 def test_the_same_images_give_the_same_bits(small):
-    images = random_images()
+    images = random_images(3)
     again = open_extractor(DEFAULT, **SMALL)
     assert torch.equal(small(images)[0], small(images)[0]) and torch.equal(small(images)[0], again(images)[0])
 
@@ -83,7 +79,7 @@ def test_takes_images_that_are_not_square(small):
 
 def test_floats_are_sent_back_to_be_rounded(small):
     with pytest.raises(FeatureError, match=r"float32.*round"):
-        small(random_images() / 255)
+        small(random_images(3) / 255)
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (2, 1, 32, 32), (2, 32, 32, 3), (0, 3, 32, 32)])
@@ -135,9 +131,9 @@ def test_no_cuda_is_said_so():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_agrees_with_the_cpu_and_leaves_settings_alone(small):
     torch.backends.cudnn.conv.fp32_precision = "tf32"
-    features = open_extractor(device="cuda", **SMALL)(random_images())[0]
+    features = open_extractor(device="cuda", **SMALL)(random_images(3))[0]
     assert features.is_cuda and torch.backends.cudnn.conv.fp32_precision == "tf32"
-    torch.testing.assert_close(features.cpu(), small(random_images())[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(features.cpu(), small(random_images(3))[0], rtol=1e-3, atol=1e-3)
 
 
 # --- EfficientNet-Lite0 ------------------------------------------------------------------------------------------------------
@@ -180,18 +176,6 @@ def test_weights_are_known_by_content_not_by_place(tmp_path):
     assert extractor.score_name("fid") == f"fd_{extractor.name}"
 
 
-def cifar10_test():
-    """200 images and labels of the real CIFAR-10, or a skip."""
-    root = os.environ.get("GAN_DATA")
-    if not root or not os.path.exists(os.path.join(root, "cifar10-test.zip")):
-        pytest.skip("needs the real CIFAR-10: set GAN_DATA to a directory with cifar10-test.zip")
-    from data import load
-
-    images = load("cifar10", os.path.join(root, "cifar10-test.zip"), split="test")
-    chosen = torch.arange(0, len(images), 50)  # the archive holds one class after the other
-    return images.images[chosen], images.labels[chosen]
-
-
 # ImageNet's classes for CIFAR-10's: airliner, warplane; sports car, …; birds; cats; gazelles; dogs; frogs; sorrel; liner, …; …
 IN_IMAGENET = [
     [404, 895], [468, 511, 609, 656, 751, 817], [*range(7, 25), *range(80, 101), *range(127, 147)], [*range(281, 286)],
@@ -200,7 +184,7 @@ IN_IMAGENET = [
 
 
 def test_real_images_are_named_for_what_they_show():
-    images, labels = cifar10_test()
+    images, labels = real_cifar10("test", 200)
     _, probabilities = open_extractor(DEFAULT, size=128)(images)
     guess = torch.stack([probabilities[:, classes].sum(dim=1) for classes in IN_IMAGENET], dim=1).argmax(dim=1)
     assert (guess == labels).float().mean() > 0.45  # 0.57 of 400 images; 0.1 by chance
@@ -241,7 +225,7 @@ def test_random_weights_are_the_same_every_time_and_the_random_state_is_left_alo
 
 def test_an_own_network_under_bf16_gives_float32_too(own):
     extractor = open_extractor(own(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4))), size=32, precision="bf16")
-    assert extractor(random_images())[0].dtype == torch.float32
+    assert extractor(random_images(3))[0].dtype == torch.float32
 
 
 def test_torchvision_by_import_path():
@@ -279,4 +263,4 @@ def test_features_that_are_not_finite_are_refused(own):
             return super().forward(x) / 0
 
     with pytest.raises(FeatureError, match="aren't finite"):
-        open_extractor(own(Broken), size=32)(random_images())
+        open_extractor(own(Broken), size=32)(random_images(3))

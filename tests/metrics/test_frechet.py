@@ -17,17 +17,14 @@ from metrics.frechet import (
     square_root,
     trace_sqrt_product,
 )
+from tests.helpers import random_features
 from tests.reference import naive_scores
-
-
-def draw(n, d, seed, spread=1.0, shift=0.0):
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * spread + shift
 
 
 def covariance(d, seed, rank=None, decay=0.0):
     """A random covariance of this rank, its spectrum falling by e^-decay in all."""
     scale = torch.exp(-decay * torch.arange(rank or d) / d)
-    root = draw(d, rank or d, seed) * scale
+    root = random_features(d, rank or d, seed) * scale
     return root @ root.T / d
 
 
@@ -43,7 +40,7 @@ def moments(x, batch=None):
 
 @pytest.mark.parametrize("n", [2, 3, 511, 512, 513, 1500])
 def test_moments_equal_numpy(n):
-    x = draw(n, 20, seed=n)
+    x = random_features(n, 20, seed=n)
     stream = moments(x, batch=97)
     assert stream.count == n and stream.mean.shape == (20,) and stream.covariance.shape == (20, 20)
     assert stream.mean.dtype == stream.covariance.dtype == torch.float64
@@ -55,7 +52,7 @@ def test_moments_equal_numpy(n):
 @pytest.mark.parametrize("offset", [1e4, -1e7])
 def test_a_large_mean_costs_no_digits(offset):
     # E xx^T - mm^T in float64 would lose 8 digits at 1e4 and all of them at 1e7, where the smaller variances are 1e-4.
-    x = draw(2000, 12, seed=1, spread=torch.logspace(0, -2, 12, dtype=torch.float64)) + offset
+    x = random_features(2000, 12, seed=1, spread=torch.logspace(0, -2, 12, dtype=torch.float64)) + offset
     exact = np.cov((x - offset).numpy(), rowvar=False)  # the rounding of x itself is part of x
     spreads = np.sqrt(np.outer(exact.diagonal(), exact.diagonal()))
     assert np.max(np.abs(moments(x, 64).covariance.numpy() - exact) / spreads) < 1e-12
@@ -63,19 +60,19 @@ def test_a_large_mean_costs_no_digits(offset):
 
 
 def test_a_drifting_stream_is_as_good():
-    x = draw(3000, 5, seed=2) + torch.linspace(0, 1e4, 3000, dtype=torch.float64)[:, None]
+    x = random_features(3000, 5, seed=2) + torch.linspace(0, 1e4, 3000, dtype=torch.float64)[:, None]
     np.testing.assert_allclose(moments(x, 100).covariance, np.cov(x.numpy(), rowvar=False), rtol=1e-12)
 
 
 @pytest.mark.parametrize("batch", [1, 64, 333, 512, 1024, 1100])
 def test_batches_may_be_cut_anywhere(batch):
-    x = draw(1100, 7, seed=3, shift=1e4)
+    x = random_features(1100, 7, seed=3, shift=1e4)
     whole, cut = moments(x), moments(x, batch)
     assert torch.equal(cut.mean, whole.mean) and torch.equal(cut.covariance, whole.covariance)
 
 
 def test_reading_in_between_changes_nothing():
-    x = draw(700, 6, seed=4)
+    x = random_features(700, 6, seed=4)
     read, unread = Moments(6), Moments(6)
     for piece in x.split(50):
         read.update(piece)
@@ -88,12 +85,12 @@ def test_reading_in_between_changes_nothing():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_moments_of_any_float_dtype_are_summed_in_float64(dtype):
-    x = draw(600, 4, seed=5).to(dtype)
+    x = random_features(600, 4, seed=5).to(dtype)
     np.testing.assert_allclose(moments(x).covariance, np.cov(x.double().numpy(), rowvar=False), rtol=1e-11)
 
 
 def test_moments_of_read_only_numpy_warn_of_nothing():
-    x = draw(10, 4, seed=6).numpy()
+    x = random_features(10, 4, seed=6).numpy()
     x.flags.writeable = False
     stream = Moments(4)
     with warnings.catch_warnings():
@@ -103,7 +100,7 @@ def test_moments_of_read_only_numpy_warn_of_nothing():
 
 
 def test_the_memory_of_a_batch_may_be_reused():
-    x = draw(700, 4, seed=8)
+    x = random_features(700, 4, seed=8)
     stream, batch = Moments(4), torch.empty(50, 4, dtype=torch.float64)
     for piece in x.split(50):
         stream.update(batch.copy_(piece))
@@ -111,7 +108,7 @@ def test_the_memory_of_a_batch_may_be_reused():
 
 
 def test_features_of_inference_mode():
-    x = draw(700, 4, seed=9)
+    x = random_features(700, 4, seed=9)
     with torch.inference_mode():
         inside = moments(x.clone(), 64)
     assert torch.equal(inside.covariance, moments(x).covariance)
@@ -122,7 +119,7 @@ def test_features_of_inference_mode():
 
 
 def test_moments_refuse_and_stay_as_they_were():
-    x = draw(5, 3, seed=7)
+    x = random_features(5, 3, seed=7)
     stream = moments(x)
     for bad, message in [
         (torch.full((2, 3), torch.nan), "NaN or infinity"),
@@ -152,7 +149,12 @@ def test_too_few_images_have_no_moments():
 @pytest.mark.parametrize("seed", range(20))
 def test_equals_the_general_eigenvalues(seed):
     d = 2 + 3 * seed
-    m1, m2, S1, S2 = draw(1, d, seed)[0], draw(1, d, seed + 100)[0], covariance(d, seed, decay=5), covariance(d, seed + 50)
+    m1, m2, S1, S2 = (
+        random_features(1, d, seed)[0],
+        random_features(1, d, seed + 100)[0],
+        covariance(d, seed, decay=5),
+        covariance(d, seed + 50),
+    )
     expected = naive_scores.frechet(*(x.numpy() for x in (m1, S1, m2, S2)))
     assert frechet_distance(m1, S1, m2, S2) == pytest.approx(expected, rel=1e-9, abs=1e-9)
     assert frechet_distance(m1.numpy(), S1.numpy(), m2.numpy(), S2.numpy()) == frechet_distance(m1, S1, m2, S2)
@@ -162,7 +164,7 @@ def test_equals_the_general_eigenvalues(seed):
 def test_singular_covariances(ranks):
     S1, S2 = (covariance(40, seed, rank) for seed, rank in enumerate(ranks))
     # With roots A, B of 40 x rank the trace is the sum of the singular values of A^T B, by numpy's SVD.
-    roots = [draw(40, rank, seed).numpy() / 40**0.5 for seed, rank in enumerate(ranks)]
+    roots = [random_features(40, rank, seed).numpy() / 40**0.5 for seed, rank in enumerate(ranks)]
     expected = np.linalg.svd(roots[0].T @ roots[1], compute_uv=False).sum()
     assert trace_sqrt_product(S1, S2) == pytest.approx(expected, rel=1e-6)
 
@@ -171,7 +173,7 @@ def test_singular_covariances(ranks):
 def test_near_singular_covariances(smallest):
     # Same eigenvectors, so the trace is the sum of roots of products of eigenvalues, half of which are tiny in one of the two.
     d = 60
-    vectors = torch.linalg.qr(draw(d, d, seed=0)).Q
+    vectors = torch.linalg.qr(random_features(d, d, seed=0)).Q
     a, b = torch.ones(d, dtype=torch.float64), torch.linspace(1, 2, d, dtype=torch.float64)
     a[: d // 2] = smallest
     S1, S2 = ((vectors * x) @ vectors.T for x in (a, b))
@@ -183,7 +185,7 @@ def test_near_singular_covariances(smallest):
 @pytest.mark.parametrize("decay", [0, 20, 40])
 def test_equal_sides_are_at_distance_0(rank, decay):
     S = covariance(60, seed=rank, rank=rank, decay=decay)
-    m = draw(1, 60, seed=1)[0] * 100
+    m = random_features(1, 60, seed=1)[0] * 100
     assert 0 <= frechet_distance(m, S, m, S) <= 1e-6 * S.trace().item()
 
 
@@ -197,20 +199,20 @@ def test_features_without_any_spread():
 @pytest.mark.parametrize("seed", range(10))
 def test_is_symmetric(seed):
     S1, S2 = covariance(30, seed, rank=30 - seed), covariance(30, seed + 99)
-    m1, m2 = draw(2, 30, seed)
+    m1, m2 = random_features(2, 30, seed)
     there, back = frechet_distance(m1, S1, m2, S2), frechet_distance(m2, S2, m1, S1)
     assert there == pytest.approx(back, rel=1e-7) and there > 0
 
 
 def test_a_shift_adds_its_square():
-    S, step = covariance(25, seed=0), draw(1, 25, seed=1)[0]
+    S, step = covariance(25, seed=0), random_features(1, 25, seed=1)[0]
     m = torch.zeros(25)
     assert frechet_distance(m, S, m + step, S) == pytest.approx(step.square().sum().item(), rel=1e-9)
 
 
 def test_commuting_covariances_have_a_closed_form():
     a, b = torch.linspace(0, 3, 30, dtype=torch.float64), torch.linspace(2, 1, 30, dtype=torch.float64)
-    Q = torch.linalg.qr(draw(30, 30, seed=0)).Q
+    Q = torch.linalg.qr(random_features(30, 30, seed=0)).Q
     m, expected = torch.zeros(30), ((a - b) ** 2).sum().item()  # a and b are standard deviations
     assert frechet_distance(m, (a**2).diag(), m, (b**2).diag()) == pytest.approx(expected, rel=1e-9)
     S1, S2 = ((Q * x**2) @ Q.T for x in (a, b))
@@ -218,8 +220,8 @@ def test_commuting_covariances_have_a_closed_form():
 
 
 def test_rotation_and_scale():
-    S1, S2, m1, m2 = covariance(20, 0), covariance(20, 1), *draw(2, 20, seed=2)
-    Q = torch.linalg.qr(draw(20, 20, seed=3)).Q
+    S1, S2, m1, m2 = covariance(20, 0), covariance(20, 1), *random_features(2, 20, seed=2)
+    Q = torch.linalg.qr(random_features(20, 20, seed=3)).Q
     plain = frechet_distance(m1, S1, m2, S2)
     turned = frechet_distance(Q @ m1, Q @ S1 @ Q.T, Q @ m2, Q @ S2 @ Q.T)
     assert turned == pytest.approx(plain, rel=1e-9)
@@ -275,7 +277,7 @@ def test_the_nuclear_norm_sees_singular_values_that_squares_hide():
     # 1e-9 squared drowns beside 1: the eigenvalues of P P^T alone would give noise of 1e-8 for each of 199.
     values = torch.full((200,), 1e-9, dtype=torch.float64)
     values[0] = 1
-    U, V = torch.linalg.qr(draw(200, 200, 0)).Q, torch.linalg.qr(draw(300, 200, 1)).Q
+    U, V = torch.linalg.qr(random_features(200, 200, 0)).Q, torch.linalg.qr(random_features(300, 200, 1)).Q
     P = (U * values) @ V.T
     assert nuclear_norm(P) == pytest.approx(1 + 199e-9, abs=1e-11)
     assert nuclear_norm(P.T) == pytest.approx(nuclear_norm(P), abs=1e-11)
@@ -286,7 +288,7 @@ def test_the_nuclear_norm_sees_singular_values_that_squares_hide():
 
 @pytest.mark.parametrize(("n", "m"), [(12, 9), (12, 90), (90, 12), (40, 41), (41, 40), (90, 120), (2, 2)])
 def test_the_gram_way_equals_the_covariance_way(n, m):
-    a, b = draw(n, 40, seed=n, spread=2, shift=3), draw(m, 40, seed=m + 1)
+    a, b = random_features(n, 40, seed=n, spread=2, shift=3), random_features(m, 40, seed=m + 1)
     A, B = moments(a), moments(b)
     expected = frechet_distance(A.mean, A.covariance, B.mean, B.covariance)
     assert frechet_from_features(a, b) == pytest.approx(expected, rel=1e-7)
@@ -297,18 +299,18 @@ def test_the_gram_way_equals_the_covariance_way(n, m):
 
 @pytest.mark.parametrize("n", [5, 40, 200])
 def test_equal_features_are_at_distance_0(n):
-    a = draw(n, 40, seed=0, shift=1e4)
+    a = random_features(n, 40, seed=0, shift=1e4)
     assert 0 <= frechet_from_features(a, a.flip(0)) < 1e-6 * a.var(dim=0).sum().item()
 
 
 def test_few_images_never_need_a_d_by_d_matrix(monkeypatch):
     monkeypatch.setattr(frechet, "square_root", lambda S: pytest.fail("factored a (d, d) covariance"))
-    a, b = draw(6, 20_000, seed=0), draw(8, 20_000, seed=1)
+    a, b = random_features(6, 20_000, seed=0), random_features(8, 20_000, seed=1)
     assert frechet_from_features(a, b) > 0
 
 
 def test_features_are_checked():
-    x = draw(5, 3, seed=0)
+    x = random_features(5, 3, seed=0)
     with pytest.raises(ValueError, match="at least 2 images, not 1"):
         frechet_from_features(x, x[:1])
     with pytest.raises(ValueError, match="2 columns instead of 3"):
@@ -318,7 +320,7 @@ def test_features_are_checked():
 
 
 def test_inputs_stay_as_they_are():
-    a, b = draw(30, 10, seed=0), draw(5, 10, seed=1)
+    a, b = random_features(30, 10, seed=0), random_features(5, 10, seed=1)
     kept = a.clone(), b.clone()
     frechet_from_features(a, b)
     frechet_bootstrap(a, b, rounds=2, both=True)
@@ -327,7 +329,7 @@ def test_inputs_stay_as_they_are():
 
 
 def test_parity_with_torch_fidelity():
-    a, b = draw(300, 50, seed=0).numpy(), draw(400, 50, seed=1, spread=1.3, shift=0.2).numpy()
+    a, b = random_features(300, 50, seed=0).numpy(), random_features(400, 50, seed=1, spread=1.3, shift=0.2).numpy()
     fidelity = pytest.importorskip("torch_fidelity.metric_fid")
     theirs = fidelity.fid_statistics_to_metric(
         *(fidelity.fid_features_to_statistics(torch.from_numpy(x)) for x in (a, b)), verbose=False
@@ -342,23 +344,23 @@ EXPECTED = 0.949  # mean distance of 200 images ~ N(0.3, 1.1^2) from STANDARD, o
 
 
 def test_the_interval_covers_and_the_deviation_is_right():
-    intervals = [frechet_bootstrap(STANDARD, draw(200, 8, seed, 1.1, 0.3), rounds=60, seed=seed) for seed in range(60)]
+    intervals = [frechet_bootstrap(STANDARD, random_features(200, 8, seed, 1.1, 0.3), rounds=60, seed=seed) for seed in range(60)]
     covered = sum(interval.low <= EXPECTED <= interval.high for interval in intervals)
     assert covered >= 52  # 57 expected; fewer than 52 of 60 once in 100 at 95 %
     assert np.mean([interval.std for interval in intervals]) == pytest.approx(0.140, rel=0.2)
-    narrow = [frechet_bootstrap(STANDARD, draw(200, 8, seed, 1.1, 0.3), 60, seed, level=0.5) for seed in range(60)]
+    narrow = [frechet_bootstrap(STANDARD, random_features(200, 8, seed, 1.1, 0.3), 60, seed, level=0.5) for seed in range(60)]
     assert 18 <= sum(interval.low <= EXPECTED <= interval.high for interval in narrow) <= 42
 
 
 def test_the_interval_holds_with_as_few_images_as_features():
     # The usual bootstrap, with replacement, gives a deviation above 1.9 here; 300 fresh draws vary by 0.45.
-    stds = [frechet_bootstrap((torch.zeros(64), torch.eye(64)), draw(100, 64, s, 1.1, 0.1), 30, s).std for s in range(5)]
+    stds = [frechet_bootstrap((torch.zeros(64), torch.eye(64)), random_features(100, 64, s, 1.1, 0.1), 30, s).std for s in range(5)]
     assert 0.35 < np.mean(stds) < 0.9
 
 
 def test_the_interval_lies_about_the_measured_distance():
     for n, d in ((100, 8), (20, 40)):
-        real, fake = draw(n, d, 0), draw(n, d, 1, spread=1.2)
+        real, fake = random_features(n, d, 0), random_features(n, d, 1, spread=1.2)
         measured = frechet_from_features(real, fake)
         for both in (False, True):
             low, high, std = frechet_bootstrap(real, fake, rounds=40, both=both)
@@ -366,13 +368,13 @@ def test_the_interval_lies_about_the_measured_distance():
 
 
 def test_drawing_from_both_sides_varies_more():
-    pairs = [(draw(200, 8, seed), draw(200, 8, seed + 50)) for seed in range(5)]
+    pairs = [(random_features(200, 8, seed), random_features(200, 8, seed + 50)) for seed in range(5)]
     one, two = (np.mean([frechet_bootstrap(a, b, 40, both=both).std for a, b in pairs]) for both in (False, True))
     assert two > 1.2 * one
 
 
 def test_every_form_of_the_real_side_gives_the_same():
-    real, fake = draw(300, 8, 0), draw(100, 8, 1)
+    real, fake = random_features(300, 8, 0), random_features(100, 8, 1)
     stream = moments(real)
     intervals = [frechet_bootstrap(form, fake, 5) for form in (real, real.numpy(), stream, (stream.mean, stream.covariance))]
     for interval in intervals[1:]:
@@ -381,7 +383,7 @@ def test_every_form_of_the_real_side_gives_the_same():
 
 
 def test_the_seed_decides():
-    fake = draw(100, 8, 0)
+    fake = random_features(100, 8, 0)
     state = torch.get_rng_state()
     assert frechet_bootstrap(STANDARD, fake, 5, seed=1) == frechet_bootstrap(STANDARD, fake, 5, seed=1)
     assert frechet_bootstrap(STANDARD, fake, 5, seed=1) != frechet_bootstrap(STANDARD, fake, 5, seed=2)
@@ -394,7 +396,7 @@ def test_extrapolation_comes_nearer_the_truth():
     d, n = 32, 640
     standard = torch.zeros(d), torch.eye(d)
     truth = frechet_distance(*standard, torch.full((d,), 0.1), 1.21 * torch.eye(d))
-    fakes = [draw(n, d, seed, 1.1, 0.1) for seed in range(8)]
+    fakes = [random_features(n, d, seed, 1.1, 0.1) for seed in range(8)]
     finite = [frechet_distance(*standard, x.mean(dim=0), torch.cov(x.T)) for x in fakes]
     endless = [frechet_infinity(standard, x, seed=i) for i, x in enumerate(fakes)]
     assert np.mean(finite) > truth + 0.3  # 0.64 and about 1.17
@@ -407,18 +409,18 @@ def test_extrapolation_fits_a_line_through_sizes_evenly_spaced(monkeypatch):
     sizes = []
     monkeypatch.setattr(frechet, "_fit", lambda features: sizes.append(len(features)) or features)
     monkeypatch.setattr(frechet, "_distance", lambda real, fake: 3 + 7 / len(fake) + (0.1 if len(fake) == 30 else 0))
-    fit = frechet_infinity(STANDARD, draw(50, 8, 0), points=5, smallest=10)
+    fit = frechet_infinity(STANDARD, random_features(50, 8, 0), points=5, smallest=10)
     assert sizes == [10, 20, 30, 40, 50]
     x = np.array([1 / size for size in sizes])
     (_, intercept), covariance = np.polyfit(x, [3 + 7 * u + (0.1 if u == 1 / 30 else 0) for u in x], 1, cov=True)
     assert fit == pytest.approx((intercept, covariance[1, 1] ** 0.5), rel=1e-9)
     sizes.clear()
-    frechet_infinity(STANDARD, draw(100, 8, 0))
+    frechet_infinity(STANDARD, random_features(100, 8, 0))
     assert len(sizes) == 15 and sizes[0] == 16 and sizes[-1] == 100
 
 
 def test_bootstrap_and_extrapolation_refuse():
-    fake = draw(20, 8, 0)
+    fake = random_features(20, 8, 0)
     for options, message in [
         ({"rounds": 1}, "2 rounds"),
         ({"level": 1.0}, "level between 0 and 1"),

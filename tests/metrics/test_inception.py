@@ -11,6 +11,7 @@ pytorch_fid = pytest.importorskip("pytorch_fid.inception", reason="needs pytorch
 
 from metrics import inception  # noqa: E402
 from metrics.features import FeatureError, file_sha256, open_extractor  # noqa: E402
+from tests.helpers import random_images  # noqa: E402
 
 
 def random_weights():
@@ -47,10 +48,6 @@ def theirs(monkeypatch, weights):
     """pytorch-fid's module, whose download gives the same random weights."""
     monkeypatch.setattr(pytorch_fid, "load_state_dict_from_url", lambda *_, **__: torch.load(weights, weights_only=True))
     return pytorch_fid
-
-
-def random_images(n, height, width):
-    return torch.randint(0, 256, (n, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("height, width", [(32, 32), (310, 420)])

@@ -8,12 +8,9 @@ import torch
 from PIL import Image
 
 from metrics.resize import RESIZES, resize
+from tests.helpers import random_images
 
 SHAPES = [(9, 7, 24), (7, 9, 20), (20, 31, 8), (16, 16, 8), (5, 5, 5)]  # height, width, size: up, down, by two, not at all
-
-
-def random_images(height, width, n=2):
-    return torch.randint(0, 256, (n, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def bilinear_loops(images, size, source):
@@ -34,21 +31,21 @@ def bilinear_loops(images, size, source):
 
 @pytest.mark.parametrize("height, width, size", SHAPES)
 def test_tf1_reads_from_corner_to_corner(height, width, size):
-    images = random_images(height, width)
+    images = random_images(2, height, width)
     expected = bilinear_loops(images, size, lambda i, length: i * length / size)
     torch.testing.assert_close(resize(images, size, "tf1"), expected, rtol=0, atol=1e-2)
 
 
 @pytest.mark.parametrize("height, width, size", SHAPES)
 def test_pytorch_fid_reads_between_pixel_centres_without_antialias(height, width, size):
-    images = random_images(height, width)
+    images = random_images(2, height, width)
     expected = bilinear_loops(images, size, lambda i, length: (i + 0.5) * length / size - 0.5)
     torch.testing.assert_close(resize(images, size, "pytorch_fid"), expected, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("height, width, size", SHAPES)
 def test_clean_is_pils_bicubic_per_channel(height, width, size):
-    images = random_images(height, width)
+    images = random_images(2, height, width)
     channels = images.numpy().astype(np.float32).reshape(-1, height, width)
     resized = [np.asarray(Image.fromarray(channel).resize((size, size), Image.Resampling.BICUBIC)) for channel in channels]
     expected = torch.from_numpy(np.stack(resized)).clamp(0, 255).view(2, 3, size, size)
@@ -64,13 +61,13 @@ def test_clean_cuts_what_overshoots():
 
 @pytest.mark.parametrize("how", RESIZES)
 def test_an_image_of_the_size_keeps_its_values(how):
-    images = random_images(12, 12)
+    images = random_images(2, 12, 12)
     assert torch.equal(resize(images, 12, how), images.float())
 
 
 @pytest.mark.parametrize("how", RESIZES)
 def test_the_layout_in_memory_changes_nothing(how):
-    images = random_images(11, 13)
+    images = random_images(2, 11, 13)
     strided = images.contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(resize(images, 24, how), resize(strided, 24, how), rtol=0, atol=1e-3)
 

@@ -19,12 +19,6 @@ from metrics.statistics import Statistics, StatisticsError, fingerprint
 DIM, CLASSES = 6, 5
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GAN_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def tiny(sha256="a" * 64, head=True, genuine=False, dim=DIM, resize="clean", precision="fp32"):
     """A random network of `dim` features of 8-pixel images."""
     torch.manual_seed(0)

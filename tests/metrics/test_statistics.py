@@ -14,12 +14,6 @@ from metrics import statistics
 from metrics.statistics import Statistics, StatisticsError, cache_directory, cached, fingerprint
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GAN_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def some(d=4, count=7, seed=0, **card):
     rows = torch.randn(20, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     return Statistics(rows.mean(0), rows.T.cov(), count, card)

@@ -1,0 +1,52 @@
+"""`compare`: train every row of a study with every seed, score them alike, and write one table and one report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gan.commands.common import Quiet, say
+
+
+def compare(
+    study: Annotated[
+        Path, typer.Argument(help="a study file, such as configs/studies/kernels_cifar10.yaml, or a started study's folder")
+    ],
+    settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings for all rows")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the study; default: runs/, named after the file")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="runs at once; default: one per GPU, or one per core")] = None,
+    launcher: Annotated[str, typer.Option(help="here, slurm, or submitit (its local executor)")] = "here",
+    launch: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for submitit, such as slurm_partition=gpu")] = None,
+    only: Annotated[str | None, typer.Option(help="do one run, ROW/seed_N, in this process; how the launchers start each")] = None,
+    report: Annotated[bool, typer.Option("--report", help="train nothing: table and report of what is there")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train every row of a study with every seed, score them alike, and write one table and one report.
+
+    - `compare configs/studies/kernels_cifar10_cpu.yaml` trains c2 c2sp c3 c4 c4sp c5 with three seeds each.
+    - `compare runs/kernels_cifar10_cpu --report` draws the report of what has finished so far.
+
+    The same command again goes on: finished runs are kept, interrupted ones resumed. A run that fails or diverges is counted and
+    shown.
+    """
+    import yaml
+
+    from gan.compare import run_all, run_one
+    from gan.study import load_study
+
+    loaded = load_study(study, settings or [])
+    folder = out or (study if study.is_dir() else Path("runs") / study.stem)
+    if only:
+        run_one(loaded, folder, only)
+        return
+    if not report:
+        options = {key: yaml.safe_load(value) for key, _, value in (option.partition("=") for option in launch or [])}
+        failed = run_all(loaded, folder, workers, launcher, options, say, progress=not quiet)
+    from gan.study_report import write_report
+
+    table = write_report(loaded, folder, measure=not report)
+    if not quiet:
+        print(table)
+    say(f"table: {folder / 'table.md'}, report: {folder / 'report.html'}")
+    if not report and failed:
+        raise typer.Exit(1)

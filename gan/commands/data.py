@@ -1,0 +1,142 @@
+"""`data`: pack images for training, and look into packs and databases."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from gan.commands.common import console, progress, say
+
+HELP = "Pack images for training; look into packs and databases."
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help=HELP)
+
+From = Annotated[Path, typer.Argument(help="a folder, a zip, an LSUN *_lmdb directory, a directory of these, or a pack")]
+Pack = Annotated[Path, typer.Argument(help="a pack")]
+Split = Annotated[Literal["train", "test"] | None, typer.Option(help="train or test (LSUN's val); default: whatever lies there")]
+Categories = Annotated[str | None, typer.Option(help="of a directory of LSUN's: bedroom, or bedroom,kitchen; default: all")]
+Crop = Annotated[Literal["center", "pad", "cut"], typer.Option(help="centre square, black bars, or the central pixels as they are")]
+Stored = Annotated[Literal["raw", "webp"], typer.Option("--format", help="raw reads fastest; lossless webp takes half the space")]
+OnBad = Annotated[Literal["skip", "refuse"], typer.Option(help="leave out and list unusable images, or stop at the first")]
+Count = Annotated[int | None, typer.Option(min=1, help="how many, repeated under other keys if need be; default: each once")]
+
+
+@app.command()
+def pack(
+    source: From,
+    size: Annotated[int, typer.Option(min=1, help="side of the stored squares, in pixels")],
+    out: Annotated[Path, typer.Option(help="the file to make")],
+    crop: Crop = "center",
+    workers: Annotated[int, typer.Option(min=0, help="processes that decode; 0: one per core")] = 0,
+    stored: Stored = "raw",
+    on_bad: OnBad = "skip",
+    split: Split = None,
+    categories: Categories = None,
+) -> None:
+    """Decode, crop and shrink every image once, into one file that trains without waiting.
+
+    - `data pack bedroom_train_lmdb --size 128 --out bedrooms.pack` packs LSUN's bedrooms.
+    - `train configs/lsun/sngan128.yaml dataset.path=bedrooms.pack` trains on it.
+
+    Interrupted? The same command goes on. The file gets its name when it's complete.
+    """
+    from data.opening import open_source
+    from data.packing import pack as make
+
+    found = open_source(source, split, categories)
+    say(f"{len(found):,} images of {found.about}")
+    with progress("images") as advance:
+        packed = make(found, out, size, crop, stored, workers or os.cpu_count() or 1, on_bad, advance)
+    say(f"{out}: {len(packed):,} images, {out.stat().st_size / 2**30:.2f} GiB")
+    _list_skipped(packed.manifest)
+
+
+@app.command()
+def info(source: From) -> None:
+    """What a pack, or any other place of images, holds."""
+    from rich.table import Table
+
+    from data.opening import open_source
+    from data.packed import PackSource
+
+    found = open_source(source)
+    if isinstance(found, PackSource):
+        m = found.manifest
+        rows = {name: m[name] for name in ("source", "count", "skipped", "size", "crop", "filter", "stored", "sha256", "made_with")}
+    else:
+        rows = {"source": found.about, "count": len(found), "fingerprint": found.fingerprint}
+    rows["classes"] = f"{len(found.classes)}: " + ", ".join(found.classes[:8]) + (", …" if len(found.classes) > 8 else "")
+    table = Table(show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
+    console.print(table)
+    if isinstance(found, PackSource):
+        _list_skipped(found.manifest)
+
+
+@app.command()
+def verify(file: Pack) -> None:
+    """Read every image of a pack and compare it with the checksums of when it was packed."""
+    from data import DataError
+    from data.packed import PackSource, is_pack
+    from data.packed import verify as check
+
+    if not is_pack(file):
+        raise DataError(f"{file} is no pack: make one with `data pack`")
+    source = PackSource(file)
+    with progress("images") as advance:
+        problems = check(source, advance)
+    for problem in problems[:20]:
+        say(problem, "red")
+    if problems:
+        raise DataError(f"{file}: {len(problems):,} problems; pack the images again")
+    say(f"{file}: all {len(source):,} images have the pixels that were packed")
+
+
+@app.command()
+def grid(
+    source: From,
+    out: Annotated[Path, typer.Option(help="the PNG to write")],
+    count: Annotated[int, typer.Option(min=1, help="how many images")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="of the choice")] = 0,
+    size: Annotated[int | None, typer.Option(min=1, help="side in pixels; default: a pack's own, 128 of other images")] = None,
+    split: Split = None,
+    categories: Categories = None,
+) -> None:
+    """Draw some images as training sees them."""
+    from data import EpochOrder
+    from data.opening import open_source
+    from data.streamed import StreamedSet
+    from gan.sampling import save_grid
+
+    found = open_source(source, split, categories)
+    images = StreamedSet(found, size or getattr(found, "size", 128))
+    chosen = EpochOrder(len(found), seed).indices(0, min(count, len(found)))
+    save_grid(images.read(chosen), out)
+    say(f"{len(chosen)} of {len(found):,} images: {out}")
+
+
+@app.command()
+def export(
+    source: From,
+    out: Annotated[Path, typer.Option(help="the directory to write data.mdb into, named CATEGORY_train_lmdb")],
+    count: Count = None,
+    split: Split = None,
+    categories: Categories = None,
+) -> None:
+    """Write images in the layout of LSUN's own databases, unchanged."""
+    from data.exporting import export as write
+    from data.opening import open_source
+
+    found = open_source(source, split, categories)
+    with progress("images") as advance:
+        file = write(found, out, count, advance)
+    say(f"{file}: {count or len(found):,} images of {found.about}")
+
+
+def _list_skipped(manifest: dict) -> None:
+    if manifest["skipped"]:
+        shown = manifest["first_skipped"][:10]
+        more = ", …" if manifest["skipped"] > len(shown) else ""
+        say(f"left out {manifest['skipped']:,} images: {', '.join(shown)}{more}", "yellow")

@@ -1,0 +1,57 @@
+"""`evaluate`: score the generator of a run."""
+
+from typing import Annotated
+
+import typer
+
+from gan.commands.common import (
+    Device,
+    Features,
+    Insist,
+    Precision,
+    RealCount,
+    Resize,
+    Run,
+    Scores,
+    Seed,
+    Weights,
+    choose_device,
+    print_scores,
+    progress,
+    say,
+)
+
+
+def evaluate(
+    run: Run,
+    checkpoint: Annotated[str, typer.Option(help="last, best, all, or a step")] = "last",
+    real: Annotated[str | None, typer.Option(help="the reference, as for `fid`; default: the run's own training images")] = None,
+    scores: Scores = "fid,is",
+    count: Annotated[int, typer.Option(min=20, help="generated images")] = 10_000,
+    real_count: RealCount = None,
+    features: Features = "efficientnet_lite0",
+    weights: Weights = None,
+    insist: Insist = False,
+    resize: Resize = None,
+    precision: Precision = "fp32",
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Score a run's generator and write RUN/scores.json; `--checkpoint all` also draws the scores over training."""
+    from gan import report
+    from gan.config import load_config
+    from gan.evaluation import checkpoint_steps, evaluate_run, open_side, reference_of
+    from metrics.features import open_extractor
+
+    device = choose_device(device)
+    steps = checkpoint_steps(run, checkpoint)
+    extractor = open_extractor(features, weights, resize, precision, device=device, insist=insist)
+    config = load_config(run / "config.yaml")
+    side = open_side(real, real_count, seed, device=device) if real else reference_of(config, count=real_count, seed=seed)
+    with progress("images") as advance:
+        found, warnings = evaluate_run(run, extractor, side, count, seed, scores.split(","), steps, device, advance)
+    print_scores(found, warnings)
+    say(f"scores with their cards: {run / 'scores.json'}")
+    if len(found) > 1:
+        report.plot_scores({step: {s.name: s.value for s in values} for step, values in found.items()}, run / "scores.png")
+        say(f"scores over training: {run / 'scores.png'}")

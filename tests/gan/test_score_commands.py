@@ -1,0 +1,156 @@
+"""The commands `fid` and `evaluate`, with features that take a millisecond."""
+
+import json
+
+import pytest
+import torch
+
+from data.shapes import COUNTS
+from gan import report
+from metrics.protocol import Score, require_alike
+from metrics.statistics import Statistics
+from tests.helpers import FEATURES, NAME, one_error
+
+pytestmark = pytest.mark.usefixtures("tiny_networks")
+
+
+# --- evaluate ----------------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_writes_scores_with_cards_and_prints_them(run, call):
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    status, out, err = call("evaluate", run, "--scores", "fid,kid", "--count", 30, "--features", FEATURES, "--seed", 2)
+    assert (status, out) == (0, "")
+    (record,) = json.loads((run / "scores.json").read_text())
+    fd, kd = map(Score.from_dict, record["scores"])
+    assert (record["step"], fd.name, kd.name) == (4, NAME, f"kd_{FEATURES}") and fd.value > 0
+    assert (fd.card.generated, fd.card.generated_count, fd.card.real_count) == ("run step 4", 30, 50)
+    assert (fd.card.ema, fd.card.batch_norm, fd.card.seed) == (True, "eval", 2) and "fifty.zip" in fd.card.real
+    assert NAME in err and f"{fd.value:.4g}" in err and "run step 4 (30 images) against" in err
+    assert f"scores with their cards: {run}/scores.json" in err and "warning" not in err
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and p.name != "scores.json"} == before
+
+
+def test_evaluate_gives_both_scores_of_a_network_with_classes(run, call, with_classes):
+    assert call("evaluate", run, "--count", 20)[0] == 0
+    (record,) = json.loads((run / "scores.json").read_text())
+    assert [(s["name"], s["spread_of"]) for s in record["scores"]] == [("fd_classy", None), ("score_classy", "10 splits")]
+
+
+def test_evaluate_works_with_the_default_network(run, call):
+    status, _, err = call("evaluate", run, "--count", 20, "--real-count", 20, "--device", "cpu")
+    assert status == 0 and "fd_efficientnet_lite0" in err and "score_efficientnet_lite0" in err
+    assert "warning: 20 images are no more than the 1,280 features" in err
+
+
+def test_evaluating_all_checkpoints_draws_one_record_each(run, call, monkeypatch):
+    drawn = []
+    plot = report.plot_scores
+    monkeypatch.setattr(report, "plot_scores", lambda scores, path: (drawn.append(scores), plot(scores, path)))
+    status, _, err = call("evaluate", run, "--checkpoint", "all", "--scores", "fid,kid", "--count", 20, "--features", FEATURES)
+    assert status == 0 and f"scores over training: {run}/scores.png" in err
+    records = json.loads((run / "scores.json").read_text())
+    assert [r["step"] for r in records] == [2, 4]
+    assert drawn == [{r["step"]: {s["name"]: s["value"] for s in r["scores"]} for r in records}]
+    assert (run / "scores.png").read_bytes().startswith(b"\x89PNG") and (run / "scores.png").stat().st_size > 5000
+    a, b = (Score.from_dict(r["scores"][0]) for r in records)
+    require_alike([a, b])
+    assert a.value != b.value and (a.card.generated, b.card.generated) == ("run step 2", "run step 4")
+
+
+def test_one_checkpoint_draws_nothing(run, call):
+    assert call("evaluate", run, "--checkpoint", "2", "--scores", "fid", "--count", 20, "--features", FEATURES)[0] == 0
+    assert json.loads((run / "scores.json").read_text())[0]["step"] == 2 and not (run / "scores.png").exists()
+
+
+def test_evaluate_against_another_reference_says_so(run, call, fifty):
+    assert (
+        call("evaluate", run, "--real", fifty, "--real-count", 40, "--scores", "fid", "--count", 20, "--features", FEATURES)[0] == 0
+    )
+    (record,) = json.loads((run / "scores.json").read_text())
+    card = record["scores"][0]["card"]
+    assert (card["real"], card["real_count"]) == ("fifty.zip", 40)
+
+
+EVALUATE_REFUSES = [
+    (["{run}/nowhere"], "config"),
+    (["{run}", "--checkpoint", "first"], "--checkpoint is last, best, all or a step"),
+    (["{run}", "--checkpoint", "3"], "has no checkpoint of step 3; it has 2, 4"),
+    (["{run}", "--checkpoint", "best"], "keeps no best checkpoint; train it with evaluate.every"),
+    (["{run}", "--scores", "fidd"], "unknown score 'fidd'"),
+    (["{run}", "--scores", "is"], "gives no class probabilities"),
+    (["{run}", "--real", "nowhere"], "nowhere is no run, folder, zip or npz"),
+    (["{run}", "--real-count", "51"], "has 50 images, fewer than the 51"),
+    (["{run}", "--features", "incepton"], "did you mean 'inception'"),
+]
+
+
+@pytest.mark.parametrize("arguments, words", EVALUATE_REFUSES, ids=[" ".join(a) for a, _ in EVALUATE_REFUSES])
+def test_what_evaluate_cannot_do_ends_in_one_sentence(run, call, arguments, words):
+    arguments = [a.format(run=run) for a in arguments]
+    more = [] if "--features" in arguments else ["--features", FEATURES]
+    status, out, err = call("evaluate", *arguments, "--count", 20, *more)
+    assert (status, out) == (1, "") and words in one_error(err)
+    assert not (run / "scores.json").exists()
+
+
+# --- fid ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_fid_by_images_and_by_saved_statistics_agree(fifty, run, call, tmp_path):
+    def value(real, *more):
+        status, out, err = call("fid", real, run, "--count", 30, "--features", FEATURES, "--json", tmp_path / "s.json", *more)
+        assert (status, out) == (0, ""), err
+        return json.loads((tmp_path / "s.json").read_text())[0]["value"]
+
+    by_images = value(fifty, "--save-statistics", tmp_path / "real.npz")
+    assert by_images > 0 and value(tmp_path / "real.npz") == pytest.approx(by_images, rel=1e-9)
+    assert Statistics.load(tmp_path / "real.npz").count == 50
+
+
+def test_the_floor_is_printed_with_its_count(fifty, call):
+    status, _, err = call("fid", fifty, fifty, "--features", FEATURES, "--floor")
+    assert status == 0 and f"floor: {NAME} between two halves of the reference (25 images each) is " in err
+
+
+def test_a_protocol_that_a_data_set_is_too_small_for_is_refused(fifty, call, monkeypatch):
+    monkeypatch.setitem(COUNTS, "train", 60)
+    status, _, err = call("fid", "shapes", fifty, "--features", FEATURES, "--protocol", "sn")
+    assert status == 1 and "has 60 images, fewer than the 5,000 asked for" in one_error(err)
+
+
+FID_REFUSES = [
+    (["{npz}", "{zip}", "--floor"], "shapes"),
+    (["{npz}", "{zip}", "--scores", "kid"], "shapes holds only a mean and a covariance"),
+    (["{npz9}", "{zip}"], "the statistics have 9 features"),
+    (["{nan}", "{zip}"], "NaN"),
+    (["{zip}", "{zip}", "--count", "3", "--scores", "pr"], "images"),
+    (["{zip}", "{zip}", "--protocol", "sn"], "protocol sn chooses the split of a data set"),
+    (["{zip}", "{zip}", "--protocol", "miyato"], "unknown protocol 'miyato'"),
+    (["{zip}", "nowhere"], "nowhere is no run"),
+    (["{zip}", "{zip}", "--save-statistics", "{zip}/s.npz"], "fifty.zip"),
+]
+
+
+@pytest.mark.parametrize("arguments, words", FID_REFUSES, ids=[" ".join(a) for a, _ in FID_REFUSES])
+def test_what_fid_cannot_do_ends_in_one_sentence(fifty, call, tmp_path, arguments, words):
+    zeros, eye = torch.zeros(9).double(), torch.eye(9).double()
+    Statistics(zeros[:6], eye[:6, :6], 50, {"real": "shapes"}).save(tmp_path / "s.npz")
+    Statistics(zeros, eye, 50, {}).save(tmp_path / "s9.npz")
+    Statistics(zeros[:6] / 0, eye[:6, :6], 50, {}).save(tmp_path / "nan.npz")
+    places = {"zip": fifty, "npz": tmp_path / "s.npz", "npz9": tmp_path / "s9.npz", "nan": tmp_path / "nan.npz"}
+    status, out, err = call("fid", *(a.format(**places) for a in arguments), "--features", FEATURES)
+    assert (status, out) == (1, "") and words in one_error(err)
+
+
+def test_scores_are_shown_even_if_their_file_cannot_be_written(fifty, call):
+    status, _, err = call("fid", fifty, fifty, "--features", FEATURES, "--json", fifty / "s.json")
+    assert status == 1 and NAME in err and "s.json" in one_error(err[err.index("error: ") :])
+
+
+def test_statistics_of_statistics_are_copied_or_refused(fifty, call, tmp_path):
+    Statistics(torch.zeros(6).double(), torch.eye(6).double(), 50, {"real": "shapes"}).save(tmp_path / "s.npz")
+    status, _, err = call("fid", tmp_path / "s.npz", fifty, "--features", FEATURES, "--save-statistics", tmp_path / "again.npz")
+    assert "Traceback" not in err
+    if status == 0:
+        assert torch.equal(Statistics.load(tmp_path / "again.npz").covariance, torch.eye(6).double())

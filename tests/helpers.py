@@ -1,0 +1,93 @@
+"""What several test files need: states compared bit by bit, a crash in mid-step, one-sentence errors, random and real images."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from gan import checkpoint
+from gan.state import State
+from gan.study import config_of
+
+ROOT = Path(__file__).parents[1]
+
+# Features that take a millisecond, importable with the fixture tiny_networks; and what their distance is called.
+FEATURES = "module:tiny_networks.build"
+NAME = f"fd_{FEATURES}"
+
+
+def final_state(run):
+    return checkpoint.load(checkpoint.saved(Path(run) / "checkpoints")[-1])
+
+
+def assert_same(a, b, where=""):
+    """Bitwise equality of nested dicts and lists of tensors and numbers."""
+    assert type(a) is type(b), where
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b)):
+            assert_same(x, y, f"{where}[{i}]")
+    else:
+        assert a == b, where
+
+
+class PulledPlug(BaseException):
+    pass
+
+
+def crash_at(monkeypatch, step):
+    """Make the loop die in the middle of a step, between the optimizers and the logs."""
+    update = State.update_ema
+
+    def update_or_die(self):
+        if self.step == step:
+            raise PulledPlug
+        update(self)
+
+    monkeypatch.setattr(State, "update_ema", update_or_die)
+
+
+def one_error(stderr):
+    """The only line that is left once the progress bar has wiped itself out."""
+    stderr = stderr.rpartition("\r")[2]
+    assert stderr.startswith("error: ") and stderr.count("\n") == 1, stderr
+    return stderr
+
+
+def random_images(n=2, height=32, width=32, seed=0):
+    """(n, 3, height, width) uint8."""
+    return torch.randint(0, 256, (n, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def random_features(n, d, seed, spread=1.0, shift=0.0):
+    """(n, d) float64, normal."""
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * spread + shift
+
+
+def real_cifar10(split, count):
+    """`count` images and labels of the real CIFAR-10, evenly spaced over its classes, or a skip."""
+    archive = f"cifar10-{split}.zip"
+    root = os.environ.get("GAN_DATA")
+    if not root or not os.path.exists(os.path.join(root, archive)):
+        pytest.skip(f"needs the real CIFAR-10: set GAN_DATA to a directory with {archive}")
+    from data import load
+
+    images = load("cifar10", os.path.join(root, archive), split=split)
+    chosen = torch.arange(count) * len(images) // count  # the archive holds one class after the other
+    return images.images[chosen], images.labels[chosen]
+
+
+def leave_result(folder, study, job, **changes):
+    """Write the result.json of a finished run of a study, with these changes."""
+    config = config_of(study, job)
+    result = {"steps": config.train.steps, "config": config.model_dump(mode="json"), "scoring": study.scoring.model_dump()}
+    folder.run(job).mkdir(parents=True, exist_ok=True)
+    (folder.run(job) / "result.json").write_text(json.dumps({**result, **changes}))

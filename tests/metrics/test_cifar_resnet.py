@@ -1,0 +1,69 @@
+"""Features of an exported classifier: what they are, what their scores are called, and every file that is refused."""
+
+import pytest
+import torch
+
+from gan.classification_config import load_config
+from gan.models.classifiers import build_classifier
+from metrics.features import FeatureError, open_extractor, state_sha256
+from tests.helpers import random_images
+
+MODEL = load_config(None, ["model.depth=8", "model.width=4", "model.kernel=c2sp"]).model.model_dump()
+MEAN, STD = [120.0, 110.0, 100.0], [60.0, 61.0, 62.0]
+
+
+@pytest.fixture
+def exported():
+    """What `classify --export` writes, of a network of random weights."""
+    torch.manual_seed(0)
+    model = build_classifier(**MODEL, classes=7)
+    for _ in range(3):  # statistics that aren't those of a new batch norm
+        model(torch.randn(16, 3, 32, 32))
+    classes = [f"class {i}" for i in range(7)]
+    card = {"model": MODEL, "classes": classes, "weights_sha256": state_sha256(model), "mean": MEAN, "std": STD, "resolution": 32}
+    return {"result": {"test_accuracy": 0.5, "card": card}, "weights": model.state_dict()}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def to_file(thing):
+        torch.save(thing, tmp_path / "w.pt")
+        return tmp_path / "w.pt"
+
+    return to_file
+
+
+def test_features_and_probabilities_are_those_of_the_classifier(exported, write):
+    extractor = open_extractor("cifar_resnet", write(exported))
+    images = random_images(5)
+    features, probabilities = extractor(images)
+    model = build_classifier(**MODEL, classes=7).eval()
+    model.load_state_dict(exported["weights"])
+    x = (images.float() - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(features, model.embed(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(probabilities, model(x).softmax(1), rtol=1e-4, atol=1e-5)
+    assert features.shape == (5, 16) and (extractor.dim, extractor.classes, extractor.size) == (16, 7, 32)
+    assert extractor.score_name("fid") == "fd_cifar_resnet" and extractor.score_name("inception_score") == "score_cifar_resnet"
+    assert extractor.sha256 == exported["result"]["card"]["weights_sha256"]
+
+
+def test_it_needs_a_file(tmp_path):
+    with pytest.raises(FeatureError, match=r"needs a file of weights, with --weights FILE: make one with .* --export"):
+        open_extractor("cifar_resnet")
+    with pytest.raises(FeatureError, match="no weights at"):
+        open_extractor("cifar_resnet", tmp_path / "none.pt")
+
+
+def test_damaged_foreign_and_changed_files_are_refused(exported, write):
+    file = write(exported)
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(FeatureError, match="are damaged"):
+        open_extractor("cifar_resnet", file)
+    for foreign in ([1, 2], {"step": 3}, {**exported, "weights": {}}):
+        with pytest.raises(FeatureError, match="holds no classifier of this program"):
+            open_extractor("cifar_resnet", write(foreign))
+    exported["weights"]["head.bias"][0] += 1
+    with pytest.raises(FeatureError, match="aren't those of its card"):
+        open_extractor("cifar_resnet", write(exported))
+    assert open_extractor("cifar_resnet", write(exported), insist=True).score_name("fid") != "fd_cifar_resnet"
