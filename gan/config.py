@@ -34,11 +34,17 @@ class Section(BaseModel):
 
 
 class Dataset(Section):
-    name: Literal["cifar10", "cifar100", "folder", "shapes"] = "shapes"
-    path: str | None = None  # a directory or a zip; default: the directory named by GAN_DATA, then ./datasets
+    name: Literal["cifar10", "cifar100", "celeba", "celeba_hq", "folder", "lsun", "shapes"] = "shapes"
+    path: str | None = None  # a directory, zip or pack; default: the directory named by GAN_DATA, then ./datasets
     resolution: Literal[32, 64, 128] = 32
+    crop: Literal["center", "pad", "cut"] = "center"  # centre square, shrunk; black bars; the central R x R pixels as they are
     flip: bool = True  # mirror half of the real images
     on_bad: Literal["refuse", "skip"] = "refuse"  # corrupt or too small images
+    categories: str | None = None  # of LSUN: bedroom, or bedroom,kitchen; null: all that lie there
+    hold_out: float = Field(default=0.0, ge=0, lt=1)  # share of the images, chosen by their keys, that are not trained on
+    memory: float = Field(default=4.0, ge=0)  # GiB of decoded images kept on the training device; larger sets are streamed
+    workers: int | None = Field(default=None, ge=0)  # processes that decode what is streamed; null: by cores, none for packs
+    block: int = Field(default=1, gt=0)  # images next to each other that are read together; 256, say, for slow disks
 
 
 class Generator(Section):
@@ -135,9 +141,12 @@ RUNTIME = {"dataset.path", "train.device", "train.sample_every", "train.checkpoi
 RUNTIME |= {key for key in KEYS if key.startswith("evaluate.")}
 
 
-def load_config(path: str | os.PathLike | None, overrides: list[str] = ()) -> Config:
-    """Read a YAML file (or take the defaults) and apply 'section.key=value' overrides. ConfigError says what is wrong, by key."""
-    tree = read_yaml(path) if path is not None else {}
+def load_config(path: str | os.PathLike | dict | None, overrides: list[str] = ()) -> Config:
+    """Read a YAML file (or its contents, or take the defaults) and apply 'section.key=value' overrides.
+
+    ConfigError says what is wrong, by key.
+    """
+    tree = dict(path) if isinstance(path, dict) else read_yaml(path) if path is not None else {}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -157,7 +166,8 @@ def load_config(path: str | os.PathLike | None, overrides: list[str] = ()) -> Co
     except ValidationError as error:
         typed = {override.partition("=")[0] for override in overrides}
         from_file = path and any(".".join(map(str, e["loc"])) not in typed for e in error.errors())
-        raise ConfigError("; ".join(_explain(e) for e in error.errors()) + (f" (in {path})" if from_file else "")) from None
+        where = " (in the base settings)" if isinstance(path, dict) else f" (in {path})"
+        raise ConfigError("; ".join(_explain(e) for e in error.errors()) + (where if from_file else "")) from None
 
 
 def read_yaml(path: str | os.PathLike) -> dict:

@@ -9,7 +9,7 @@ from gan.config import KEYS, Config, ConfigError, difference, dump, load_config
 from gan.models import resolve
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted(ROOT.glob("configs/**/*.yaml"))
+FILES = sorted(p for p in ROOT.glob("configs/**/*.yaml") if p.parent.name not in ("studies", "classification"))
 
 
 def values(config):

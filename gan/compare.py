@@ -1,0 +1,122 @@
+"""`compare`, top down: which runs are missing, run them, then the table and the report."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import filelock
+from tqdm import tqdm
+
+from gan.launch import Ended, default_workers, run_here, run_submitit
+from gan.run_directory import read_log
+from gan.study import Study, StudyError, StudyFolder, config_of, jobs_of
+from gan.training import Interrupted
+
+
+def run_all(
+    study: Study, path: Path, workers: int | None, launcher: str, options: dict, say: Callable, progress: bool = True
+) -> list[Ended]:
+    """Run what is missing of a study; returns the runs that failed, each of which was said. StudyError if it can't start."""
+    if launcher not in ("here", "slurm", "submitit"):
+        raise StudyError(f"--launcher is here, slurm or submitit, not {launcher!r}")
+    folder = StudyFolder(path)
+    with locked(folder):
+        folder.adopt(study)
+        for name in folder.left_out(study):
+            say(f"{folder.path}/runs/{name} is in no row of this study any more: kept, but left out of the table", "yellow")
+        every = jobs_of(study)
+        jobs = [job for job in every if not folder.done(study, job)]
+        say(f"{folder.path}: {len(every)} runs, {len(every) - len(jobs)} done, {len(jobs)} to do")
+        failed = []
+        with terminated_as_interrupt(), Progress(study, folder, progress and bool(jobs)) as bar:
+            if launcher == "here":
+                ends = run_here(folder, jobs, workers or default_workers(), bar.tick)
+            else:
+                ends = run_submitit(folder, jobs, {"slurm": "slurm", "submitit": "local"}[launcher], options, bar.tick)
+            for end in ends:
+                if end.code == 0 and folder.done(study, end.job):
+                    bar.write(f"{end.job.name}: {summary(folder.result(end.job))}")
+                else:
+                    failed.append(end)
+                    bar.write(f"{end.job.name} failed: {end.said} (all of it: {folder.run(end.job) / 'log.txt'})")
+        if failed:
+            say(f"{len(failed)} of {len(every)} runs failed; the others are kept: mend the cause and repeat the command", "red")
+    return failed
+
+
+def run_one(study: Study, path: Path, name: str) -> dict:
+    """Do one run, named ROW/seed_N, in this process."""
+    from gan.study_job import run_job
+
+    found = [job for job in jobs_of(study) if job.name == name]
+    if not found:
+        raise StudyError(f"--only {name}: the study has no such run; it has {', '.join(job.name for job in jobs_of(study))}")
+    return run_job(study, StudyFolder(path), found[0])
+
+
+def summary(result: dict) -> str:
+    if result["status"] == "diverged":
+        return result["why"]
+    first = result["last"]["scores"][0]
+    return f"{first['name']} {first['value']:.2f}"
+
+
+@contextlib.contextmanager
+def locked(folder: StudyFolder) -> Iterator[None]:
+    """One `compare` at a time in a folder."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(folder.path / ".lock", timeout=0):
+            yield
+    except filelock.Timeout:
+        raise StudyError(f"{folder.path} is in use by another compare; wait for it, or choose another --out") from None
+
+
+@contextlib.contextmanager
+def terminated_as_interrupt() -> Iterator[None]:
+    """SIGTERM unwinds like Ctrl-C, so that the runs are asked to save."""
+
+    def stop(signum: int, frame) -> None:
+        raise Interrupted("stopped; the runs were asked to save: the same command goes on from there", signum)
+
+    old = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in old.items():
+            signal.signal(signum, handler)
+
+
+class Progress:
+    """Steps done over all runs of a study, read from their logs."""
+
+    def __init__(self, study: Study, folder: StudyFolder, shown: bool):
+        self.study, self.folder = study, folder
+        self.steps = {job.name: config_of(study, job).train.steps for job in jobs_of(study)}
+        self.done: dict[str, int] = {}
+        total, done = sum(self.steps.values()), self._count()
+        self.bar = tqdm(total=total, initial=done, unit="step", unit_scale=True, disable=None if shown else True)
+        self.ticks = 0
+
+    def tick(self) -> None:
+        self.ticks += 1
+        if self.ticks % 5 == 0 and not self.bar.disable:
+            self.bar.update(self._count() - self.bar.n)
+
+    def _count(self) -> int:
+        for name, steps in self.steps.items():
+            if self.done.get(name, 0) < steps:
+                log = read_log(self.folder.path / "runs" / name, "timing")
+                self.done[name] = min(log[-1]["step"], steps) if log else 0
+        return sum(self.done.values())
+
+    def write(self, text: str) -> None:
+        self.bar.write(text, file=sys.stderr)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.bar.close()

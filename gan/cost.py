@@ -1,0 +1,113 @@
+"""What training costs: multiply-adds, time and memory of a step. Fair timing: variants take turns within each round, and each
+one's fastest round counts, which other work disturbs least."""
+
+import os
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # before torch is imported: the profiler chats
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from gan.config import Config
+from gan.processes import Processes
+from gan.state import Batches, State
+from gan.training import Step, set_precision
+
+
+def machine(device: str) -> str:
+    """One line that says what was measured on. device: cpu, cuda, cuda:N or auto."""
+    if device != "cpu" and torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    info = Path("/proc/cpuinfo")
+    text = info.read_text() if info.is_file() else ""
+    names = [line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name")]
+    flags = " with AVX512-BF16" if "avx512_bf16" in text else ""
+    threads = torch.get_num_threads()
+    return f"{names[0] if names else 'CPU'}{flags}, {threads} thread{'s' if threads > 1 else ''}, torch {torch.__version__}"
+
+
+def fastest(runs: dict[str, Callable], rounds: int, device: str = "cpu", warm_up: int = 2) -> dict[str, float]:
+    """Seconds of each function's fastest round, after the warm-up calls."""
+    times = {name: [] for name in runs}
+    for run in runs.values():
+        for _ in range(warm_up):
+            run()
+    for _ in range(rounds):
+        for name, run in runs.items():
+            times[name].append(timed(run, device))
+    return {name: min(values) for name, values in times.items()}
+
+
+def timed(run: Callable, device: str) -> float:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def peak_memory(run: Callable, device: str) -> int:
+    """Bytes allocated at the worst moment of one call, above what was there before it."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        run()
+    level = peak = 0
+    for event in sorted(profile.profiler.kineto_results.events(), key=lambda e: e.start_ns()):
+        if event.name() == "[memory]":
+            level += event.nbytes()
+            peak = max(peak, level)
+    return peak
+
+
+def training_macs(config: Config, generator: int, discriminator: int) -> int:
+    """Multiply-adds of one training step from those of one image's forward pass through each network.
+
+    A backward pass costs twice the forward one, and half of that where only the input's gradient is wanted. D's update: D forward
+    and backward on real and generated images, G forward. G's update: G forward and backward, D forward and backward to its input.
+    Penalties, which differentiate twice, are left out.
+    """
+    d_update = 2 * 3 * discriminator + generator
+    g_update = 3 * generator + 2 * discriminator
+    return config.train.batch_size * (config.train.d_steps * d_update + g_update)
+
+
+def step_costs(configs: dict[str, Config], rounds: int = 5) -> dict[str, dict]:
+    """{name: {"ms_per_step", "images_per_s", "peak_bytes"}} of resolved configs that share a device, measured in turns.
+
+    images: real ones shown to the discriminator, as in timing.jsonl; here generated shapes, since a step's cost doesn't depend on
+    what they show. peak_bytes: above weights, optimizer state and images.
+    """
+    device = str(Processes.start(next(iter(configs.values())).train.device).device)
+    steps = {name: _step(config) for name, config in configs.items()}
+    seconds = fastest(steps, rounds, device)
+    return {
+        name: {
+            "ms_per_step": 1e3 * seconds[name],
+            "images_per_s": config.train.batch_size * config.train.d_steps / seconds[name],
+            "peak_bytes": peak_memory(steps[name], device),
+        }
+        for name, config in configs.items()
+    }
+
+
+def _step(config: Config) -> Callable:
+    config = config.replace({"dataset.name": "shapes", "dataset.path": None})
+    processes = Processes.start(config.train.device)
+    step = Step(config, processes, State(config, processes), Batches(config, processes))
+
+    def run() -> None:
+        set_precision(config, processes.device)
+        step()
+
+    return run

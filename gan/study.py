@@ -1,0 +1,192 @@
+"""A study: rows (settings that differ) x seeds (training runs of each), and the folder that holds its runs.
+
+Rows share seeds: runs of one seed see the same images in the same order and the same latents, so that rows are compared in pairs.
+"""
+
+import itertools
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from gan.checkpoint import write_atomically
+from gan.config import Config, ConfigError, Section, difference, load_config, read_yaml
+from gan.models import resolve
+
+
+class StudyError(Exception):
+    """A study can't be read, started or gone on with; the message says why and what to do."""
+
+
+class Scoring(Section):
+    """How the finished runs are scored: all alike, so that the scores may stand in one table."""
+
+    split: Literal["train", "test"] = "train"  # of the runs' own data set
+    reference: str | None = None  # another reference, as for `fid`: a folder, a zip, statistics
+    samples: int = Field(default=10_000, ge=20)  # generated images
+    real: int | None = Field(default=None, ge=2)  # reference images, a seeded choice; null: all
+    features: str = "efficientnet_lite0"
+    weights: str | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class Study(Section):
+    title: str
+    base: str | dict[str, Any]  # a config file, relative to the study file, or its contents
+    settings: dict[str, Any] = Field(default={})  # for all rows: dotted key -> value
+    rows: list[dict[str, Any]] = Field(default=[{}], min_length=1)  # dotted key -> value, and `label`
+    axes: dict[str, list[Any]] = Field(default={})  # dotted key -> values; each of their combinations goes with each of the rows
+    baseline: str | dict[str, Any]  # a row's label, or the settings that turn a row into the one that it is compared with
+    seeds: list[int] = Field(min_length=1)
+    scoring: Scoring = Scoring()
+    worse_than: float | None = Field(default=None, gt=0)  # a distance above which a run counts as not converged
+
+
+@dataclass(frozen=True)
+class Row:
+    label: str
+    settings: dict[str, Any]
+
+    @property
+    def slug(self) -> str:
+        """The label as a folder's name."""
+        return re.sub(r"[^A-Za-z0-9.=-]+", "_", self.label).strip("_")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run of a study."""
+
+    row: Row
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.row.slug}/seed_{self.seed}"
+
+
+def load_study(path: Path, overrides: list[str] = ()) -> Study:
+    """A study from its file, or from the folder of one that was started; overrides 'section.key=value' go to all rows."""
+    path = Path(path)
+    file = path / "study.yaml" if path.is_dir() else path
+    if path.is_dir() and not file.is_file():
+        raise StudyError(f"{path} holds no study.yaml; give a study file, such as those in configs/studies")
+    tree = read_yaml(file)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"{override!r} is not of the form key=value; for example train.steps=1000")
+        tree["settings"] = {**(tree.get("settings") or {}), key: yaml.safe_load(text)}
+    if isinstance(tree.get("base"), str):
+        tree["base"] = read_yaml(file.parent / tree["base"])
+    try:
+        study = Study.model_validate(tree)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
+        raise StudyError(f"{file} is not a study: {problems}") from None
+    check(study)
+    return study
+
+
+def rows_of(study: Study) -> list[Row]:
+    """Every row of `rows` with every combination of `axes`, in the file's order."""
+    rows = []
+    for row in study.rows:
+        for values in itertools.product(*study.axes.values()):
+            settings = {**{k: v for k, v in row.items() if k != "label"}, **dict(zip(study.axes, values))}
+            rows.append(Row(_label(row, values), settings))
+    return rows
+
+
+def _label(row: dict[str, Any], values: tuple) -> str:
+    first = row.get("label", " ".join(str(v) for v in row.values()))
+    return " ".join(str(part) for part in (first, *values) if part != "")
+
+
+def jobs_of(study: Study) -> list[Job]:
+    """Seed by seed, so that an unfinished study has whole seeds to compare."""
+    return [Job(row, seed) for seed in study.seeds for row in rows_of(study)]
+
+
+def config_of(study: Study, job: Job) -> Config:
+    """The resolved settings of one run."""
+    changes = {**study.settings, **job.row.settings, "train.seed": job.seed}
+    overrides = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+    return resolve(load_config(study.base, overrides))
+
+
+def partner_of(study: Study, row: Row) -> Row | None:
+    """The row that this one's differences are taken against; None for a baseline itself, or where the study has no such row."""
+    if isinstance(study.baseline, str):
+        found = [r for r in rows_of(study) if r.label == study.baseline]
+    else:
+        wanted = {**row.settings, **study.baseline}
+        found = [r for r in rows_of(study) if r.settings == wanted]
+    return found[0] if found and found[0] != row else None
+
+
+def check(study: Study) -> None:
+    """StudyError or ConfigError for what would fail later: every run's settings are resolved once."""
+    rows = rows_of(study)
+    for kind, names in (("label", [r.label for r in rows]), ("folder name", [r.slug for r in rows])):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise StudyError(f"two rows of the study have the {kind} {twice[0]!r}; give each row a label of its own")
+    if len(set(study.seeds)) < len(study.seeds):
+        raise StudyError("a seed stands twice in the study; each must be another one")
+    for job in jobs_of(study):
+        config_of(study, job)
+    if isinstance(study.baseline, str) and study.baseline not in [r.label for r in rows]:
+        raise StudyError(f"baseline {study.baseline!r} is no row of the study; its rows are {', '.join(r.label for r in rows)}")
+    if isinstance(study.baseline, dict) and not any(partner_of(study, row) for row in rows) and len(rows) > 1:
+        raise StudyError(f"baseline {study.baseline} turns no row of the study into another; name a setting of its rows or axes")
+
+
+class StudyFolder:
+    """study.yaml, runs/ROW/seed_N (run directories with a result.json each), and the tables made of them."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+
+    def run(self, job: Job) -> Path:
+        return self.path / "runs" / job.name
+
+    def result(self, job: Job) -> dict | None:
+        """What a finished or diverged run left; None if it isn't done. StudyError for a file that can't be read."""
+        file = self.run(job) / "result.json"
+        if not file.is_file():
+            return None
+        try:
+            return json.loads(file.read_text())
+        except ValueError:
+            raise StudyError(f"{file} can't be read as JSON; delete it, and the run is scored again") from None
+
+    def done(self, study: Study, job: Job) -> bool:
+        """Whether the run has its result, at the study's steps and scored in the study's way."""
+        result = self.result(job)
+        if result is None:
+            return False
+        return result["steps"] == config_of(study, job).train.steps and result["scoring"] == study.scoring.model_dump()
+
+    def adopt(self, study: Study) -> None:
+        """Write study.yaml. Rows, seeds, scoring and more steps may have changed since; settings of what is trained may not."""
+        for job in jobs_of(study):
+            result = self.result(job)
+            changes = difference(Config.model_validate(result["config"]), config_of(study, job)) if result else []
+            if changes:
+                raise StudyError(
+                    f"{self.run(job)} was trained with other settings ({'; '.join(changes)}); put the study back, "
+                    "or start the changed one in another --out"
+                )
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "study.yaml", yaml.safe_dump(study.model_dump(), sort_keys=False).encode())
+
+    def left_out(self, study: Study) -> list[str]:
+        """Results in the folder that the study no longer names: kept, but in no table."""
+        named = {job.name for job in jobs_of(study)}
+        found = [f.parent.relative_to(self.path / "runs").as_posix() for f in self.path.glob("runs/*/*/result.json")]
+        return sorted(set(found) - named)

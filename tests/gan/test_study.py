@@ -1,0 +1,133 @@
+"""The definition of a study: its rows, seeds and settings, and the folder that remembers which runs are done."""
+
+import pytest
+
+from gan.config import ConfigError
+from gan.study import Job, StudyError, StudyFolder, config_of, jobs_of, load_study, partner_of, rows_of
+from tests.helpers import ROOT
+from tests.helpers import leave_result as done
+
+STUDIES = sorted(ROOT.glob("configs/studies/*.yaml"))
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda f: f.stem)
+def test_every_study_that_comes_along_is_whole(file):
+    study = load_study(file)
+    assert len(study.seeds) >= 3
+    assert all(partner_of(study, row) is None or partner_of(study, row) != row for row in rows_of(study))
+
+
+def labels(study):
+    return [row.label for row in rows_of(study)]
+
+
+def test_rows_are_all_combinations_of_the_axes(study_file):
+    assert labels(load_study(study_file())) == ["c2 nearest", "c2 unpool", "c3 nearest", "c3 unpool"]
+
+
+def test_rows_and_axes_multiply(study_file):
+    rows = [{"label": "slow", "train.lr_g": 1e-5}, {"train.lr_g": 0.01}]
+    study = load_study(study_file(rows=rows, axes={"generator.kernel": ["c2", "c3"]}))
+    assert labels(study) == ["slow c2", "slow c3", "0.01 c2", "0.01 c3"]
+    assert [config_of(study, job).train.lr_g for job in jobs_of(study)[:4]] == [1e-5, 1e-5, 0.01, 0.01]
+
+
+def test_runs_go_seed_by_seed_and_differ_in_row_and_seed_alone(study_file):
+    study = load_study(study_file(settings={"train.steps": 7}))
+    jobs = jobs_of(study)
+    assert [job.seed for job in jobs] == [0] * 4 + [1] * 4
+    a, b = config_of(study, jobs[0]), config_of(study, jobs[6])
+    assert (a.train.steps, a.generator.kernel, a.generator.upsampling, a.train.seed) == (7, "c2", "nearest", 0)
+    assert b.replace({"generator.kernel": "c2", "train.seed": 0}) == a
+
+
+def test_each_row_is_compared_with_its_own_baseline(study_file):
+    study = load_study(study_file())
+    pairs = {row.label: partner_of(study, row) for row in rows_of(study)}
+    assert {k: v and v.label for k, v in pairs.items()} == {
+        "c2 nearest": "c3 nearest", "c2 unpool": "c3 unpool", "c3 nearest": None, "c3 unpool": None
+    }  # fmt: skip
+
+
+def test_one_row_can_be_the_baseline_of_all(study_file):
+    study = load_study(study_file(baseline="c2 unpool"))
+    partners = [partner_of(study, row) for row in rows_of(study)]
+    assert [p and p.label for p in partners] == ["c2 unpool", None, "c2 unpool", "c2 unpool"]
+
+
+def test_a_base_is_found_beside_the_study_file(study_file, tmp_path):
+    (tmp_path / "base.yaml").write_text("train: {batch_size: 16}")
+    study = load_study(study_file(base="base.yaml"))
+    assert config_of(study, jobs_of(study)[0]).train.batch_size == 16
+
+
+def test_overrides_reach_every_run(study_file):
+    study = load_study(study_file(settings={"train.steps": 7}), ["train.steps=3"])
+    assert {config_of(study, job).train.steps for job in jobs_of(study)} == {3}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"axes": {"generator.kernl": ["c2"]}}, ConfigError, "did you mean generator.kernel"),
+        ({"axes": {"generator.kernel": ["c2", "c9"]}}, ConfigError, "c9"),
+        ({"settings": {"train.steps": -1}}, ConfigError, "train.steps"),
+        ({"seeds": []}, StudyError, "seeds"),
+        ({"seeds": [1, 1]}, StudyError, "seed stands twice"),
+        ({"baseline": "c5"}, StudyError, "its rows are c2 nearest"),
+        ({"baseline": {"generator.kernel": "c5"}}, StudyError, "turns no row"),
+        ({"rows": [{"train.lr_g": 0.1, "label": "x"}, {"train.lr_g": 0.2, "label": "x"}]}, StudyError, "label 'x c2 nearest'"),
+        ({"sedes": [1]}, StudyError, "sedes"),
+        ({"base": "nowhere.yaml"}, ConfigError, "nowhere.yaml"),
+    ],
+)
+def test_what_is_wrong_in_a_study_is_said_before_anything_runs(study_file, changes, error, words):
+    with pytest.raises(error, match=words):
+        load_study(study_file(**changes))
+
+
+def test_a_folder_without_a_study_is_named(tmp_path):
+    with pytest.raises(StudyError, match=r"holds no study.yaml"):
+        load_study(tmp_path)
+
+
+def test_a_started_study_can_grow_but_not_change_what_was_trained(study_file, tmp_path):
+    folder = StudyFolder(tmp_path / "out")
+    study = load_study(study_file())
+    done(folder, study, jobs_of(study)[0])
+    folder.adopt(study)
+    grown = load_study(study_file(seeds=[0, 1, 2]))
+    folder.adopt(grown)
+    assert [folder.done(grown, job) for job in jobs_of(grown)] == [True] + [False] * 11
+    assert load_study(folder.path) == grown
+    with pytest.raises(StudyError, match=r"c2_nearest/seed_0 was trained with other settings \(train.lr_g: 0.0002 -> 0.1\)"):
+        folder.adopt(load_study(study_file(settings={"train.lr_g": 0.1})))
+    assert load_study(folder.path) == grown
+
+
+def test_more_steps_or_other_scores_make_a_run_undone(study_file, tmp_path):
+    folder = StudyFolder(tmp_path / "out")
+    study = load_study(study_file())
+    job = jobs_of(study)[0]
+    done(folder, study, job)
+    assert folder.done(study, job)
+    assert not folder.done(load_study(study_file(settings={"train.steps": 99_999})), job)
+    assert not folder.done(load_study(study_file(scoring={"samples": 50})), job)
+
+
+def test_a_row_that_left_the_study_is_named(study_file, tmp_path):
+    folder = StudyFolder(tmp_path / "out")
+    study = load_study(study_file())
+    done(folder, study, jobs_of(study)[0])
+    assert folder.left_out(study) == []
+    assert folder.left_out(load_study(study_file(axes={"generator.kernel": ["c3", "c4"]}, baseline="c3"))) == ["c2_nearest/seed_0"]
+
+
+def test_a_torn_result_says_what_to_do(study_file, tmp_path):
+    folder = StudyFolder(tmp_path / "out")
+    study = load_study(study_file())
+    job = Job(rows_of(study)[0], 0)
+    done(folder, study, job)
+    (folder.run(job) / "result.json").write_text("{")
+    with pytest.raises(StudyError, match="delete it, and the run is scored again"):
+        folder.done(study, job)

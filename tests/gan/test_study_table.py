@@ -1,0 +1,139 @@
+"""The table of a study, from made-up results with known answers."""
+
+import csv
+import json
+
+import pytest
+from scipy import stats
+
+from gan.study import StudyFolder, jobs_of, load_study
+from gan.study_report import write_report
+from gan.study_table import lines_of, not_converged, paired_difference, to_markdown
+from metrics.protocol import ProtocolError
+from tests.helpers import leave_result
+
+CARD = {
+    "features": "f", "weights_sha256": "a" * 64, "input_size": 32, "resize": "clean", "precision": "fp32", "real": "r",
+    "real_count": 9, "real_sha256": "b", "generated": "g", "generated_count": 9,
+}  # fmt: skip
+MODEL = {"generator_parameters": 1000, "generator_macs": 2_000_000, "discriminator_macs": 1, "step_macs": 10**9}
+
+
+def score(name, value, **card):
+    return {"name": name, "value": value, "card": {**CARD, **card}, "spread": None, "spread_of": None, "interval": None}
+
+
+def result(value, curve=(30.0, 20.0, 20.0, 20.0), steps=4, **changes):
+    scores = [score("fd_f", value), score("score_f", 2.0)]
+    best = {"step": 3, "scores": [score("fd_f", value - 1), score("score_f", 2.0)]}
+    found = {"status": "finished", "why": None, "seed": 0, "diversity": 1.0, "model": MODEL, "timing": {}}
+    found |= {"curve": [{"step": i + 1, "fd_f": v} for i, v in enumerate(curve)]}
+    found |= {"last": {"step": 4, "scores": scores}, "best": best}
+    return {**found, **changes}
+
+
+@pytest.fixture
+def study(study_file, tmp_path):
+    """study(values by row label) -> the study and its folder, with these final scores, seed by seed; a dict is a whole result."""
+
+    def made(values, **changes):
+        loaded = load_study(study_file(axes={"generator.kernel": list(values)}, settings={"train.steps": 4}, **changes))
+        folder = StudyFolder(tmp_path / "out")
+        for job in jobs_of(loaded):
+            given = values[job.row.label]
+            if job.seed < len(given):
+                record = given[job.seed] if isinstance(given[job.seed], dict) else result(given[job.seed])
+                leave_result(folder, loaded, job, **{**record, "seed": job.seed, "label": job.row.label})
+        return loaded, folder
+
+    return made
+
+
+def test_differences_are_paired_by_seed():
+    ours, theirs = {0: 10.0, 1: 21.0, 2: 33.0, 7: 1.0}, {0: 11.0, 1: 20.0, 2: 30.0, 8: 5.0}
+    found = paired_difference(ours, theirs, "c3")
+    expected = stats.ttest_rel([10, 21, 33], [11, 20, 30]).confidence_interval(0.95)
+    assert found.mean == pytest.approx(1.0) and found.seeds == 3
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_single_pair_has_a_difference_and_no_interval():
+    found = paired_difference({0: 3.0}, {0: 1.0}, "c3")
+    assert (found.mean, found.low, found.high) == (2.0, None, None)
+    assert paired_difference({0: 3.0}, {1: 1.0}, "c3") is None
+
+
+def test_rows_hold_means_over_training_seeds(study):
+    loaded, folder = study({"c2": [10.0, 14.0], "c3": [9.0, 10.0]})
+    text = to_markdown(loaded, lines_of(loaded, folder), {})
+    row = next(line for line in text.splitlines() if line.startswith("| c2"))
+    assert "| 12.00 ± 2.83 | 11.00 ± 2.83 | +2.50 [-16.56, +21.56] | 2.00 ± 0.00 | 2 of 2 | 1 k | 2 M |" in row
+    assert "Unfinished" not in text and "No row improved by more than 5%" in text
+
+
+def test_a_diverged_run_is_shown_and_counted_not_dropped(study):
+    nan = {"status": "diverged", "why": "a loss is not finite at step 3", "curve": [], "model": MODEL, "timing": {}}
+    loaded, folder = study({"c2": [10.0, nan], "c3": [9.0, 10.0]})
+    line = lines_of(loaded, folder)[0]
+    assert (line.converged, len(line.results), line.final) == (1, 2, {0: 10.0})
+    text = to_markdown(loaded, [line], {})
+    assert "1 of 2" in text and "c2, seed 1: a loss is not finite at step 3" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"diversity": 0.02}, "collapsed"), ({"diversity": None}, None), ({"diversity": 0.5}, None)],
+)
+def test_a_collapsed_generator_has_not_converged(study, changes, words):
+    loaded, _ = study({"c2": [], "c3": []})
+    why = not_converged(loaded, result(10.0, **changes))
+    assert (why is None) if words is None else words in why
+
+
+def test_a_score_above_the_bound_has_not_converged(study):
+    loaded, _ = study({"c2": [], "c3": []}, worse_than=50)
+    assert not_converged(loaded, result(49.9)) is None
+    assert "above 50" in not_converged(loaded, result(50.1))
+
+
+def test_a_table_of_runs_that_still_improve_says_that_it_is_no_verdict(study):
+    falling = result(10.0, curve=(40.0, 30.0, 20.0, 18.0))
+    loaded, folder = study({"c2": [falling, falling], "c3": [9.0, 10.0]})
+    text = to_markdown(loaded, lines_of(loaded, folder), {})
+    assert "Still improving by more than 5% over the last quarter of training: c2." in text
+    assert "not a verdict" in text
+
+
+def test_unlike_scores_do_not_share_a_table(study):
+    other = result(10.0)
+    other["last"]["scores"][0]["card"]["precision"] = "bf16"
+    loaded, folder = study({"c2": [other], "c3": [9.0]})
+    with pytest.raises(ProtocolError, match="precision"):
+        lines_of(loaded, folder)
+
+
+def test_an_unfinished_study_says_how_far_it_is(study):
+    loaded, folder = study({"c2": [10.0], "c3": [9.0, 10.0]})
+    assert "Unfinished: 3 of 4 runs are done." in to_markdown(loaded, lines_of(loaded, folder), {})
+
+
+def test_the_report_is_one_file_and_says_the_same_in_all_forms(study):
+    loaded, folder = study({"c2": [10.0, 14.0], "c3": [9.0, 10.0]}, title="Kernels <&> more")
+    (folder.path / "costs.json").write_text(
+        json.dumps({"rows": {k: {"ms_per_step": 5, "images_per_s": 7, "peak_bytes": 2**20} for k in ("c2", "c3")}})
+    )
+    write_report(loaded, folder.path, measure=False)
+    html = (folder.path / "report.html").read_text()
+    assert "Kernels &lt;&amp;&gt; more" in html and "12.00 ± 2.83" in html
+    assert html.count("data:image/png;base64,") == 2  # curves and trade-off: no run left a grid
+    assert "http" not in html and "<script" not in html
+    table = list(csv.DictReader((folder.path / "table.csv").open()))
+    assert [(r["row"], float(r["final_mean"]), float(r["ms_per_step"])) for r in table] == [("c2", 12.0, 5.0), ("c3", 9.5, 5.0)]
+    record = json.loads((folder.path / "table.json").read_text())
+    assert record["runs"][0]["last"]["scores"][0]["card"]["weights_sha256"] == "a" * 64
+
+
+def test_a_report_of_nothing_finished_is_still_a_report(study):
+    loaded, folder = study({"c2": [], "c3": []})
+    folder.path.mkdir()
+    assert "Unfinished: 0 of 4" in write_report(loaded, folder.path)
