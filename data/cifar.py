@@ -11,8 +11,9 @@ import torch
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
-from data.folder import decode_all, open_images
+from data.folder import FileSource
 from data.images import DataError, ImageSet
+from data.source import gather
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -49,8 +50,7 @@ def _zip_of_split(path: Path, split: str) -> Path:
 
 
 def _from_zip(name: str, path: Path, split: str, on_bad: str) -> ImageSet:
-    with open_images(path) as (names, read):
-        found = decode_all(names, read, 32, on_bad, f"{name} {split} split from {path.name}")
+    found = gather(FileSource(path, None, f"{name} {split} split from {path.name}"), 32, on_bad)
     classes = CIFAR10_CLASSES if name == "cifar10" else found.classes
     if not set(found.classes) <= set(classes) or (name == "cifar100" and len(classes) != 100):
         seen = ", ".join(found.classes[:3])

@@ -1,5 +1,6 @@
 """What every data set of this package is: an `ImageSet`; and how every failure is told: a `DataError`."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -18,6 +19,7 @@ class ImageSet:
     classes: class names; ("all",) where the data has no classes
     source: one line for people: which data, which split, read from what
     skipped: names of the images left out because they couldn't be used, in order
+    fingerprint: a sha256 that stands for the pixels, where the source has one; None: hash the pixels themselves
     """
 
     images: Tensor
@@ -25,6 +27,7 @@ class ImageSet:
     classes: tuple[str, ...]
     source: str
     skipped: tuple[str, ...] = ()
+    fingerprint: str | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -32,3 +35,11 @@ class ImageSet:
     @property
     def resolution(self) -> int:
         return self.images.shape[-1]
+
+    def read(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """(n, 3, R, R) uint8: the images at `indices`."""
+        return self.images[indices]
+
+    def batches(self, indices: Sequence[int] | Tensor, batch_size: int = 64) -> Iterator[Tensor]:
+        """The images at `indices`, in that order, a batch at a time."""
+        return (self.read(indices[start : start + batch_size]) for start in range(0, len(indices), batch_size))

@@ -1,25 +1,37 @@
 """The order in which training reads images, as a function of (seed, position): nothing to save, nothing to restore."""
 
 import hashlib
+import threading
 
 import torch
 from torch import Tensor
+
+MIXED = 32  # blocks that are shuffled among each other
 
 
 class EpochOrder:
     """Every image once an epoch, a fresh permutation each epoch, the epochs laid end to end without limit.
 
     Two objects with the same (count, seed) agree at every position, whatever either was asked before: that is what
-    lets a resumed run, or a run with another kernel, see the very same batches.
+    lets a resumed run, or a run with another kernel, see the very same batches. Threads may share one object.
     """
 
-    def __init__(self, count: int, seed: int):
-        """count: number of images, at least 1 (ValueError otherwise); seed: any integer."""
-        if count < 1:
-            raise ValueError(f"an order needs at least 1 image, not {count}")
-        self.count = count
-        self.seed = seed
+    def __init__(self, count: int, seed: int, block: int = 1):
+        """count: number of images, at least 1 (ValueError otherwise); seed: any integer.
+
+        block: 1 shuffles all images. More keeps that many neighbours near each other, for disks on which a jump costs much: whole
+        blocks are shuffled, then the images within windows of MIXED blocks.
+        """
+        if count < 1 or block < 1:
+            raise ValueError(f"an order needs at least 1 image and blocks of at least 1, not {count} and {block}")
+        self.count, self.seed, self.block = count, seed, block
         self._permutations: dict[int, Tensor] = {}  # epoch -> (count,) int64; at most two, for a batch across a border
+        self._lock = threading.Lock()
+
+    @property
+    def window(self) -> int:
+        """How many images in a row come from the same few blocks."""
+        return MIXED * self.block if self.block > 1 else 1
 
     def indices(self, position: int, n: int) -> Tensor:
         """The images at positions position .. position + n - 1.
@@ -37,11 +49,24 @@ class EpochOrder:
         return torch.cat(pieces)  # always a copy: writing to it can't spoil the cache
 
     def _permutation(self, epoch: int) -> Tensor:
+        with self._lock:
+            return self._kept(epoch)
+
+    def _kept(self, epoch: int) -> Tensor:
         if epoch not in self._permutations:
             # A hash, not seed + epoch: epoch 1 of seed 0 must not be epoch 0 of seed 1.
             digest = hashlib.blake2b(f"{self.seed},{epoch}".encode(), digest_size=8).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)  # 63 bits
             while len(self._permutations) >= 2:
                 del self._permutations[next(iter(self._permutations))]
-            self._permutations[epoch] = torch.randperm(self.count, generator=generator)
+            self._permutations[epoch] = self._shuffled(generator)
         return self._permutations[epoch]
+
+    def _shuffled(self, generator: torch.Generator) -> Tensor:
+        if self.block == 1:
+            return torch.randperm(self.count, generator=generator)
+        blocks = torch.randperm(-(-self.count // self.block), generator=generator)
+        images = (blocks[:, None] * self.block + torch.arange(self.block)).flatten()  # (blocks · block,)
+        images = images[images < self.count]
+        pieces = [piece[torch.randperm(len(piece), generator=generator)] for piece in images.split(self.window)]
+        return torch.cat(pieces)

@@ -5,35 +5,44 @@ import os
 from pathlib import Path
 
 from data.cifar import cifar
-from data.folder import folder
+from data.decoding import CROPS
 from data.images import DataError, ImageSet
+from data.lsun import open_lsun
+from data.opening import open_source
+from data.packed import PackSource, is_pack
 from data.shapes import shapes
+from data.source import Source, gather, hold_out
+from data.streamed import StreamedSet
 
-NAMES = ("cifar10", "cifar100", "folder", "shapes")
+NAMES = ("cifar10", "cifar100", "celeba", "celeba_hq", "folder", "lsun", "shapes")
 DEFAULT_ROOT = "datasets"
+CELEBA = {  # what the published archives are called, unpacked or not
+    "celeba": ("img_align_celeba", "img_align_celeba.zip"),  # 202,599 JPEGs of 178×218; the centre square is 178×178
+    "celeba_hq": ("celeba_hq", "celeba_hq.zip", "CelebA-HQ-img", "CelebAMask-HQ.zip"),  # 30,000 squares of 1024×1024 or 256×256
+}
 
 
 def load(
-    name: str,
-    path: str | Path | None = None,
-    resolution: int = 32,
-    *,
-    split: str = "train",
-    on_bad: str = "refuse",
-    download: bool = True,
-) -> ImageSet:
-    """Load a whole data set into memory.
+    name: str, path: str | Path | None = None, resolution: int = 32, *, split: str = "train", on_bad: str = "refuse",
+    download: bool = True, crop: str = "center", categories: str | None = None, share: float = 0.0, memory: float = 4.0,
+    workers: int | None = None,
+) -> ImageSet | StreamedSet:  # fmt: skip
+    """Load a data set into memory, or, where it's too large for that, open it to be read from the disk.
 
     name: one of NAMES.
     path: a directory or a file; else the environment variable GAN_DATA; else `datasets` in the working directory
-        (for `folder` there is no such last resort). `shapes` needs no path.
-    resolution: R, the side of the images in pixels. CIFAR is 32 only; `folder` crops and shrinks, never enlarges.
+        (for `folder` there is no such last resort). `shapes` needs no path. A pack may be the path of any but CIFAR and `shapes`.
+    resolution: R, the side of the images in pixels. CIFAR is 32 only; all others crop and shrink, never enlarge.
     split: "train" or "test".
     on_bad: what to do about images that are broken or too small: "refuse" the data set, or "skip" them and list
         them in `ImageSet.skipped`.
     download: whether CIFAR may be fetched when it isn't found.
+    crop: "center", "pad" or "cut", see data/decoding.py. categories: of LSUN, "bedroom,kitchen"; None: all that lie there.
+    share: of the images, held out by their keys: they are the test split, and no part of the train split.
+    memory: GiB that decoded images may take; larger sets are streamed.
+    workers: processes that decode what is streamed; None: as many as there are cores, at most 8, and none for packs.
 
-    Returns: ImageSet with images (N, 3, R, R) uint8. Raises DataError for everything a user can put right.
+    Returns: images (N, 3, R, R) uint8. Raises DataError for everything a user can put right.
     """
     if name not in NAMES:
         nearest = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0)[0]
@@ -42,14 +51,45 @@ def load(
         raise DataError(f"a data set has the splits train and test, not '{split}'")
     if on_bad not in ("refuse", "skip"):
         raise DataError(f"dataset.on_bad is refuse or skip, not '{on_bad}'")
+    if crop not in CROPS:
+        raise DataError(f"dataset.crop is one of {', '.join(CROPS)}, not '{crop}'")
     if not isinstance(resolution, int) or resolution < 1:
         raise DataError(f"dataset.resolution must be a whole number of pixels, at least 1, not {resolution!r}")
 
     if name == "shapes":
         return shapes(resolution, split)
     root = path or os.environ.get("GAN_DATA")
-    if name == "folder":
-        if not root:
-            raise DataError("the data set 'folder' needs to know where: set dataset.path, or GAN_DATA, to it")
-        return folder(Path(root).expanduser(), resolution, split, on_bad)
-    return cifar(name, Path(root or DEFAULT_ROOT).expanduser(), resolution, split, on_bad, download)
+    if not root and name == "folder":
+        raise DataError("the data set 'folder' needs to know where: set dataset.path, or GAN_DATA, to it")
+    root = Path(root or DEFAULT_ROOT).expanduser()
+    if name in ("cifar10", "cifar100"):
+        return cifar(name, root, resolution, split, on_bad, download)
+    source = open_named(name, root, None if share else split, categories)
+    if share:
+        source = hold_out(source, share)[split == "test"]
+    if len(source) * 3 * resolution**2 <= memory * 2**30:
+        return gather(source, resolution, on_bad, crop)
+    if workers is None:
+        workers = 0 if isinstance(source, PackSource) else min(8, _cores())
+    return StreamedSet(source, resolution, on_bad, crop, workers)
+
+
+def open_named(name: str, root: Path, split: str | None, categories: str | None = None) -> Source:
+    """The source of one of the names that are files of the user's: lsun, celeba, celeba_hq, folder."""
+    if name == "lsun" and not is_pack(root):
+        return open_lsun(root, split, categories)
+    for known in CELEBA.get(name, ()):
+        if (root / known).exists():
+            root = root / known
+            break
+    if not root.exists() and name in CELEBA:
+        wanted = " or ".join(CELEBA[name])
+        raise DataError(
+            f"there is nothing at {root}: set dataset.path, or GAN_DATA, to the directory that holds {wanted}, or to a pack"
+        )
+    return open_source(root, split)
+
+
+def _cores() -> int:
+    """Cores for this process, where several of torchrun's share a machine."""
+    return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

@@ -65,29 +65,44 @@ class State:
 
 
 class Batches:
-    """Real images on the device, as a function of (seed, step, update): floats in [-1, 1], half of them mirrored."""
+    """Real images on the device, as a function of (seed, step, update): floats in [-1, 1], half of them mirrored.
+
+    A set that fits `dataset.memory` lies on the device as uint8; a larger one is read ahead from the disk, which changes no image.
+    """
 
     def __init__(self, config: Config, processes: Processes):
         if config.train.batch_size % processes.world:
             raise ConfigError(f"train.batch_size={config.train.batch_size} can't be shared evenly by {processes.world} processes")
         self.config, self.processes = config, processes
         d = config.dataset
-        self.set = data.load(d.name, d.path, d.resolution, on_bad=d.on_bad)
-        self.images = self.set.images.to(processes.device)  # decoded once, uint8: CIFAR-10 takes 150 MB
-        self.sha256 = fingerprint([self.set.images])  # a resumed run must find the same pixels
-        self.order = data.EpochOrder(len(self.set), derive(config.train.seed, "order"))
+        how = {"crop": d.crop, "categories": d.categories, "share": d.hold_out, "memory": d.memory, "workers": d.workers}
+        self.set = data.load(d.name, d.path, d.resolution, on_bad=d.on_bad, **how)
+        self.order = data.EpochOrder(len(self.set), derive(config.train.seed, "order"), d.block)
+        # A resumed run must find the same pixels. Hashing what is streamed would take hours: its keys or checksums stand for it.
+        self.sha256 = self.set.fingerprint or fingerprint([self.set.images])
+        if isinstance(self.set, data.StreamedSet):
+            n = config.train.batch_size // processes.world
+            self.feeder = data.Feeder(self.set, self.order, n, config.train.batch_size, processes.device)
+        else:
+            self.feeder = None
+            self.images = self.set.images.to(processes.device)  # decoded once, uint8: CIFAR-10 takes 150 MB
 
     def get(self, step: int, update: int) -> Tensor:
         """(n, 3, R, R): this rank's share of the batch."""
         t, p = self.config.train, self.processes
         n = t.batch_size // p.world
         position = (step * t.d_steps + update) * t.batch_size + p.rank * n
-        indices = self.order.indices(position, n)
-        if p.device.type == "cuda":  # from pinned memory the copy doesn't make the GPU wait
-            indices = indices.pin_memory()
-        x = self.images[indices.to(p.device, non_blocking=True)]
-        x = x.float() / 127.5 - 1
+        x = self._pixels(position, n).float() / 127.5 - 1
         if self.config.dataset.flip:
             mirror = step_uniform(n, p.rank, p.world, p.device, t.seed, f"flip{update}", step) < 0.5
             x = torch.where(mirror[:, None, None, None], x.flip(3), x)
         return x.contiguous(memory_format=torch.channels_last) if t.channels_last else x
+
+    def _pixels(self, position: int, n: int) -> Tensor:
+        """(n, 3, R, R) uint8 on the device, copied from pinned memory, so that a GPU doesn't wait."""
+        device = self.processes.device
+        if self.feeder:
+            return self.feeder.get(position).to(device, non_blocking=True)
+        indices = self.order.indices(position, n)
+        indices = indices.pin_memory() if device.type == "cuda" else indices
+        return self.images[indices.to(device, non_blocking=True)]

@@ -19,7 +19,7 @@ def test_wrong_settings_are_refused_by_value(wrong):
 
 
 def test_names():
-    assert NAMES == ("cifar10", "cifar100", "folder", "shapes")
+    assert NAMES == ("cifar10", "cifar100", "celeba", "celeba_hq", "folder", "lsun", "shapes")
 
 
 def test_image_set_is_frozen_and_counts():

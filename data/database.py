@@ -1,0 +1,192 @@
+"""LMDB files, read by position: where each value lies is looked up once, and a value is then one read of the file.
+
+The library maps the file into memory instead, where a value that isn't cached costs a disk access for every 4 KB of it, and where a
+walk over the keys touches every value, which takes hours with LSUN on a spinning disk. Here a walk reads the pages that hold keys
+and no others. Reading is safe from threads and after forks, writes nothing, takes no lock, and a file cut short gives an error
+instead of a signal.
+
+Format (LMDB 0.9, data version 1; lmdb's mdb.c describes it): pages of `psize` bytes. Pages 0 and 1 are meta pages, the one with the
+later transaction counts. A tree page: 16 bytes of header (flags at 10, end of the pointers at 12), then a 2-byte pointer to each
+node. A node: 8 bytes of header (lower half, upper half, flags, key length, 2 bytes each), key, data. In a branch page the first
+three are the child's page number; in a leaf page the halves are the length of the data, which lies in the node or, flagged BIG, on
+pages of its own.
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.images import DataError
+
+MAGIC, VERSION = 0xBEEFC0DE, 1
+BRANCH, LEAF, BIG, TREE, DUPLICATES = 1, 2, 1, 2, 4  # flags of pages; flags of nodes
+HEADER = 16
+NO_PAGE = 2**64 - 1
+AHEAD = 4096  # pages that the disk is asked for at a time, so that it can choose the order
+
+
+@dataclass(frozen=True)
+class Records:
+    """Keys of a tree in order, and where their values lie.
+
+    keys: uint8, one after the other; ends (of each key in `keys`), offsets, sizes, flags: (N,) int64.
+    """
+
+    keys: np.ndarray
+    ends: np.ndarray
+    offsets: np.ndarray
+    sizes: np.ndarray
+    flags: np.ndarray
+
+    def key(self, i: int) -> bytes:
+        return self.keys[self.ends[i - 1] if i else 0 : self.ends[i]].tobytes()
+
+
+class Database:
+    """One LMDB file, opened for reading. Raises DataError: missing, no LMDB file, cut short, damaged, changed meanwhile."""
+
+    def __init__(self, file: Path):
+        self.file = file
+        try:
+            self._descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except OSError as error:
+            raise DataError(f"{file} can't be read ({error.strerror}): set dataset.path to where the data lies") from None
+        self.size, self.mtime_ns = self._stat()
+        self.psize = 4096
+        metas = []
+        for number in (0, 1):
+            page = self._page(number).tobytes()
+            magic, version = struct.unpack_from("<II", page, HEADER)
+            if (magic, version) != (MAGIC, VERSION):
+                raise DataError(f"{file} is no LMDB file of version {VERSION}: get it again, or make it anew")
+            # from 40 on: the tree of free pages, which begins with the page size; the main tree; the last page; the transaction
+            metas.append((struct.unpack_from("<Q", page, 144)[0], page[88:136]))
+            self.psize = struct.unpack_from("<I", page, 40)[0]
+        self._main = max(metas)[1]
+
+    def __del__(self):
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+    def __reduce__(self):
+        return Database, (self.file,)
+
+    def read(self, offset: int, size: int) -> bytes:
+        value = os.pread(self._descriptor, size, offset)
+        if len(value) != size:
+            raise self._cut_short(offset + size)
+        return value
+
+    def will_need(self, offsets: np.ndarray, sizes: np.ndarray) -> None:
+        """Ask the disk for these values now, in the order of the file; returns at once."""
+        if hasattr(os, "posix_fadvise"):
+            for i in offsets.argsort():
+                os.posix_fadvise(self._descriptor, int(offsets[i]), int(sizes[i]), os.POSIX_FADV_WILLNEED)
+
+    def check_unchanged(self) -> None:
+        """DataError if the file was written to since it was opened: positions may then be wrong."""
+        if self._stat() != (self.size, self.mtime_ns):
+            raise DataError(f"{self.file} was changed while it's in use: wait until it's complete, then give the command again")
+
+    def entries(self, tree: bytes | None = None) -> int:
+        return struct.unpack_from("<Q", tree or self._main, 32)[0]
+
+    def tree(self, name: str) -> bytes:
+        """The description of a named tree, for `records`."""
+        main = self.records()
+        for i in np.flatnonzero(main.flags & TREE):
+            if main.key(i) == name.encode():
+                return self.read(int(main.offsets[i]), int(main.sizes[i]))
+        raise DataError(f"{self.file} is damaged: it has no {name}; make it anew")
+
+    def texts(self) -> dict[str, bytes]:
+        """The values outside of named trees; for files with few of them."""
+        main = self.records()
+        plain = np.flatnonzero(~main.flags & TREE)
+        return {main.key(i).decode(): self.read(int(main.offsets[i]), int(main.sizes[i])) for i in plain}
+
+    def records(self, tree: bytes | None = None, progress=lambda n: None) -> Records:
+        """All keys of the main tree, or of a named one, in order. progress: called with the number of keys just found."""
+        depth, entries, root = struct.unpack_from("<6xH24xQQ", tree or self._main)
+        if root == NO_PAGE:
+            return Records(*(np.empty(0, kind) for kind in (np.uint8, *4 * [np.int64])))
+        pages = np.array([root])
+        for _ in range(depth - 1):
+            pages = np.concatenate([self._children(number, page) for number, page in self._pages(pages)])
+        leaves = []
+        for number, page in self._pages(pages):
+            leaves.append(self._leaf(number, page))
+            progress(len(leaves[-1][1]))
+        keys, lengths, offsets, sizes, flags = (np.concatenate(parts) for parts in zip(*leaves))
+        if len(lengths) != entries:
+            raise self._damaged(f"it has {len(lengths):,} of {entries:,} keys")
+        if (offsets + sizes).max() > self.size:
+            raise self._cut_short(int((offsets + sizes).max()))
+        return Records(keys, lengths.cumsum(), offsets, sizes, flags)
+
+    def _pages(self, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        for start in range(0, len(numbers), AHEAD):
+            part = numbers[start : start + AHEAD].tolist()
+            if len(part) > 1 and hasattr(os, "posix_fadvise"):
+                for number in sorted(part):
+                    os.posix_fadvise(self._descriptor, number * self.psize, self.psize, os.POSIX_FADV_WILLNEED)
+            yield from ((number, self._page(number)) for number in part)
+
+    def _page(self, number: int) -> np.ndarray:
+        offset = number * self.psize
+        if offset + self.psize > self.size:
+            raise self._cut_short(offset + self.psize)
+        return np.frombuffer(os.pread(self._descriptor, self.psize, offset), np.uint8)
+
+    def _nodes(self, number: int, page: np.ndarray, kind: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where the nodes of a tree page begin (n,), and their four header fields (n, 4)."""
+        flags, lower = page[10:14].view("<u2").tolist()
+        pointers = page[HEADER:lower].view("<u2").astype(np.int64)
+        if not flags & kind or not len(pointers) or pointers.max() + 8 > self.psize:
+            raise self._damaged(f"page {number} is no page of keys")
+        return pointers, page[pointers[:, None] + np.arange(8)].view("<u2").astype(np.int64)
+
+    def _children(self, number: int, page: np.ndarray) -> np.ndarray:
+        _, fields = self._nodes(number, page, BRANCH)
+        return fields[:, 0] | fields[:, 1] << 16 | fields[:, 2] << 32
+
+    def _leaf(self, number: int, page: np.ndarray) -> tuple[np.ndarray, ...]:
+        """keys, one after the other; lengths of keys, offsets, sizes, flags (n,)."""
+        pointers, (low, high, flags, lengths) = (found.T for found in self._nodes(number, page, LEAF))
+        if (flags & DUPLICATES).any():
+            raise DataError(f"{self.file} has several values per key, which no LSUN database has: set dataset.path to another")
+        begins = pointers + 8
+        if (lengths == lengths[0]).all():
+            keys = page[begins[:, None] + np.arange(lengths[0])].ravel()
+        else:
+            keys = np.concatenate([page[begin : begin + length] for begin, length in zip(begins, lengths)])
+        data = begins + lengths
+        offsets = number * self.psize + data
+        big = np.flatnonzero(flags & BIG)
+        own = page[data[big, None] + np.arange(8)].view("<u8")[:, 0].astype(np.int64)
+        offsets[big] = own * self.psize + HEADER
+        return keys, lengths, offsets, low | high << 16, flags
+
+    def _stat(self) -> tuple[int, int]:
+        stat = os.fstat(self._descriptor)
+        return stat.st_size, stat.st_mtime_ns
+
+    def _cut_short(self, wanted: int) -> DataError:
+        missing = f"it has {self.size:,} of at least {wanted:,} bytes"
+        return DataError(f"{self.file} is cut short: {missing}; get it again, or wait until it's wholly copied")
+
+    def _damaged(self, how: str) -> DataError:
+        return DataError(f"{self.file} is damaged ({how}): get it, or make it, again")
+
+
+def is_database(file: Path) -> bool:
+    """Whether a file begins as LMDB files do."""
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(HEADER + 4)[HEADER:] == MAGIC.to_bytes(4, "little")
+    except OSError:
+        return False

@@ -1,0 +1,63 @@
+"""Encoded bytes to pixels.
+
+In this order: EXIF rotation; to 8-bit RGB (16-bit is scaled, transparency is laid over white, CMYK by Pillow's plain formula,
+colour profiles are ignored, an animation gives its first frame); a square, by one of CROPS; Lanczos with antialiasing down to R×R.
+An image that already is R×R keeps its pixels.
+"""
+
+import io
+from typing import Literal, get_args
+
+import numpy as np
+from PIL import Image, ImageOps
+
+FILTER = "Pillow Lanczos, antialiased"
+Crop = Literal["center", "pad", "cut"]
+CROPS = get_args(Crop)
+
+
+def decode(data: bytes, resolution: int, crop: Crop = "center") -> np.ndarray:
+    """One encoded image as (3, R, R) uint8 RGB. Raises whatever Pillow raises, and ValueError when it's too small."""
+    return fit(as_rgb(data), resolution, crop)
+
+
+def as_rgb(data: bytes) -> Image.Image:
+    """One encoded image, upright, in 8-bit RGB and its own size. Raises whatever Pillow raises."""
+    return _to_rgb(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+
+
+def fit(image: Image.Image, resolution: int, crop: Crop = "center") -> np.ndarray:
+    """An RGB image as (3, R, R) uint8.
+
+    crop: "center" takes the centre square of the short side and shrinks it, as most published work does;
+        "pad" shrinks the whole image and fills up with black; "cut" takes the central R×R pixels and never shrinks, as
+        compare_gan does with LSUN (Kurach et al. 2019): a bedroom then shows a quarter of its area.
+
+    Raises ValueError when the image is too small: nothing is ever enlarged.
+    """
+    width, height = image.size
+    side = resolution if crop == "cut" else max(width, height) if crop == "pad" else min(width, height)
+    if side < resolution or (crop != "pad" and min(width, height) < resolution):
+        raise ValueError(f"{width}×{height} is smaller than {resolution}×{resolution}")
+    if image.size != (side, side):
+        left, top = (width - side) // 2, (height - side) // 2
+        # Not resize(box=...): its filter would reach over the edge of the square and mix in what was cut off.
+        image = image.crop((left, top, left + side, top + side))  # beyond the image it's black
+    if side != resolution:
+        image = image.resize((resolution, resolution), Image.Resampling.LANCZOS)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def reason(error: Exception) -> str:
+    """What is wrong with an image, in a few words."""
+    return "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error) or type(error).__name__
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip at 255 instead of scaling
+        grey = np.asarray(image).astype(np.float64) * (255 / 65535)
+        return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,26 @@
+"""`open_source`: whatever lies at a path, as a source of images."""
+
+from pathlib import Path
+
+from data.database import is_database
+from data.folder import FileSource
+from data.images import DataError
+from data.lsun import is_lsun, open_lsun
+from data.packed import PackSource, is_pack
+from data.source import Source
+
+
+def open_source(path: Path, split: str | None = None, categories: str | None = None) -> Source:
+    """A folder or zip of images, a pack, an LSUN database or a directory of such.
+
+    split: "train", "test", or None for whatever lies there (of a directory of LSUN databases, train).
+    Raises DataError for everything a user can put right.
+    """
+    file = path / "data.mdb" if (path / "data.mdb").is_file() else path
+    if is_pack(file):
+        if split == "test":
+            raise DataError(f"{path} is a pack and has no test split: pack that too, or hold images out with dataset.hold_out=0.01")
+        return PackSource(file)
+    if is_database(file) or is_lsun(path) or path.name == "data.mdb":
+        return open_lsun(path, split, categories)
+    return FileSource(path, split)

@@ -1,0 +1,147 @@
+"""Packs: images of one size in one LMDB file, ready to be read at random. data/packing.py makes them.
+
+In the file: database `images`, 8-byte big-endian index -> pixels (raw: 3×R×R uint8; webp: lossless WebP); database `rows`, index of
+the first image of a part -> ROW of each image of the part; and, unnamed, the JSON texts `job` (what is being packed), `state` (how
+far it is) and, in a finished pack alone, `manifest`.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data.database import Database, is_database
+from data.decoding import Crop, fit
+from data.images import DataError
+from data.source import Source
+
+FORMAT = 1
+ROW = np.dtype([("sha256", "V32"), ("hash", "<u8"), ("label", "<i4")])  # of the pixels; of the name, for hold-outs
+
+
+class PackSource(Source):
+    """A finished pack. DataError: not finished, of an unknown format, fewer images than its manifest says."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._database = Database(path)
+        texts = self._database.texts()
+        if "manifest" not in texts:
+            raise DataError(f"{path} is a half-finished pack: give the same `data pack` command again, which goes on with it")
+        self.manifest = json.loads(texts["manifest"])
+        if self.manifest["format"] != FORMAT:
+            raise DataError(f"{path} is a pack of format {self.manifest['format']}, not {FORMAT}: pack the images again")
+        self._count, self.size, self._stored = (self.manifest[key] for key in ("count", "size", "stored"))
+        found = self._database.records(self._database.tree("images"))
+        if found.keys.tobytes() != np.arange(self._count, dtype=">u8").tobytes():
+            raise DataError(f"{path} is damaged: its images aren't those of its manifest; pack them again")
+        self._offsets, self._sizes = found.offsets, found.sizes
+        self.classes = tuple(self.manifest["classes"])
+        self.about = f"pack {path.name} of {self.manifest['source']}"
+
+    def __len__(self) -> int:
+        return self._count
+
+    def name(self, i: int) -> str:
+        return f"image {i}"
+
+    def read(self, i: int) -> bytes:
+        return self._database.read(int(self._offsets[i]), int(self._sizes[i]))
+
+    def will_need(self, indices: np.ndarray) -> None:
+        self._database.will_need(self._offsets[indices], self._sizes[indices])
+
+    def check_unchanged(self) -> None:
+        self._database.check_unchanged()
+
+    def image(self, i: int) -> Image.Image:
+        return Image.fromarray(self._whole(i).transpose(1, 2, 0))
+
+    def pixels(self, i: int, resolution: int, crop: Crop = "center") -> np.ndarray:
+        return self._whole(i) if resolution == self.size else fit(self.image(i), resolution, crop)
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of all pixels, from the manifest."""
+        return self.manifest["sha256"]
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.rows["label"].astype(np.int64)
+
+    @property
+    def hashes(self) -> np.ndarray:
+        """Of the names in what was packed: a hold-out stays the same."""
+        return self.rows["hash"].astype(np.uint64)
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """(N,) of ROW."""
+        where = self._database.records(self._database.tree("rows"))
+        values = (self._database.read(int(offset), int(size)) for offset, size in zip(where.offsets, where.sizes))
+        found = np.frombuffer(b"".join(values), ROW)
+        if len(found) != self._count:
+            raise DataError(f"{self.path} is damaged: it describes {len(found):,} of {self._count:,} images; pack them again")
+        return found
+
+    def _whole(self, i: int) -> np.ndarray:
+        return unpack(self.read(i), self._stored, self.size)
+
+
+def key(i: int) -> bytes:
+    return i.to_bytes(8, "big")
+
+
+def unpack(value: bytes, stored: str, size: int) -> np.ndarray:
+    """A stored image as (3, R, R) uint8. ValueError or what Pillow raises for damaged bytes."""
+    if stored == "raw":
+        return np.frombuffer(value, np.uint8).reshape(3, size, size)
+    return np.asarray(Image.open(io.BytesIO(value)).convert("RGB")).transpose(2, 0, 1)
+
+
+def is_pack(file: Path) -> bool:
+    """Whether an LMDB file is a pack, finished or not, rather than one of LSUN's databases."""
+    if not is_database(file):
+        return False
+    database = Database(file)
+    return database.entries() <= 5 and {"job", "state"} <= database.texts().keys()
+
+
+def total_sha256(rows: np.ndarray, size: int) -> str:
+    """One sha256 for all pixels: of each image's sha256 in turn, and the shape."""
+    return sha256(rows["sha256"].tobytes() + f"(3, {size}, {size})".encode()).hexdigest()
+
+
+def verify(source: PackSource, progress: Callable[[int], None] = lambda n: None) -> list[str]:
+    """Read every image and compare it with its sha256, and all of these with the manifest's; what is wrong, a line each."""
+    rows = source.rows
+    problems = []
+    if total_sha256(rows, source.size) != source.fingerprint:
+        problems.append("the list of checksums is not the one that the manifest was made of")
+
+    def check(part: range) -> list[str]:
+        found = []
+        for i in part:
+            try:
+                same = sha256(source._whole(i).tobytes()).digest() == rows["sha256"][i].tobytes()
+            except Exception as error:  # damaged bytes make Pillow raise a dozen kinds of error
+                found.append(f"image {i} can't be read ({error})")
+            else:
+                found += [] if same else [f"image {i} has other pixels than were packed"]
+        progress(len(part))
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(check, parts(len(source), 256)):
+            problems += found
+    return problems
+
+
+def parts(count: int, size: int) -> Iterator[range]:
+    return (range(i, min(i + size, count)) for i in range(0, count, size))

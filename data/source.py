@@ -1,0 +1,182 @@
+"""What a folder, a zip, an LSUN database and a pack have in common: a `Source`, which reads one image when asked for it."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from data.decoding import Crop, as_rgb, fit, reason
+from data.images import DataError, ImageSet
+
+
+class Source:
+    """N images in a fixed order. Reading is safe from threads and from forked or spawned processes.
+
+    A kind of source gives `path`, `about`, `classes`, `len()`, `name(i)`, `read(i)`, `labels` and `fingerprint`.
+    """
+
+    path: Path
+    about: str  # one line for people
+    classes: tuple[str, ...] = ("all",)
+    identified = True  # whether `fingerprint` is what a run remembers its images by, also where they fit into memory
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def name(self, i: int) -> str:
+        """What users know image i by: the path in its folder, the key in its database."""
+        raise NotImplementedError
+
+    def read(self, i: int) -> bytes:
+        """Image i as it's stored, encoded."""
+        raise NotImplementedError
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(N,) int64, indices into `classes`."""
+        return np.zeros(len(self), np.int64)
+
+    @property
+    def fingerprint(self) -> str:
+        """A sha256 that changes when the images do, found without reading them all."""
+        raise NotImplementedError
+
+    @cached_property
+    def hashes(self) -> np.ndarray:
+        """(N,) uint64: the first 8 bytes, big-endian, of the sha256 of each name. For choices that no order of files changes."""
+        return hashes_of(self.name(i).encode() for i in range(len(self)))
+
+    def will_need(self, indices: np.ndarray) -> None:
+        """Ask the disk for these images now, without waiting, where the source can."""
+
+    def check_unchanged(self) -> None:
+        """DataError if the data was written to since it was opened, where that can be told at little cost."""
+
+    def image(self, i: int) -> Image.Image:
+        """Image i, upright, 8-bit RGB, in its own size. Raises whatever Pillow raises."""
+        return as_rgb(self.read(i))
+
+    def pixels(self, i: int, resolution: int, crop: Crop = "center") -> np.ndarray:
+        """Image i as (3, R, R) uint8. Raises whatever Pillow raises, and ValueError when it's too small."""
+        return fit(self.image(i), resolution, crop)
+
+
+class Subset(Source):
+    """Some images of another source. chosen: (n,) their indices; name: what was chosen, for people and protocol cards."""
+
+    def __init__(self, whole: Source, chosen: np.ndarray, name: str):
+        self.whole, self.chosen = whole, chosen
+        self.identified = whole.identified
+        self.path, self.classes, self.about = whole.path, whole.classes, f"{whole.about}, {name}"
+        self._digest = sha256(f"{whole.fingerprint},{name}".encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def name(self, i: int) -> str:
+        return self.whole.name(int(self.chosen[i]))
+
+    def read(self, i: int) -> bytes:
+        return self.whole.read(int(self.chosen[i]))
+
+    def will_need(self, indices: np.ndarray) -> None:
+        self.whole.will_need(self.chosen[indices])
+
+    def check_unchanged(self) -> None:
+        self.whole.check_unchanged()
+
+    def image(self, i: int) -> Image.Image:
+        return self.whole.image(int(self.chosen[i]))
+
+    def pixels(self, i: int, resolution: int, crop: Crop = "center") -> np.ndarray:
+        return self.whole.pixels(int(self.chosen[i]), resolution, crop)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        return self.whole.labels[self.chosen]
+
+    @cached_property
+    def hashes(self) -> np.ndarray:
+        return self.whole.hashes[self.chosen]
+
+    @property
+    def fingerprint(self) -> str:
+        return self._digest
+
+
+def hold_out(source: Source, share: float) -> tuple[Subset, Subset]:
+    """(the rest, the held-out part): held out is an image whose key's sha256, as a fraction of its range, is below `share`.
+
+    The choice depends on nothing but each key, so it survives packing, other orders and added images. The parts name themselves in
+    `about`, which is what a score's card shows. DataError when either would be empty.
+    """
+    held = source.hashes < np.uint64(min(round(share * 2**64), 2**64 - 1))
+    if held.all() or not held.any():
+        part = "all" if held.all() else "none"
+        raise DataError(f"dataset.hold_out={share:g} holds out {part} of the {len(source):,} images of {source.path}: change it")
+    rule = f"sha256(key) < {share:g}"
+    return Subset(source, np.flatnonzero(~held), f"without {rule}"), Subset(source, np.flatnonzero(held), f"hold-out {rule}")
+
+
+def hashes_of(keys: Iterator[bytes]) -> np.ndarray:
+    return np.frombuffer(b"".join(sha256(key).digest()[:8] for key in keys), ">u8").astype(np.uint64)
+
+
+def gather(source: Source, resolution: int, on_bad: str, crop: Crop = "center") -> ImageSet:
+    """Decode a whole source into memory by a few threads (Pillow lets go of the interpreter lock while it decodes).
+
+    on_bad: "refuse" raises DataError that counts the unusable images and names the first; "skip" leaves them out.
+    Raises DataError as well when no usable image is left.
+    """
+    count = len(source)
+    pixels = np.empty((count, 3, resolution, resolution), dtype=np.uint8)
+    problems: dict[int, str] = {}
+
+    def work(part: range) -> None:
+        for i in part:
+            # Broken bytes make Pillow and zipfile raise a dozen kinds of error; each means: this image is unusable.
+            try:
+                pixels[i] = source.pixels(i, resolution, crop)
+            except DataError:  # not this image alone: the whole source can't be read
+                raise
+            except Exception as error:
+                problems[i] = f"{source.name(i)} ({reason(error)})"
+
+    parts = [range(i, min(i + 256, count)) for i in range(0, count, 256)]
+    with quiet_decoding(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        list(pool.map(work, parts))
+
+    bad = sorted(problems)
+    if len(bad) == count:
+        raise DataError(
+            f"none of the {count:,} images can be used, the first is {problems[0]}: "
+            "choose other images, or a smaller dataset.resolution if they are too small"
+        )
+    if bad and on_bad == "refuse":
+        first = ", ".join(problems[i] for i in bad[:3]) + (", …" if len(bad) > 3 else "")
+        raise DataError(
+            f"{len(bad):,} of {count:,} images can't be used: {first}; mend them, or leave them out with dataset.on_bad=skip"
+        )
+    labels = source.labels
+    if bad:
+        pixels, labels = np.delete(pixels, bad, axis=0), np.delete(labels, bad)
+    skipped = tuple(source.name(i) for i in bad)
+    fingerprint = source.fingerprint if source.identified else None
+    return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels), source.classes, source.about, skipped, fingerprint)
+
+
+@contextmanager
+def quiet_decoding() -> Iterator[None]:
+    """Pillow's remarks on odd metadata are dropped; its warning of a decompression bomb becomes an error of that image."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
