@@ -1,0 +1,179 @@
+"""Training a classifier: the small sister of gan/training.py, in one process.
+
+As there, a step is a function of (weights, optimizer state, seed, step index), so that a run which was killed and resumed ends with
+the same bits as one which was not, and runs with other kernels see the same images, cropped and mirrored alike.
+"""
+
+import math
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan import checkpoint
+from gan.classification_config import ClassifierRun, Config, Train
+from gan.classification_report import Log, plot_confusion, plot_curves, write_result
+from gan.classification_state import Batches, State
+from gan.config import ConfigError
+from gan.processes import Processes
+from gan.progress import StopSignals
+from gan.run_directory import RunError, read_log
+from gan.training import Diverged, Interrupted, set_precision
+
+TEST_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Outcome:
+    directory: Path
+    step: int
+    result: dict  # what RUN/result.json holds
+
+
+@dataclass(frozen=True)
+class Tested:
+    loss: float  # mean cross-entropy, without label smoothing
+    accuracy: float  # 0..1
+    confusion: Tensor  # (classes, classes) int64: images of class i that were named j
+
+
+def train(config: Config, directory: str | Path, progress: bool = True) -> Outcome:
+    """Train, or go on with, the run in `directory` until train.epochs are over.
+
+    Raises DataError, ConfigError, RunError, CheckpointError, Diverged or Interrupted; each says what to do. Nothing that was
+    checkpointed is lost in any of them.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ConfigError("classify runs in one process: start it with python, not with torchrun")
+    device = Processes.start(config.train.device).device
+    try:
+        with ClassifierRun(directory, config) as run:
+            return _train(config, device, run, Batches(config, device), progress)
+    except OSError as error:
+        what = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+        raise RunError(f"{directory}: {what}; mend that and repeat the command, which goes on from the last checkpoint") from error
+    except torch.OutOfMemoryError as error:
+        raise RunError(f"{device} is out of memory; lower train.batch_size or the model, or use precision=bf16") from error
+
+
+def _train(config: Config, device: torch.device, run: ClassifierRun, batches: Batches, progress: bool) -> Outcome:
+    t, steps = config.train, batches.steps
+    set_precision(config, device)
+    state = State(config, device, len(batches.classes))
+    latest = run.latest()
+    if latest is not None:
+        saved = checkpoint.load(latest)
+        if saved["pixels"] != batches.sha256:
+            raise RunError(f"{run.path} was trained on other images than {batches.source}; restore those, or choose another --out")
+        state.load(saved)
+    network = torch.compile(state.model) if t.compile else state.model
+    tested = None
+
+    with Log(run, state.step, steps, progress, batches) as log, StopSignals() as signals:
+        while state.step < steps:
+            # Losses stay on the device until a line is due: asking for their value would make a GPU wait.
+            state.pending.append(take_step(config, state, network, batches))
+            log.tick()
+            last, epochs = state.step == steps, batches.epochs(state.step)
+            if state.step % t.log_every == 0 or last:
+                loss, accuracy = flush(state, run)
+                lr = learning_rate(t, state.step - 1, steps)
+                log.metrics({"step": state.step, "epoch": epochs, "loss": loss, "accuracy": accuracy, "lr": lr})
+            if epochs // t.test_every > batches.epochs(state.step - 1) // t.test_every or last:
+                tested = evaluate(config, state.model, batches)
+                log.metrics({"step": state.step, "epoch": epochs, "test_loss": tested.loss, "test_accuracy": tested.accuracy})
+            if state.step % t.checkpoint_every == 0 or last or signals.received:
+                path = save(state, batches, run, t.keep_checkpoints)
+                if signals.received:
+                    message = f"interrupted at step {state.step}, saved in {path}; the same command goes on from there"
+                    raise Interrupted(message, signals.received or signal.SIGTERM)
+
+    tested = tested or evaluate(config, state.model, batches)
+    plot_curves(read_log(run.path), run.path / "curves.png")
+    plot_confusion(tested.confusion, batches.classes, run.path / "confusion.png")
+    return Outcome(run.path, state.step, write_result(run.path, config, state, batches, tested))
+
+
+def take_step(config: Config, state: State, network: nn.Module, batches: Batches) -> Tensor:
+    """One update on one batch: the loss, and the share of images named right, (2,) float32, still on the device.
+
+    With mixup an image counts as right if it got the name of the larger part.
+    """
+    t = config.train
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(t, state.step, batches.steps)
+    x, labels, others, weight = batches.get(state.step)
+    with autocast(config, x.device):
+        logits = network(x)
+    logits = logits.float()
+    loss = weight * F.cross_entropy(logits, labels, label_smoothing=t.label_smoothing)
+    if weight < 1:
+        loss = loss + (1 - weight) * F.cross_entropy(logits, others, label_smoothing=t.label_smoothing)
+    loss.backward()
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    state.step += 1
+    right = (logits.argmax(dim=1) == (labels if weight >= 0.5 else others)).float().mean()
+    return torch.stack([loss.detach(), right])
+
+
+@torch.no_grad()
+def evaluate(config: Config, model: nn.Module, batches: Batches) -> Tested:
+    """Loss, accuracy and confusion on the test split; changes nothing that trains."""
+    classes, loss = len(batches.classes), torch.zeros((), dtype=torch.float64)
+    confusion = torch.zeros(classes * classes, dtype=torch.int64)
+    model.eval()
+    for x, labels in batches.test_batches(TEST_BATCH):
+        with autocast(config, x.device):
+            logits = model(x).float()
+        loss += F.cross_entropy(logits, labels, reduction="sum").double().cpu()
+        confusion += torch.bincount(labels * classes + logits.argmax(dim=1), minlength=classes * classes).cpu()
+    model.train()
+    confusion = confusion.view(classes, classes)
+    return Tested(float(loss) / len(batches.test), float(confusion.trace()) / len(batches.test), confusion)
+
+
+def autocast(config: Config, device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bf16")
+
+
+def learning_rate(t: Train, step: int, steps: int) -> float:
+    """The rate of step 0 .. steps - 1."""
+    done = step / steps
+    decay = {
+        "step": 0.1 ** ((done >= 0.5) + (done >= 0.75)),
+        "cosine": (1 + math.cos(math.pi * done)) / 2,
+        "linear": (1 - done) / (1 - t.warmup),  # from the top of the warm-up
+    }[t.schedule]
+    return t.lr * min(decay, (step + 1) / (t.warmup * steps) if t.warmup else 1.0, 1.0)
+
+
+def flush(state: State, run: ClassifierRun) -> list[float]:
+    """Mean loss and accuracy of the pending steps, which are then forgotten. Diverged if one of them is not finite."""
+    values = torch.stack(state.pending).double().cpu()
+    bad = (~values.isfinite().all(dim=1)).nonzero()
+    if len(bad):
+        raise diverged(f"the loss is not finite at step {state.step - len(values) + int(bad[0]) + 1}", run)
+    state.pending.clear()
+    return values.mean(dim=0).tolist()
+
+
+def save(state: State, batches: Batches, run: ClassifierRun, keep: int) -> Path:
+    """Checkpoint a healthy state; a sick one raises Diverged and leaves the last good checkpoint in place."""
+    tensors = [t for t in state.model.state_dict().values() if t.is_floating_point()]
+    if not torch.stack(torch._foreach_norm([*tensors, *state.pending])).isfinite().all():
+        raise diverged(f"a weight or a loss is not finite by step {state.step}", run)
+    return checkpoint.save({**state.dump(), "pixels": batches.sha256}, run.checkpoints, state.step, keep)
+
+
+def diverged(what: str, run: ClassifierRun) -> Diverged:
+    last = run.latest()
+    return Diverged(
+        f"training diverged: {what}. "
+        + (f"The last good checkpoint is {last}" if last else "There is no checkpoint yet")
+        + "; try a lower train.lr, another seed or precision=fp32, in a new --out"
+    )

@@ -1,0 +1,163 @@
+"""One picture of what the instruments found: position above, high frequencies below, each panel with its reading in the title."""
+
+import io
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from gan import checkpoint
+from gan.probe import Probe
+
+INK, BLUE, RED, PALE = "#222222", "#1f5fa8", "#c8443c", "#c9d6e8"
+STYLE = {
+    "font.size": 9, "axes.titlesize": 9.5, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
+    "axes.edgecolor": "#888888", "text.color": INK, "axes.labelcolor": INK, "legend.frameon": False,
+}  # fmt: skip
+
+
+def draw_probe(found: Probe, path: Path) -> None:
+    """Write the figure of a probe as a PNG, whole or not at all."""
+    record, pictures = found.record, found.pictures
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(14.5, 7.8), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1, wspace=0.03, hspace=0.04)
+        figure.suptitle(_title(record["card"]), x=0.01, ha="left", fontsize=12, fontweight="bold")
+        cells = figure.add_gridspec(2, 4, width_ratios=(1, 1, 1.1, 1))
+        _drawn(figure.add_subplot(cells[0, 0]), pictures["images"], "Generated")
+        _landing(figure.add_subplot(cells[0, 1]), record, pictures["landing"])
+        _border(figure.add_subplot(cells[0, 2]), record, pictures)
+        _drifts(figure.add_subplot(cells[0, 3]), record)
+        if "real" in pictures:
+            _drawn(figure.add_subplot(cells[1, 0]), pictures["real"], f"Real\n{record['card']['real']}")
+        _constant(figure.add_subplot(cells[1, 1]), record, pictures["constant"])
+        _spectrum(figure.add_subplot(cells[1, 2]), record, pictures)
+        _phases(figure.add_subplot(cells[1, 3]), record)
+        save(figure, path)
+
+
+def save(figure: plt.Figure, path: Path, dpi: int = 130) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    plt.close(figure)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_atomically(path, buffer.getvalue())
+
+
+def _title(card: dict) -> str:
+    state = f"after {card['step']:,} steps" if card["step"] else "untrained"
+    network = f"{card['family']}, {card['upsampling']} {card['kernel']}, {card['resolution']} px, {state}"
+    return f"{network}.  Above: position and borders.  Below: checkerboards."
+
+
+def _drawn(axis: Axes, images: Tensor, title: str) -> None:
+    axis.imshow(make_grid(images, nrow=4, padding=1, pad_value=255).permute(1, 2, 0).numpy())
+    axis.set_title(title, wrap=True)
+    axis.axis("off")
+
+
+def _landing(axis: Axes, record: dict, energy: Tensor) -> None:
+    """S1: the mean energy of the response to one seed cell, around where that cell belongs."""
+    numbers, half = record["numbers"], len(energy) // 2
+    axis.imshow(energy.sqrt().numpy(), cmap="Greys", extent=(-half - 0.5, half + 0.5, half + 0.5, -half - 0.5))
+    axis.plot(0, 0, "+", color=INK, markersize=14, markeredgewidth=1.8, linestyle="", label="where it belongs")
+    if numbers["drift_px"] is not None:
+        x, y = numbers["drift_x_px"], numbers["drift_y_px"]
+        axis.plot(x, y, "o", color=RED, markersize=7, markeredgecolor="white", linestyle="", label="where it lands")
+        angle = torch.linspace(0, 6.2832, 100)
+        r = numbers["spread_px"]
+        axis.plot((x + r * angle.cos()).numpy(), (y + r * angle.sin()).numpy(), "--", color=RED, linewidth=1.3, label="its spread")
+    drift, spread = _text(numbers["drift_px"]), _text(numbers["spread_px"])
+    geometry = _text(numbers["geometric_drift_px"])
+    axis.set(
+        title=f"S1  A nudge to one seed cell lands {drift} px off\n(per axis; by padding alone {geometry}), spread {spread} px"
+    )
+    axis.set(xlabel="output pixels to the right", ylabel="output pixels down", xlim=(-half, half), ylim=(half, -half))
+    axis.legend(loc="lower right", fontsize=7.5, frameon=True, framealpha=0.9, edgecolor="none")
+
+
+def _border(axis: Axes, record: dict, pictures: dict[str, Tensor]) -> None:
+    """Mean activation before the picture: where borders fade."""
+    layers = [layer for layer in record["erosion"]["generator"] if f"map {layer['name']}" in pictures]
+    layer = layers[-2] if len(layers) > 1 else layers[-1]  # the last one is the picture's own squashing
+    shown = pictures[f"map {layer['name']}"]
+    image = axis.imshow((shown / shown.mean()).numpy(), cmap="Greys_r", vmin=0, vmax=2, interpolation="nearest")
+    axis.figure.colorbar(image, ax=axis, shrink=0.8, label="over the map's mean", pad=0.03)
+    axis.set_title(f"Mean activation before the painting layer:\nthe outermost pixels have {_text(layer['border'])} of the others'")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    lines = [("generated", record["numbers"])] + ([("real", record["real"])] if "real" in record else [])
+    found = [f"{name} {row['border_left_right']:+.3f}, {row['border_top_bottom']:+.3f}" for name, row in lines]
+    axis.set_xlabel("S4  picture's border, left-right and top-bottom:\n" + "; ".join(found), fontsize=8.5)
+
+
+def _drifts(axis: Axes, record: dict) -> None:
+    """S1 of each layer: as it is, and what its padding alone does."""
+    rows = record["layers"]
+    _pairs(axis, rows, ("drift_px", "this layer"), ("geometric_drift_px", "its padding alone"), 0.6)
+    axis.set(title="S1  Drift of each layer,\nin pixels of its own output", xlabel="px per axis")
+
+
+def _phases(axis: Axes, record: dict) -> None:
+    """W1 and W2 of each layer that doubles its map."""
+    rows = [row for row in record["layers"] if "taps" in row]
+    axis.set_title("Unequal output phases of each layer\nthat doubles its map (0: no checkerboard)")
+    if not rows:
+        axis.axis("off")
+        return
+    _pairs(axis, rows, ("phase_gain", "W2  kernels as they are"), ("overlap_variation", "W1  number of taps"), 1.0)
+    axis.set_xlabel("std / mean over phases")
+
+
+def _pairs(axis: Axes, rows: list[dict], solid: tuple[str, str], hatched: tuple[str, str], least: float) -> None:
+    """Two bars with their values for each layer, first layer on top."""
+    y = torch.arange(len(rows)).flip(0).numpy()
+    size = 8 if len(rows) <= 4 else 6.5
+    filled = axis.barh(y + 0.19, [row[solid[0]] for row in rows], 0.34, color=BLUE, label=solid[1])
+    open_ = axis.barh(
+        y - 0.19, [row[hatched[0]] for row in rows], 0.34, color="white", edgecolor=INK, hatch="////", label=hatched[1]
+    )
+    for bars in (filled, open_):
+        axis.bar_label(bars, fmt=lambda value: f"{value:.2f}" if value >= 0.005 else "0", padding=3, fontsize=size)
+    gap = "\n" if len(rows) <= 4 else ", "
+    axis.set_yticks(y, [f"{row['layer']}{gap}{row['size']} → {row['scale'] * row['size']} px" for row in rows], fontsize=size)
+    axis.tick_params(axis="y", length=0)
+    axis.set_xlim(0, max(least, *(1.2 * row[key] for row in rows for key in (solid[0], hatched[0]))))
+    axis.set_ylim(-0.7 - 0.25 * len(rows), len(rows) - 0.5)
+    axis.legend(fontsize=7.5, loc="lower right", borderaxespad=0)
+
+
+def _constant(axis: Axes, record: dict, flattened: Tensor) -> None:
+    """W3 of the whole network: a constant map should become a constant picture."""
+    side = min(32, flattened.shape[-1])
+    cut = flattened[:, :, :side, :side].clamp(-1, 1).add(1).div(2)
+    axis.imshow(make_grid(cut[:4], nrow=2, padding=1, pad_value=1).permute(1, 2, 0).numpy(), interpolation="nearest")
+    texture = _text(record["numbers"]["constant_texture"])
+    axis.set_title(f"W3  Constant seed maps are painted with\na texture of {texture} grey levels (0: flat stays flat)")
+    axis.axis("off")
+
+
+def _spectrum(axis: Axes, record: dict, pictures: dict[str, Tensor]) -> None:
+    """I4: mean power on rings of frequency."""
+    numbers, ours = record["numbers"], pictures["spectrum"]
+    rho = torch.arange(1, len(ours)).numpy() / (record["card"]["resolution"] / 2)
+    axis.axvspan(0.75, 2**0.5, color="#eeeeee", zorder=0)
+    axis.semilogy(rho, ours[1:].numpy(), "-", color=BLUE, linewidth=1.9, label="generated")
+    title, peaks = "I4  Power spectrum", f"I2  peaks at period 2: {numbers['nyquist_peaks_db']:+.1f} dB"
+    if "spectrum_real" in pictures:
+        axis.semilogy(rho, pictures["spectrum_real"][1:].numpy(), "--", color=INK, linewidth=1.4, label="real")
+        floor = _text(record["floor"]["spectrum_gap"])
+        title += f": gap {_text(numbers['spectrum_gap'])} in the grey part\n(two halves of the real images: {floor})"
+        peaks += f" (real {record['real']['nyquist_peaks_db']:+.1f})"
+    axis.set(title=title, xlabel=f"frequency / Nyquist frequency\n{peaks}", ylabel="mean power", xlim=(0, 2**0.5))
+    axis.legend(fontsize=8, loc="upper right")
+
+
+def _text(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.2g}" if abs(value) < 10 else f"{value:.0f}"

@@ -1,0 +1,100 @@
+"""What the instruments are put to: the networks of a run, the untrained ones of a config, and real images to compare with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gan import checkpoint, sampling
+from gan.config import Config
+from gan.evaluation import reference_of
+from gan.models import build, build_discriminator
+from gan.randomness import latents
+from gan.run_directory import RunError
+from metrics.impulse import only_convolution, spatial_layers
+from metrics.scoring import Side
+
+LEAST = 16  # images
+TEST_SPLITS = ("cifar10", "cifar100", "shapes")  # data sets whose test split serves as the real images: it loads faster
+
+
+@dataclass(frozen=True)
+class Real:
+    """Real images of the generator's size: one half to compare with, another to say what two real halves differ by."""
+
+    images: Tensor  # (n, 3, R, R) uint8
+    others: Tensor  # (n, 3, R, R) uint8
+    source: str
+
+
+def untrained(config: Config, seed: int, device: torch.device | str = "cpu") -> tuple[nn.Module, nn.Module]:
+    """Generator (made able to paint, see `settle`) and discriminator of a resolved config, with the initial weights of a seed.
+
+    The discriminator stays in train mode: it has no statistics yet, so its batch norm takes those of the images that it sees.
+    """
+    generator, discriminator = build(config.replace({"train.seed": seed}))
+    generator, discriminator = (net.to(device).requires_grad_(False) for net in (generator, discriminator))
+    settle(generator, latents(seed, 0, 256, generator.latent).to(device))
+    return generator, discriminator
+
+
+@torch.no_grad()
+def settle(generator: nn.Module, z: Tensor, contrast: float = 0.5) -> None:
+    """Batch-norm statistics from latents z, then the last convolution's weights scaled to outputs of this standard deviation."""
+    norms = [m for m in generator.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over what follows
+    generator.train()(z)
+    generator.eval()
+    for norm in norms:
+        norm.momentum = 0.1
+    last = list(spatial_layers(generator.trunk))[-1][1]
+    seen = []
+    handle = last.register_forward_hook(lambda module, _, output: seen.append(output.std()))
+    generator(z)
+    handle.remove()
+    only_convolution(last).weight *= contrast / seen[0]
+
+
+def trained(run: Path, step: int | str | None, device: torch.device | str = "cpu") -> tuple[tuple[nn.Module, nn.Module], int]:
+    """(EMA generator, discriminator) of a run, both in eval mode, and their step. RunError, CheckpointError as load_generator."""
+    found = sampling.load_generator(run, step, device)
+    state = checkpoint.load(sampling._checkpoint_path(run, step))
+    discriminator = build_discriminator(found.config)
+    discriminator.load_state_dict(state["discriminator"])
+    discriminator = discriminator.to(device).eval().requires_grad_(False)
+    if not all(bool(p.isfinite().all()) for p in found.generator.parameters()):
+        raise RunError(f"the generator of {run} has weights that are not finite; measure an earlier checkpoint")
+    return (found.generator, discriminator), found.step
+
+
+def real_images(config: Config, samples: int, seed: int = 0) -> Real:
+    """Two halves of up to `samples` images each from the data of a config. DataError if there are none, RunError if too few.
+
+    From the test split where the data set has one of its own: the instruments look at pixels' neighbourhoods, not at which images.
+    """
+    split = "test" if config.dataset.name in TEST_SPLITS else "train"
+    return halves(reference_of(config, split, seed=seed), samples, seed)
+
+
+def halves(side: Side, samples: int, seed: int = 0) -> Real:
+    """Two seeded, disjoint halves of one side of a comparison, up to `samples` images each.
+
+    RunError if it has too few images, or only statistics of them.
+    """
+    if side.batches is None:
+        raise RunError(f"{side.name} holds statistics, not images; the instruments need a folder, a zip or a data set")
+    count = min(samples, side.count // 2)
+    if count < LEAST:
+        raise RunError(f"{side.name} has {side.count} images; the instruments need at least {2 * LEAST} real ones")
+    order = torch.randperm(side.count, generator=torch.Generator().manual_seed(seed))[: 2 * count]
+    place = torch.full((side.count,), -1).index_put((order,), torch.arange(2 * count))  # of each image among the chosen, or -1
+    kept, first = None, 0
+    for batch in side.batches():
+        where = place[first : first + len(batch)]
+        first += len(batch)
+        kept = batch.new_empty(2 * count, *batch.shape[1:]) if kept is None else kept
+        kept[where[where >= 0]] = batch[where >= 0]
+    return Real(kept[:count], kept[count:], side.name)

@@ -1,0 +1,341 @@
+"""Training a classifier: exact resume after any crash, what a step computes, refusals, results, and the weights it leaves."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from data import DataError
+from data.shapes import shapes
+from gan import checkpoint, classification
+from gan.classification import evaluate, learning_rate, take_step, train
+from gan.classification_config import Config, Train, dump, load_config
+from gan.classification_report import export
+from gan.classification_state import Batches, State, grey_levels
+from gan.config import ConfigError
+from gan.run_directory import RunDirectory, RunError, read_log
+from gan.training import Diverged, Interrupted
+from tests.helpers import ROOT, PulledPlug, assert_same, final_state
+
+CPU = torch.device("cpu")
+CONFIGS = sorted((ROOT / "configs" / "classification").glob("*.yaml"))
+
+
+def save_split(directory: Path, count: int, split: str, seed: int = 0) -> None:
+    drawn = shapes(32, split, count=count, seed=seed)
+    for i, (image, label) in enumerate(zip(drawn.images, drawn.labels)):
+        file = directory / split / drawn.classes[label] / f"{i:03d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(file)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """A folder of 50 generated pictures to train with and 30 to test with, ten classes."""
+    directory = tmp_path_factory.mktemp("pictures")
+    save_split(directory, 50, "train")
+    save_split(directory, 30, "test")
+    return directory
+
+
+@pytest.fixture
+def small(pictures):
+    """small(*overrides) -> a config of 13 steps of milliseconds: two epochs of 50 images, batch 8."""
+
+    def config(*overrides):
+        settings = ["dataset.name=folder", f"dataset.path={pictures}", "model.depth=8", "model.width=4", "model.kernel=c2sp"]
+        settings += ["train.epochs=2", "train.batch_size=8", "train.log_every=4", "train.checkpoint_every=5", "train.device=cpu"]
+        return load_config(None, [*settings, *overrides])
+
+    return config
+
+
+def crash_at(monkeypatch, step):
+    """Make the loop die between a step and the next."""
+    real = classification.take_step
+
+    def step_or_die(config, state, network, batches):
+        if state.step == step:
+            raise PulledPlug
+        return real(config, state, network, batches)
+
+    monkeypatch.setattr(classification, "take_step", step_or_die)
+
+
+# --- exact repetition --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["train.schedule=cosine", "augment.cutout=8", "train.test_every=2"],
+        ["train.precision=bf16", "augment.mixup=1", "train.label_smoothing=0.1", "train.schedule=linear", "train.warmup=0.3"],
+        ["model.family=densenet", "model.depth=10", "model.growth=4", "model.kernel=c4sp"],
+        ["model.block=shift", "train.channels_last=false"],
+    ],
+    ids=["resnet", "bf16-mixup", "densenet", "shift"],
+)
+def test_crash_and_resume_equals_an_unbroken_run_bitwise(small, tmp_path, overrides):
+    config = small(*overrides)
+    whole = train(config, tmp_path / "whole", progress=False)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(PulledPlug):
+        crash_at(patch, 9)
+        train(config, tmp_path / "broken", progress=False)
+    assert checkpoint.step_of(checkpoint.saved(tmp_path / "broken/checkpoints")[-1]) == 5
+    broken = train(config, tmp_path / "broken", progress=False)
+
+    assert whole.step == broken.step == 13 and whole.result == broken.result
+    assert_same(final_state(tmp_path / "whole"), final_state(tmp_path / "broken"))
+    for file in ("metrics.jsonl", "config.yaml", "result.json", "samples/batch.png"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "broken" / file).read_bytes(), file
+    before = (tmp_path / "whole/result.json").read_bytes()
+    train(config, tmp_path / "whole", progress=False)  # a finished run again: nothing changes
+    assert (tmp_path / "whole/result.json").read_bytes() == before
+
+
+def test_testing_changes_nothing_that_trains(small, tmp_path):
+    for every in (1, 2):
+        train(small(f"train.test_every={every}"), tmp_path / str(every), progress=False)
+    assert_same(final_state(tmp_path / "1"), final_state(tmp_path / "2"))
+    assert [r["epoch"] for r in read_log(tmp_path / "1") if "test_loss" in r] == [1, 2]
+
+
+def test_interruption_is_told_as_train_tells_it(small, tmp_path, monkeypatch):
+    real = classification.take_step
+
+    def then_stop(config, state, network, batches):
+        values = real(config, state, network, batches)
+        if state.step == 7:
+            signal.raise_signal(signal.SIGINT)
+        return values
+
+    monkeypatch.setattr(classification, "take_step", then_stop)
+    with pytest.raises(Interrupted, match=r"interrupted at step 7, saved in .*the same command goes on") as stopped:
+        train(small(), tmp_path, progress=False)
+    assert stopped.value.signum == signal.SIGINT and final_state(tmp_path)["step"] == 7
+
+
+# --- what a step computes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mixup", [0, 1])
+def test_steps_are_what_the_papers_say(small, mixup):
+    """Against loss, Nesterov momentum and weight decay written out by hand."""
+    config = small("train.lr=0.05", "train.weight_decay=0.01", "train.label_smoothing=0.2", f"augment.mixup={mixup}")
+    t, batches = config.train, Batches(small(f"augment.mixup={mixup}"), CPU)
+    state, plain = State(config, CPU, 10), State(config, CPU, 10)
+    velocity = {}
+    for step in range(3):
+        take_step(config, state, state.model, batches)
+        x, a, b, weight = batches.get(step)
+        log_p = plain.model(x).log_softmax(1)
+        target = weight * F.one_hot(a, 10) + (1 - weight) * F.one_hot(b, 10)
+        loss = -((0.8 * target + 0.02) * log_p).sum(1).mean()
+        parameters = list(plain.model.named_parameters())
+        for (name, p), gradient in zip(parameters, torch.autograd.grad(loss, [p for _, p in parameters])):
+            kernel = name.endswith("weight") and p.dim() > 1
+            gradient = gradient + (t.weight_decay * p.detach() if kernel else 0)
+            velocity[name] = t.momentum * velocity.get(name, 0) + gradient
+            with torch.no_grad():
+                p -= t.lr * (gradient + t.momentum * velocity[name])
+    for ours, wanted in zip(state.model.parameters(), plain.model.parameters()):
+        torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_rates_follow_their_schedules():
+    rate = lambda step, **options: learning_rate(Train(lr=0.4, **options), step, 100)
+    assert [rate(s, schedule="step") for s in (0, 49, 50, 74, 75, 99)] == pytest.approx([0.4, 0.4, 0.04, 0.04, 0.004, 0.004])
+    assert [rate(s, schedule="cosine") for s in (0, 50)] == pytest.approx([0.4, 0.2]) and 0 < rate(99, schedule="cosine") < 2e-4
+    cycle = [rate(s, schedule="linear", warmup=0.2) for s in range(100)]
+    assert cycle[:3] == pytest.approx([0.02, 0.04, 0.06]) and cycle[19:21] == pytest.approx([0.4, 0.4])
+    assert cycle[60] == pytest.approx(0.2) and cycle[99] == pytest.approx(0.005)
+
+
+def test_other_kernels_see_the_same_images_and_other_seeds_do_not(small):
+    a, b, c = (Batches(small(*o), CPU) for o in ([], ["model.kernel=c3"], ["train.seed=1"]))
+    assert torch.equal(a.get(3)[0], b.get(3)[0]) and torch.equal(a.get(3)[1], b.get(3)[1])
+    assert not torch.equal(a.get(3)[0], c.get(3)[0]) and not torch.equal(a.get(3)[0], a.get(4)[0])
+
+
+def test_an_epoch_shows_every_image_once_normalised_with_its_label(small):
+    batches = Batches(small("train.batch_size=10", "augment.crop=0", "dataset.flip=false"), CPU)
+    x, labels = (torch.cat(parts) for parts in zip(*(batches.get(step)[:2] for step in range(5))))
+    order = batches.order.indices(0, 50)
+    assert sorted(order.tolist()) == list(range(50)) and torch.equal(labels, batches.train.labels[order])
+    assert torch.equal(batches.as_uint8(x), batches.train.images[order])
+    torch.testing.assert_close(x.mean((0, 2, 3)), torch.zeros(3), rtol=0, atol=1e-4)
+    torch.testing.assert_close(x.std((0, 2, 3)), torch.ones(3), rtol=0, atol=1e-3)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    levels = batches.train.images.double()
+    assert grey_levels(batches.train.images)[0] == pytest.approx(levels.mean((0, 2, 3)).tolist())
+
+
+def test_loss_accuracy_and_confusion_agree_with_a_plain_count(small, monkeypatch):
+    config = small()
+    batches, state = Batches(config, CPU), State(config, CPU, 10)
+    monkeypatch.setattr(classification, "TEST_BATCH", 7)  # does not divide 30
+    found = evaluate(config, state.model, batches)
+    x, y = next(batches.test_batches(30))
+    logits = state.model.eval()(x)
+    assert found.loss == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-5)
+    assert found.accuracy == pytest.approx((logits.argmax(1) == y).double().mean().item())
+    wanted = torch.zeros(10, 10, dtype=torch.int64)
+    for truth, guess in zip(y, logits.argmax(1)):
+        wanted[truth, guess] += 1
+    assert torch.equal(found.confusion, wanted)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_it_learns(small, tmp_path, precision):
+    """Fifty pictures by heart."""
+    settings = ["augment.crop=0", "dataset.flip=false", "model.width=8", "train.epochs=20", "train.test_every=20", "train.lr=0.1"]
+    train(small(*settings, "train.schedule=linear", "train.log_every=25", f"train.precision={precision}"), tmp_path, progress=False)
+    assert read_log(tmp_path)[-2]["accuracy"] > 0.4  # chance: 0.1
+
+
+# --- refusals, and nothing lost ----------------------------------------------------------------------------------------------
+
+
+def test_other_settings_other_images_and_torchrun_are_refused(small, tmp_path, monkeypatch):
+    train(small(), tmp_path / "run", progress=False)
+    with pytest.raises(RunError, match=r"other settings \(model.kernel: c2sp -> c3; train.seed: 0 -> 1\)"):
+        train(small("model.kernel=c3", "train.seed=1"), tmp_path / "run", progress=False)
+    save_split(tmp_path / "other", 50, "train", seed=9)
+    save_split(tmp_path / "other", 30, "test")
+    with pytest.raises(RunError, match="trained on other images"):
+        train(small(f"dataset.path={tmp_path / 'other'}"), tmp_path / "run", progress=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="not with torchrun"):
+        train(small(), tmp_path / "run", progress=False)
+
+
+def test_data_without_classes_or_with_other_classes_is_refused(small, pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / "fewer")
+    shutil.rmtree(tmp_path / "fewer/test/disk")
+    with pytest.raises(DataError, match="has other classes"):
+        train(small(f"dataset.path={tmp_path / 'fewer'}"), tmp_path / "run", progress=False)
+    for split in ("train", "test"):
+        (tmp_path / "flat" / split).mkdir(parents=True)
+        shutil.copy(next(pictures.glob("train/ring/*.png")), tmp_path / "flat" / split)
+    with pytest.raises(DataError, match="no classes to tell apart"):
+        train(small(f"dataset.path={tmp_path / 'flat'}"), tmp_path / "run", progress=False)
+
+
+def test_a_run_of_train_is_not_overwritten(small, tmp_path):
+    (tmp_path / "config.yaml").write_text("generator: {family: dcgan}\n")
+    with pytest.raises(RunError, match=r"holds no run of `classify`.*choose another --out"):
+        train(small(), tmp_path, progress=False)
+
+
+def test_a_diverging_run_keeps_the_last_good_checkpoint(small, tmp_path, monkeypatch):
+    with pytest.raises(Diverged, match=r"diverged: .*step_00000005.pt; try a lower train.lr"):
+        real = classification.take_step
+
+        def poison(config, state, network, batches):
+            if state.step == 6:
+                state.model.head.weight.data[0] = float("nan")
+            return real(config, state, network, batches)
+
+        monkeypatch.setattr(classification, "take_step", poison)
+        train(small(), tmp_path, progress=False)
+    assert final_state(tmp_path)["step"] == 5
+    assert all(torch.isfinite(p).all() for p in final_state(tmp_path)["model"].values())
+
+
+def test_a_full_disk_loses_nothing(small, tmp_path, monkeypatch):
+    log = RunDirectory.log
+
+    def full(self, name, record):
+        if record["step"] == 8:
+            raise OSError(28, "No space left on device", str(self.path / "metrics.jsonl"))
+        log(self, name, record)
+
+    monkeypatch.setattr(RunDirectory, "log", full)
+    with pytest.raises(RunError, match=r"No space left.*metrics.jsonl.*repeat the command"):
+        train(small(), tmp_path, progress=False)
+    monkeypatch.undo()
+    train(small(), tmp_path, progress=False)
+    assert [r["step"] for r in read_log(tmp_path) if "loss" in r] == [4, 8, 12, 13]
+
+
+# --- settings ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_configs_load_and_come_back(path, tmp_path):
+    config = load_config(path)
+    (tmp_path / "again.yaml").write_text(dump(config))
+    assert load_config(tmp_path / "again.yaml") == config
+    assert config.dataset.name == "cifar10" and config.train.epochs in (15, 300)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.kernal=c3", "unknown key 'model.kernal'; did you mean model.kernel?"),
+        ("model.kernel=c2ps", "model.kernel: 'c2ps' is not one of .*did you mean c2sp"),
+        ("model.depth=21", "a resnet has depth 6n . 2: 20 or 26, not 21"),
+        ("train.epochs=0", "train.epochs: 0 is wrong, it should be greater than 0"),
+        ("train.lr=true", "train.lr: must not be true or false"),
+        ("train.device=gpu", "must be auto, cpu, cuda or cuda:N, got 'gpu'"),
+        ("train.lr", "is not of the form key=value"),
+        ("augment.crop=[", "is not a value that YAML can read"),
+    ],
+)
+def test_a_wrong_setting_is_named(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, [override])
+
+
+def test_sections_that_are_empty_or_no_sections(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("train:\nmodel: {depth: 56}\n")
+    assert load_config(file, ["train.seed=3"]) == Config().replace({"model.depth": 56, "train.seed": 3})
+    file.write_text("train: 5\n")
+    with pytest.raises(ConfigError, match=r"train: 5 is wrong.*a\.yaml"):
+        load_config(file)
+
+
+# --- what a run leaves -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_its_result_pictures_and_weights(small, tmp_path):
+    config = small("train.test_every=1")
+    outcome = train(config, tmp_path / "run", progress=False)
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert result == outcome.result
+    card = result["card"]
+    assert (card["train_count"], card["test_count"], card["steps"], card["seed"]) == (50, 30, 13, 0)
+    assert card["model"] == config.model.model_dump() and card["parameters"] == sum(
+        p.numel() for p in State(config, CPU, 10).model.parameters()
+    )
+    assert {"torch", "python"} <= set(card["versions"]) and len(card["weights_sha256"]) == 64
+    tested = [r for r in read_log(tmp_path / "run") if "test_accuracy" in r]
+    assert tested[-1]["test_accuracy"] == result["test_accuracy"] and [r["epoch"] for r in tested] == [1, 2]
+    assert read_log(tmp_path / "run", "timing") and list((tmp_path / "run").glob("events.out.tfevents*"))
+    assert all((tmp_path / "run" / name).stat().st_size > 5000 for name in ("curves.png", "confusion.png", "samples/batch.png"))
+
+    for file in ("a.pt", "b.pt"):
+        export(tmp_path / "run", tmp_path / "new" / file)
+    assert (tmp_path / "new/a.pt").read_bytes() == (tmp_path / "new/b.pt").read_bytes()
+    saved = torch.load(tmp_path / "new/a.pt", weights_only=True)
+    assert saved["result"] == result
+    assert_same(dict(saved["weights"]), dict(final_state(tmp_path / "run")["model"]))
+
+
+# --- the command -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_trains_tests_and_exports(small, tmp_path, call):
+    (tmp_path / "mine.yaml").write_text(dump(small()))
+    arguments = ("classify", tmp_path / "mine.yaml", "train.seed=3", "--out", tmp_path / "run", "--export", tmp_path / "w.pt")
+    status, _, said = call(*arguments)
+    assert status == 0 and "multiply-adds per image" in said and "of 30 test images named right after 13 steps" in said
+    assert torch.load(tmp_path / "w.pt", weights_only=True)["result"]["card"]["seed"] == 3
+    status, _, said = call("classify", tmp_path / "mine.yaml", "model.depth=9", "--out", tmp_path / "run")
+    assert status == 1 and "depth 6n + 2: 8 or 14, not 9" in said and "Traceback" not in said

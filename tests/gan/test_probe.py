@@ -1,0 +1,187 @@
+"""gan.probe: a record of a run and of a config, its card, its summary, and that measuring changes nothing."""
+
+import json
+
+import pytest
+import torch
+
+from data import DataError
+from data.shapes import shapes
+from gan.models import build, resolve
+from gan.probe import measure, probe, read_record, summary, training_instruments, write_record
+from gan.probe_figure import draw_probe
+from gan.probe_inputs import Real, halves, real_images, untrained
+from gan.probe_table import ROWS, tables
+from gan.run_directory import RunError
+from gan.training import train
+from metrics.scoring import Side
+
+SMALL = {"samples": 32}
+
+
+@pytest.fixture(scope="module")
+def real():
+    images = shapes(32, count=64).images
+    return Real(images[:32], images[32:], "shapes")
+
+
+@pytest.fixture
+def run(tiny, tmp_path):
+    train(tiny("dcgan", "train.steps=4", "train.checkpoint_every=2"), tmp_path / "run", progress=False)
+    return tmp_path / "run"
+
+
+def test_a_run_with_real_images(run, real):
+    files = sorted(run.rglob("*"))
+    record = probe(run, real=real, **SMALL)
+    assert sorted(run.rglob("*")) == files  # writing is the command's business
+    card, numbers = record["card"], record["numbers"]
+    assert (card["what"], card["step"], card["samples"], card["real"], card["real_count"]) == ("run", 4, 32, "shapes", 32)
+    assert (card["family"], card["kernel"], card["upsampling"], card["ema"], card["seeds"]) == (
+        "dcgan",
+        "c3sp",
+        "transposed",
+        True,
+        1,
+    )
+    assert numbers["overlap_variation"] == pytest.approx(0, abs=1e-9) and numbers["geometric_drift_px"] < 0.5
+    assert numbers["spectrum_gap"] > record["floor"]["spectrum_gap"] > 0
+    assert record["real"]["phase_mean_variance"] >= 0 and record["spread"] == {}
+    assert [row["name"] for row in record["layers"]] == ["trunk.2", "trunk.5", "trunk.8"]
+    assert [stage["size"] for stage in record["stages"]] == [4, 8, 16]
+    assert {layer["name"] for layer in record["erosion"]["discriminator"]} >= {"input", "features.2"}
+    assert probe(run, step=2, real=real, **SMALL)["card"]["step"] == 2
+    assert json.loads(json.dumps(record, allow_nan=False)) == record  # plain numbers, no NaN
+
+
+@pytest.mark.parametrize("kernel, drift, overlap", [("c3", 3.5, 0.484), ("c3sp", 0, 0), ("c4", 0, 0)])
+def test_an_untrained_config(tiny, kernel, drift, overlap):
+    record = measure(tiny("dcgan", f"generator.kernel={kernel}", "generator.width=16"), seeds=2, **SMALL).record
+    numbers = record["numbers"]
+    assert record["card"]["step"] == 0 and not record["card"]["ema"] and record["card"]["train_seed"] is None
+    assert numbers["drift_px"] == pytest.approx(drift, abs=0.8) and numbers["geometric_drift_px"] == pytest.approx(drift, abs=0.25)
+    assert numbers["overlap_variation"] == pytest.approx(overlap, abs=1e-3)
+    assert record["spread"]["phase_gain"] > 0 and "real" not in record and "spectrum_gap" not in numbers
+    assert numbers["phase_mean_variance"] > 0.02  # pictures are not grey: there is something to measure
+
+
+@pytest.mark.parametrize("family", ["cnn", "sngan", "wgan_gp", "landscape"])
+def test_every_family(tiny, family):
+    found = measure(tiny(family), samples=16)
+    numbers = found.record["numbers"]
+    assert all(numbers[name] is not None for name in summary(found.record))
+    if family == "landscape":  # zero insertion puts every value at the top left of its cell
+        assert numbers["geometric_drift_px"] > 3
+    else:
+        assert numbers["overlap_variation"] == 0
+
+
+def test_batch_norm_of_an_untrained_generator_gets_statistics(tiny):
+    generator, _ = untrained(resolve(tiny("dcgan", "generator.kernel=c4")), seed=0)
+    with torch.no_grad():
+        picture = generator(torch.randn(64, generator.latent))
+    assert not generator.training and 0.3 < picture.std() < 0.6
+
+
+def test_the_summary_holds_the_headlines(run, real):
+    headlines = summary(probe(run, real=real, **SMALL))
+    assert list(headlines) == [
+        "drift_px", "spread_px", "border_asymmetry_excess", "overlap_variation", "phase_gain", "phase_mean_variance",
+        "nyquist_peaks_db", "spectrum_gap",
+    ]  # fmt: skip
+    assert all(isinstance(value, float) for value in headlines.values())
+    without = summary(probe(run, **SMALL))
+    assert set(headlines) - set(without) == {"border_asymmetry_excess", "spectrum_gap"}
+
+
+def test_the_same_command_gives_the_same_numbers(run, real):
+    assert probe(run, real=real, **SMALL) == probe(run, real=real, **SMALL)
+    assert probe(run, seed=1, **SMALL)["numbers"] != probe(run, seed=2, **SMALL)["numbers"]
+
+
+def test_instruments_while_training_change_nothing(tiny):
+    generator, _ = build(resolve(tiny("dcgan", "generator.kernel=c3")))
+    for mode in (True, False):
+        generator.train(mode)
+        state = {name: value.clone() for name, value in generator.state_dict().items()}
+        random = torch.get_rng_state()
+        found = training_instruments(generator, samples=16)
+        assert generator.training is mode and torch.equal(random, torch.get_rng_state())
+        assert all(torch.equal(value, state[name]) for name, value in generator.state_dict().items())
+        assert all(p.grad is None and p.requires_grad for p in generator.parameters())
+    assert list(found) == ["phase_mean_variance", "nyquist_peaks_db", "phase_variance_ratio", "border_asymmetry", "phase_gain"]
+    assert all(isinstance(value, float) for value in found.values()) and found["phase_gain"] > 0.5
+    assert found == training_instruments(generator, samples=16)
+
+
+# --- real images -------------------------------------------------------------------------------------------------------------
+
+
+def test_halves_share_no_image():
+    images = torch.arange(100, dtype=torch.uint8)[:, None, None, None].expand(100, 3, 32, 32)
+    side = Side("hundred", 100, lambda: iter(images.split(7)))
+    found = halves(side, 40, seed=1)
+    a, b = ({int(image[0, 0, 0]) for image in part} for part in (found.images, found.others))
+    assert len(a) == len(b) == 40 and not a & b
+    assert {int(image[0, 0, 0]) for image in halves(side, 40, seed=2).images} != a
+    assert len(halves(side, 1000).images) == 50
+
+
+def test_too_few_or_no_images():
+    with pytest.raises(RunError, match="has 31 images; the instruments need at least 32"):
+        halves(Side("few", 31, lambda: iter([])), 100)
+    with pytest.raises(RunError, match="statistics, not images"):
+        halves(Side("npz", 1000, None), 100)
+
+
+def test_real_images_of_a_config(tiny):
+    assert len(real_images(tiny("dcgan"), 1000).images) == 25  # the fifty of the fixture, in two halves
+    with pytest.raises(DataError):
+        real_images(tiny("dcgan", "dataset.path=nowhere.zip"), 100)
+
+
+# --- errors and files --------------------------------------------------------------------------------------------------------
+
+
+def test_one_sentence_for_what_cannot_be_measured(run, tiny, real, tmp_path):
+    with pytest.raises(RunError, match="at least 16 images and 1 seed, not 3 and 1"):
+        probe(run, samples=3)
+    with pytest.raises(RunError, match="is not a run directory"):
+        probe(tmp_path / "nothing")
+    with pytest.raises(RunError, match="shapes has images of 32 pixels, the generator paints 64"):
+        probe(tiny("dcgan", "dataset.resolution=64"), real=real, **SMALL)
+
+
+def test_a_sick_generator_is_refused(run):
+    path = sorted((run / "checkpoints").glob("step_*.pt"))[-1]
+    state = torch.load(path, weights_only=True)
+    state["ema"]["project.weight"][0, 0] = torch.nan
+    torch.save(state, path)
+    with pytest.raises(RunError, match="not finite; measure an earlier checkpoint"):
+        probe(run, **SMALL)
+
+
+def test_records_are_read_back_or_refused(run, tmp_path):
+    record = probe(run, **SMALL)
+    path = tmp_path / "probe.json"
+    with pytest.raises(RunError, match=r"measure the run with `python run_gan.py probe`"):
+        read_record(path)
+    write_record(record, path)
+    assert read_record(path) == record
+    for text in ("", "[1]", "{", '{"card": {"format": 0}, "numbers": {}}', path.read_text()[:-30]):
+        path.write_text(text)
+        with pytest.raises(RunError, match="measure the run again"):
+            read_record(path)
+
+
+def test_figure_and_tables(run, tiny, real, tmp_path):
+    for found in (measure(run, real=real, **SMALL), measure(tiny("sngan"), samples=16)):
+        draw_probe(found, tmp_path / "deep" / "probe.png")
+        assert (tmp_path / "deep" / "probe.png").read_bytes().startswith(b"\x89PNG")
+        numbers, layers = tables(found.record)
+        assert numbers.row_count == len(ROWS) and layers.row_count == len(found.record["layers"])
+
+
+def test_every_number_is_in_the_table(run, real):
+    shown = {key for _, key, _ in ROWS} | {"drift_x_px", "drift_y_px", "border_asymmetry"}  # parts of shown ones
+    assert set(probe(run, real=real, **SMALL)["numbers"]) == shown
