@@ -3,7 +3,7 @@
     GAN_DATA=... python benchmarks/instruments.py [RUN ...] [--seeds 3] [--stack-seeds 8] [--out results/instruments]
 
 Writes erosion.md and erosion.png (the paper's 54-layer stack, untrained), layers.md and layers.png (untrained DCGANs, and the RUNs
-named), and a figure for every RUN. Real images: CIFAR-10's test split, else generated shapes.
+named). Real images: CIFAR-10's test split, else generated shapes. A figure of one run: `python run_gan.py probe RUN`.
 """
 
 import sys
@@ -27,13 +27,14 @@ from gan.config import Config, load_config
 from gan.models import build_generator, parameter_count, resolve
 from gan.models.summary import macs
 from gan.probe import Probe, measure, measure_networks, over_seeds
-from gan.probe_figure import INK, RED, STYLE, draw_probe, save
+from gan.probe_figure import INK, RED, STYLE, save
 from gan.probe_inputs import Real, real_images, settle, untrained
 from gan.randomness import latents
 from gan.run_directory import read_config
 
 LAYERS = [
-    ("transposed", "c3"), ("transposed", "c5"), ("transposed", "c4"), ("transposed", "c3sp"), ("transposed", "c5sp"),
+    ("transposed", "c3"), ("transposed", "c5"), ("transposed", "c2"), ("transposed", "c4"), ("transposed", "c3sp"),
+    ("transposed", "c5sp"),
     ("nearest", "c3"), ("nearest", "c2"), ("nearest", "c2sp"), ("nearest", "c4sp"), ("bilinear", "c3"),
     ("pixelshuffle", "c3"), ("pixelshuffle", "c2sp"), ("unpool", "c3"), ("unpool", "c2sp"),
 ]  # fmt: skip
@@ -99,9 +100,8 @@ def layers(real: Real, runs: list[Path], samples: int, seeds: int, out: Path) ->
         config = resolve(read_config(run))
         g = config.generator
         found = measure(run, samples=samples, seeds=seeds, real=real)
-        name = f"{g.family}, {g.upsampling} {g.kernel}, step {found.record['card']['step']:,}"
+        name = f"{g.upsampling} {g.kernel}, width {g.width:g}, {found.record['card']['step']:,} steps, seed {config.train.seed}"
         trained[name], costs[name] = found, cost(config)
-        draw_probe(found, out / f"{g.family}_{g.upsampling}_{g.kernel}_seed{config.train.seed}.png")
     draw_layers(untrained_nets, smooth_nets, out / "layers.png")
 
     start = f"DCGANs, 32 px, width 16, mean ± standard deviation over {seeds} seeds, {samples:,} images each, real: {real.source}."
@@ -153,9 +153,9 @@ def table(probes: dict[str, Probe], columns: tuple, costs: dict[str, str] | None
 def cell(value: float | None, spread: float | None, digits: int) -> str:
     if value is None:
         return ""
-    if abs(value) < 0.5 * 10**-digits and not (spread and spread >= 0.5 * 10**-digits):
-        return "0"
-    return f"{value:.{digits}f}" + (f" ± {spread:.{digits}f}" if spread and spread >= 0.5 * 10**-digits else "")
+    visible = 0.5 * 10**-digits
+    error = f" ± {spread:.{digits}f}" if spread and spread >= visible else ""
+    return f"{value:.{digits}f}{error}" if abs(value) >= visible else f"0{error}"
 
 
 def references(record: dict) -> list[str]:
@@ -178,8 +178,8 @@ def draw_layers(untrained_nets: dict[str, Probe], smooth_nets: dict[str, Probe],
         figure.get_layout_engine().set(w_pad=0.04, h_pad=0.05, hspace=0.02)
         figure.suptitle(
             "What a layer does in an untrained DCGAN, 4 → 32 px.  1: where a nudge to one seed cell lands (+ where it "
-            "belongs, ● its centre of mass, px per axis).\n2: what is painted on a constant map (± 64 grey levels; its standard deviation).  "
-            "3: the same with smooth kernels, equal weights and 5 % noise.",
+            "belongs, ● its centre of mass, px per axis).\n2: what is painted on a constant map (± 64 grey levels; its "
+            "standard deviation).  3: the same with smooth kernels, equal weights and 5 % noise.",
             x=0.01, ha="left", fontsize=10,
         )  # fmt: skip
         for axis in axes.flat:

@@ -59,7 +59,7 @@ def erosion(images: Tensor, source: str, seeds: int, figure: Path) -> str:
     lines += ["sides of the map.", "", "| | " + " | ".join(KERNELS) + " |", "|---|" + "---|" * len(KERNELS)]
     for title, key in (("border / inside", "border"), ("lean to the right", "lean_x"), ("lean down", "lean_y")):
         means = [torch.tensor([getattr(run[-1], key) for run in runs]).mean() for runs in found["as it is"].values()]
-        lines.append(f"| {title} | " + " | ".join(f"{value:.2f}" for value in means) + " |")
+        lines.append(f"| {title} | " + " | ".join(f"{value:.2f}".replace("-0.00", "0.00") for value in means) + " |")
     return "\n".join(lines)
 
 
@@ -114,7 +114,8 @@ def curves(axis: plt.Axes, found: Runs) -> None:
         q = torch.tensor([[layer.q for layer in run] for run in runs], dtype=torch.float64)
         mean = q.log().mean(dim=0).exp().numpy()
         axis.semilogy(range(len(mean)), mean, style, color=colour, linewidth=width)
-        axis.fill_between(range(len(mean)), q.amin(dim=0).numpy(), q.amax(dim=0).numpy(), color=colour, alpha=0.09, linewidth=0)
+        low, high = (q.quantile(part, dim=0).numpy() for part in (0.25, 0.75))
+        axis.fill_between(range(len(mean)), low, high, color=colour, alpha=0.12, linewidth=0)
         ends[kernel] = log(mean[-1], 10)
     height = None
     for kernel, end in sorted(ends.items(), key=lambda item: -item[1]):  # labels at the ends, moved apart
@@ -125,5 +126,5 @@ def curves(axis: plt.Axes, found: Runs) -> None:
         axis.axvline(boundary, color="#bbbbbb", linewidth=0.8, zorder=0)
         axis.text(boundary - 0.4, 2.4, "pool", ha="right", color="#777777", fontsize=8)
     axis.set(xlim=(0, 54), ylim=(1e-7, 4), xlabel="layer n", ylabel="Q_n / Q_0: mean activation over that of the input")
-    axis.set_title("line: geometric mean over seeds, band: least to largest", fontsize=8.5, color="#555555")
+    axis.set_title("line: geometric mean over seeds, band: the middle half of them", fontsize=8.5, color="#555555")
     axis.grid(axis="y", alpha=0.2)

@@ -102,14 +102,22 @@ def table(depth: int, batch: int, rows: dict[str, dict[str, float]]) -> Table:
 def chart(found: dict[int, dict[str, dict[str, float]]], title: str, path: Path) -> None:
     """Bars of memory and time relative to c2sp, one group per depth; grey levels and hatches tell the blocks apart."""
     figure, axes = plt.subplots(2, 1, figsize=(9, 6), sharex=True, layout="constrained")
-    hatches = ("", "//", "", "\\\\", "", "xx", "..", "--")
+    looks = (
+        ("white", ""),
+        ("0.85", "//"),
+        ("black", ""),
+        ("0.85", "\\\\"),
+        ("0.35", ""),
+        ("0.65", "xx"),
+        ("0.75", ".."),
+        ("white", "--"),
+    )
     bar = 0.8 / len(VARIANTS)
     for axis, (key, label) in zip(axes, (("activations", "activations kept"), ("seconds", "time per step"))):
-        for i, (name, hatch) in enumerate(zip(VARIANTS, hatches)):
+        for i, (name, (grey, hatch)) in enumerate(zip(VARIANTS, looks)):
             heights = [rows[name][key] / rows[REFERENCE][key] for rows in found.values()]
             places = [group + (i - (len(VARIANTS) - 1) / 2) * bar for group in range(len(found))]
-            face = "black" if name == REFERENCE else str(0.45 + 0.5 * (i % 4) / 3)
-            axis.bar(places, heights, 0.9 * bar, label=name, color=face, edgecolor="black", hatch=hatch, linewidth=0.6)
+            axis.bar(places, heights, 0.9 * bar, label=name, color=grey, edgecolor="black", hatch=hatch, linewidth=0.6)
         axis.axhline(1, color="black", linewidth=0.6, linestyle=":")
         axis.set_ylabel(f"{label}, × {REFERENCE}")
         axis.spines[["top", "right"]].set_visible(False)

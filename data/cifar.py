@@ -18,9 +18,7 @@ from data.source import gather
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def cifar(
-    name: str, root: Path, resolution: int, split: str, on_bad: str = "refuse", download: bool = True
-) -> ImageSet:
+def cifar(name: str, root: Path, resolution: int, split: str, on_bad: str = "refuse", download: bool = True) -> ImageSet:
     """CIFAR-10 or CIFAR-100 (fine labels); classes in alphabetical order, which is torchvision's.
 
     name: "cifar10" or "cifar100".

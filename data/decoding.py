@@ -39,12 +39,24 @@ def fit(image: Image.Image, resolution: int, crop: Crop = "center") -> np.ndarra
     side = resolution if crop == "cut" else max(width, height) if crop == "pad" else min(width, height)
     if side < resolution or (crop != "pad" and min(width, height) < resolution):
         raise ValueError(f"{width}×{height} is smaller than {resolution}×{resolution}")
-    if image.size != (side, side):
-        left, top = (width - side) // 2, (height - side) // 2
-        # Not resize(box=...): its filter would reach over the edge of the square and mix in what was cut off.
-        image = image.crop((left, top, left + side, top + side))  # beyond the image it's black
-    if side != resolution:
-        image = image.resize((resolution, resolution), Image.Resampling.LANCZOS)
+    if crop == "pad":  # shrunk first: the filter must not mix the bars into the picture
+        image = _resized(image, *(max(1, round(length * resolution / side)) for length in image.size))
+        return _array(_central(image, resolution))
+    # Not resize(box=...): its filter would reach over the edge of the square and mix in what was cut off.
+    return _array(_resized(_central(image, side), resolution, resolution))
+
+
+def _central(image: Image.Image, side: int) -> Image.Image:
+    """The square around the centre; black where it reaches beyond the image."""
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side)) if image.size != (side, side) else image
+
+
+def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
+    return image.resize((width, height), Image.Resampling.LANCZOS) if image.size != (width, height) else image
+
+
+def _array(image: Image.Image) -> np.ndarray:
     return np.asarray(image).transpose(2, 0, 1)
 
 

@@ -28,6 +28,8 @@ ROW = np.dtype([("sha256", "V32"), ("hash", "<u8"), ("label", "<i4")])  # of the
 class PackSource(Source):
     """A finished pack. DataError: not finished, of an unknown format, fewer images than its manifest says."""
 
+    encoded = False
+
     def __init__(self, path: Path):
         self.path = path
         self._database = Database(path)
@@ -71,11 +73,11 @@ class PackSource(Source):
         """The sha256 of all pixels, from the manifest."""
         return self.manifest["sha256"]
 
-    @property
+    @cached_property
     def labels(self) -> np.ndarray:
         return self.rows["label"].astype(np.int64)
 
-    @property
+    @cached_property
     def hashes(self) -> np.ndarray:
         """Of the names in what was packed: a hold-out stays the same."""
         return self.rows["hash"].astype(np.uint64)

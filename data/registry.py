@@ -11,14 +11,14 @@ from data.lsun import open_lsun
 from data.opening import open_source
 from data.packed import PackSource, is_pack
 from data.shapes import shapes
-from data.source import Source, gather, hold_out
+from data.source import Source, gather, split_by_key
 from data.streamed import StreamedSet
 
 NAMES = ("cifar10", "cifar100", "celeba", "celeba_hq", "folder", "lsun", "shapes")
 DEFAULT_ROOT = "datasets"
 CELEBA = {  # what the published archives are called, unpacked or not
     "celeba": ("img_align_celeba", "img_align_celeba.zip"),  # 202,599 JPEGs of 178×218; the centre square is 178×178
-    "celeba_hq": ("celeba_hq", "celeba_hq.zip", "CelebA-HQ-img", "CelebAMask-HQ.zip"),  # 30,000 squares of 1024×1024 or 256×256
+    "celeba_hq": ("celeba_hq", "celeba_hq.zip", "CelebA-HQ-img"),  # 30,000 squares of 1024×1024 or 256×256
 }
 
 
@@ -38,7 +38,7 @@ def load(
         them in `ImageSet.skipped`.
     download: whether CIFAR may be fetched when it isn't found.
     crop: "center", "pad" or "cut", see data/decoding.py. categories: of LSUN, "bedroom,kitchen"; None: all that lie there.
-    share: of the images, held out by their keys: they are the test split, and no part of the train split.
+    share: of the images, chosen by their keys, that is held out: it is the test split, and no part of the train split.
     memory: GiB that decoded images may take; larger sets are streamed.
     workers: processes that decode what is streamed; None: as many as there are cores, at most 8, and none for packs.
 
@@ -56,6 +56,10 @@ def load(
     if not isinstance(resolution, int) or resolution < 1:
         raise DataError(f"dataset.resolution must be a whole number of pixels, at least 1, not {resolution!r}")
 
+    if share and name in ("cifar10", "cifar100", "shapes"):
+        raise DataError(f"{name} has a test split of its own: set dataset.hold_out=0")
+    if categories and name != "lsun":
+        raise DataError(f"{name} has no categories, lsun has: set dataset.categories=null")
     if name == "shapes":
         return shapes(resolution, split)
     root = path or os.environ.get("GAN_DATA")
@@ -65,12 +69,14 @@ def load(
     if name in ("cifar10", "cifar100"):
         return cifar(name, root, resolution, split, on_bad, download)
     source = open_named(name, root, None if share else split, categories)
+    if isinstance(source, PackSource):
+        _check_pack(source, resolution, crop, categories)
     if share:
-        source = hold_out(source, share)[split == "test"]
+        source = split_by_key(source, share)[split == "test"]
     if len(source) * 3 * resolution**2 <= memory * 2**30:
         return gather(source, resolution, on_bad, crop)
     if workers is None:
-        workers = 0 if isinstance(source, PackSource) else min(8, _cores())
+        workers = min(8, _cores()) if source.encoded else 0
     return StreamedSet(source, resolution, on_bad, crop, workers)
 
 
@@ -88,6 +94,16 @@ def open_named(name: str, root: Path, split: str | None, categories: str | None 
             f"there is nothing at {root}: set dataset.path, or GAN_DATA, to the directory that holds {wanted}, or to a pack"
         )
     return open_source(root, split)
+
+
+def _check_pack(pack: PackSource, resolution: int, crop: str, categories: str | None) -> None:
+    """A pack was cropped when it was made: other settings would be silently without effect."""
+    made = pack.manifest["crop"]
+    if made != crop and pack.size == resolution:
+        raise DataError(f"{pack.path} was made with --crop {made}: pack again with --crop {crop}, or set dataset.crop={made}")
+    wanted = [name.strip() for name in categories.split(",")] if categories else []
+    if wanted and pack.classes not in (("all",), tuple(wanted)):
+        raise DataError(f"{pack.path} holds {', '.join(pack.classes)}, not {categories}: pack that, or set dataset.categories=null")
 
 
 def _cores() -> int:

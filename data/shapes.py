@@ -60,9 +60,7 @@ def draw(index: Tensor, resolution: int, key: int) -> Tensor:
     front = torch.where(flipped, deep, bright), torch.where(flipped, deep_saturation, bright_saturation)
     back = torch.where(flipped, bright, deep), torch.where(flipped, bright_saturation, deep_saturation)
 
-    def paint(
-        hue: Tensor, value: Tensor, saturation: Tensor, hue_step: Tensor, value_step: float, waves: Tensor
-    ) -> Tensor:
+    def paint(hue: Tensor, value: Tensor, saturation: Tensor, hue_step: Tensor, value_step: float, waves: Tensor) -> Tensor:
         """A texture in two shades, (N, 3, R, R) in 0..1; waves: radians per unit, small enough for 16 pixels."""
         turned = _turn(x, y, between(0, 2 * math.pi))
         a, b = (waves * t + between(0, 2 * math.pi) for t in turned)

@@ -27,6 +27,7 @@ class Source:
     about: str  # one line for people
     classes: tuple[str, ...] = ("all",)
     identified = True  # whether `fingerprint` is what a run remembers its images by, also where they fit into memory
+    encoded = True  # whether reading takes so much decoding that processes should do it
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -74,7 +75,7 @@ class Subset(Source):
 
     def __init__(self, whole: Source, chosen: np.ndarray, name: str):
         self.whole, self.chosen = whole, chosen
-        self.identified = whole.identified
+        self.identified, self.encoded = whole.identified, whole.encoded
         self.path, self.classes, self.about = whole.path, whole.classes, f"{whole.about}, {name}"
         self._digest = sha256(f"{whole.fingerprint},{name}".encode()).hexdigest()
 
@@ -112,7 +113,7 @@ class Subset(Source):
         return self._digest
 
 
-def hold_out(source: Source, share: float) -> tuple[Subset, Subset]:
+def split_by_key(source: Source, share: float) -> tuple[Subset, Subset]:
     """(the rest, the held-out part): held out is an image whose key's sha256, as a fraction of its range, is below `share`.
 
     The choice depends on nothing but each key, so it survives packing, other orders and added images. The parts name themselves in

@@ -15,18 +15,19 @@ from data.opening import open_source
 from data.source import Source
 
 
-def count_images(path: Path) -> int:
+def count_images(path: Path | Source) -> int:
     """How many images lie there. DataError if none, or if nothing does."""
-    return len(open_source(path))
+    return len(_opened(path))
 
 
-def native_batches(path: Path, chosen: list[int], batch_size: int = 64) -> Iterator[Tensor]:
+def native_batches(path: Path | Source, chosen: list[int], batch_size: int = 64) -> Iterator[Tensor]:
     """(n, 3, H, W) uint8 RGB of one size: the images at the `chosen` places, by sorted names or in the order of a database.
 
     Memory for two batches, however many there are. DataError names an image that can't be decoded or that is not of the
     first one's size.
     """
-    source = open_source(path)
+    source = _opened(path)
+    path = source.path
 
     def image(i: int) -> Image.Image | DataError:
         try:
@@ -43,6 +44,10 @@ def native_batches(path: Path, chosen: list[int], batch_size: int = 64) -> Itera
             for i, found in zip(part, batch):
                 _refuse(found, first, path, source, int(i))
             yield torch.from_numpy(np.stack([np.asarray(found) for found in batch])).permute(0, 3, 1, 2).contiguous()
+
+
+def _opened(path: Path | Source) -> Source:
+    return path if isinstance(path, Source) else open_source(path)
 
 
 def _refuse(found: Image.Image | DataError, first: tuple[int, int], path: Path, source: Source, i: int) -> None:

@@ -6,7 +6,6 @@ the same bits as one which was not, and runs with other kernels see the same ima
 
 import math
 import os
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +89,7 @@ def _train(config: Config, device: torch.device, run: ClassifierRun, batches: Ba
                 path = save(state, batches, run, t.keep_checkpoints)
                 if signals.received:
                     message = f"interrupted at step {state.step}, saved in {path}; the same command goes on from there"
-                    raise Interrupted(message, signals.received or signal.SIGTERM)
+                    raise Interrupted(message, signals.received)
 
     tested = tested or evaluate(config, state.model, batches)
     plot_curves(read_log(run.path), run.path / "curves.png")

@@ -83,7 +83,8 @@ class Config(Section):
 KEYS = [f"{section}.{key}" for section, field in Config.model_fields.items() for key in field.annotation.model_fields]
 
 # Settings that may differ when a run goes on: where it runs and what it writes, not what it computes.
-RUNTIME = {"dataset.path", "train.device", "train.test_every", "train.checkpoint_every", "train.keep_checkpoints"}
+RUNTIME = {"dataset.path", "dataset.memory", "dataset.workers"}
+RUNTIME |= {"train.device", "train.test_every", "train.checkpoint_every", "train.keep_checkpoints"}
 
 
 def load_config(path: str | os.PathLike | None, overrides: list[str] = ()) -> Config:

@@ -21,7 +21,14 @@ class Batches:
 
     def __init__(self, config: Config, device: torch.device):
         d, self.config, self.device = config.dataset, config, device
-        how = {"on_bad": d.on_bad, "crop": d.crop, "categories": d.categories, "share": d.hold_out, "memory": d.memory}
+        how = {
+            "on_bad": d.on_bad,
+            "crop": d.crop,
+            "categories": d.categories,
+            "share": d.hold_out,
+            "memory": d.memory,
+            "workers": 0,
+        }
         self.train, self.test = (data.load(d.name, d.path, d.resolution, split=split, **how) for split in ("train", "test"))
         for split in (self.train, self.test):
             if not isinstance(split, ImageSet):

@@ -3,7 +3,7 @@
 import os
 import sys
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # before torch is imported: its profiler chats
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # before torch is imported: its profiler chats
 
 import typer
 

@@ -1,6 +1,7 @@
 """`compare`, top down: which runs are missing, run them, then the table and the report."""
 
 import contextlib
+import errno
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -72,6 +73,17 @@ def locked(folder: StudyFolder) -> Iterator[None]:
             yield
     except filelock.Timeout:
         raise StudyError(f"{folder.path} is in use by another compare; wait for it, or choose another --out") from None
+
+
+@contextlib.contextmanager
+def nothing_lost(path: Path) -> Iterator[None]:
+    """A full disk, a missing permission: one sentence."""
+    try:
+        yield
+    except OSError as error:
+        what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        where = f" ({error.filename})" if error.filename else ""
+        raise StudyError(f"{path}: {what}{where}; mend that and repeat the command: what has finished is kept") from error
 
 
 @contextlib.contextmanager

@@ -46,13 +46,18 @@ class Dataset(Section):
     workers: int | None = Field(default=None, ge=0)  # processes that decode what is streamed; null: by cores, none for packs
     block: int = Field(default=1, gt=0)  # images next to each other that are read together; 256, say, for slow disks
 
+    @property
+    def arguments(self) -> dict:
+        """What data.load takes, by its names; the split is the caller's."""
+        return {**self.model_dump(exclude={"flip", "block", "hold_out"}), "share": self.hold_out}
+
 
 class Generator(Section):
     family: Family = "dcgan"
     kernel: Kernel | None = None  # null: what the family was published with
     upsampling: Upsampling | None = None
     width: float | None = Field(default=None, gt=0)  # channels per unit of the family's plan, for its c3 row
-    width_rule: Literal["same", "paper", "equal_parameters"] = "same"  # paper: width x 3/k; equal_parameters: as many as c3 has
+    width_rule: Literal["same", "paper", "equal_parameters", "equal_macs"] = "same"  # paper: width x 3/k; equal: what c3 has
     latent: int = Field(default=128, gt=0)  # length of z ~ N(0, I)
     norm: Literal["batch", "none"] | None = None
 
@@ -106,6 +111,7 @@ class Evaluate(Section):
     features: str = "efficientnet_lite0"  # or inception, or module:package.function
     weights: str | None = None  # a file of weights for them
     precision: Literal["fp32", "bf16"] = "fp32"
+    instruments: bool = False  # beside the scores, those instruments of `probe` that take a second
 
 
 class Config(Section):

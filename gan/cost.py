@@ -3,7 +3,7 @@ one's fastest round counts, which other work disturbs least."""
 
 import os
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # before torch is imported: the profiler chats
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # before torch is imported: the profiler chats
 
 import time
 from collections.abc import Callable

@@ -28,7 +28,7 @@ from metrics.shift import border_asymmetry, flat_twin, layer_drift, network_drif
 from metrics.spectrum import azimuthal_mean, power_spectrum, spectrum_gap
 
 FORMAT = 1  # of a record
-IMPULSES = 32
+IMPULSES, LATER_IMPULSES, FLAT_IMPULSES = 32, 16, 8  # into the seed map; into later maps; where no weights differ
 FEW = 4  # latents whose seed maps are perturbed, rolled and flattened
 
 
@@ -165,13 +165,13 @@ def _shift(generator: nn.Module, seed_maps: Tensor, seed: int) -> tuple[list[dic
     resolution = generator(latents(seed, 0, 1, generator.latent).to(seed_maps.device)).shape[-1]
     for i, child in enumerate(generator.trunk):
         if any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in child.modules()):
-            landing = network_drift(generator.trunk[i:], maps, IMPULSES, seed=seed)
+            landing = network_drift(generator.trunk[i:], maps, LATER_IMPULSES if stages else IMPULSES, seed=seed)
             stages.append({"name": f"trunk.{i}", "size": maps.shape[-1], **asdict(landing.drift)})
             energies.setdefault("landing", landing.energy)
             if roll is None and maps.shape[-1] >= resolution // 4:
                 roll = roll_equivariance(generator.trunk[i:], maps)[1]
         maps = child(maps.clone())
-    flat = network_drift(flat_twin(generator.trunk), seed_maps.abs(), IMPULSES, seed=seed).drift
+    flat = network_drift(flat_twin(generator.trunk), seed_maps.abs(), FLAT_IMPULSES, seed=seed).drift
     first = stages[0]
     numbers = {
         "drift_px": math.hypot(first["x"], first["y"]) / math.sqrt(2),

@@ -107,7 +107,7 @@ def _drifts(axis: Axes, record: dict) -> None:
 def _phases(axis: Axes, record: dict) -> None:
     """W1 and W2 of each layer that doubles its map."""
     rows = [row for row in record["layers"] if "taps" in row]
-    axis.set_title("Unequal output phases of each layer\nthat doubles its map (0: no checkerboard)")
+    axis.set_title("Unequal output phases\n(0: no checkerboard)")
     if not rows:
         axis.axis("off")
         return

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from data import DataError
 from gan import checkpoint, sampling
 from gan.config import Config
 from gan.evaluation import reference_of
@@ -76,7 +77,11 @@ def real_images(config: Config, samples: int, seed: int = 0) -> Real:
     From the test split where the data set has one of its own: the instruments look at pixels' neighbourhoods, not at which images.
     """
     split = "test" if config.dataset.name in TEST_SPLITS else "train"
-    return halves(reference_of(config, split, seed=seed), samples, seed)
+    try:
+        side = reference_of(config, split, 2 * samples, seed)  # of a streamed set no more is read than is looked at
+    except DataError:  # fewer images than that: then all; or no images, which the next line says again
+        side = reference_of(config, split, None, seed)
+    return halves(side, samples, seed)
 
 
 def halves(side: Side, samples: int, seed: int = 0) -> Real:

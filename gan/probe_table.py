@@ -38,8 +38,8 @@ def _numbers(record: dict) -> Table:
     title = f"{card['what']}: {card['family']}, {card['upsampling']} {card['kernel']}, {card['resolution']} px, {state}"
     rows = Table(title=title, title_justify="left", caption_justify="left")
     rows.add_column("")
-    rows.add_column("instrument")
-    rows.add_column("generated", justify="right")
+    rows.add_column("instrument", no_wrap=True)
+    rows.add_column("generated", justify="right", no_wrap=True)
     if "real" in record:
         rows.add_column("real", justify="right")
         rows.add_column("real against real", justify="right")

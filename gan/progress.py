@@ -63,7 +63,7 @@ class Writer:
         self.run.log("metrics", {"step": step, **scores})
         for name, value in scores.items():
             self.board.add_scalar(f"score/{name}", value, step)
-        self.shown |= {name: f"{value:.2f}" for name, value in scores.items()}
+        self.shown |= {name: f"{value:.2f}" for name, value in list(scores.items())[:2]}  # the bar has no room for instruments
         self.bar.set_postfix(self.shown)
 
     def grid(self, state: State) -> None:

@@ -75,8 +75,7 @@ class Batches:
             raise ConfigError(f"train.batch_size={config.train.batch_size} can't be shared evenly by {processes.world} processes")
         self.config, self.processes = config, processes
         d = config.dataset
-        how = {"crop": d.crop, "categories": d.categories, "share": d.hold_out, "memory": d.memory, "workers": d.workers}
-        self.set = data.load(d.name, d.path, d.resolution, on_bad=d.on_bad, **how)
+        self.set = data.load(**d.arguments)
         self.order = data.EpochOrder(len(self.set), derive(config.train.seed, "order"), d.block)
         # A resumed run must find the same pixels. Hashing what is streamed would take hours: its keys or checksums stand for it.
         self.sha256 = self.set.fingerprint or fingerprint([self.set.images])

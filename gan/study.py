@@ -113,8 +113,10 @@ def jobs_of(study: Study) -> list[Job]:
 
 
 def config_of(study: Study, job: Job) -> Config:
-    """The resolved settings of one run."""
+    """The resolved settings of one run. Generators have as many parameters as their c3 row unless the study says otherwise."""
     changes = {**study.settings, **job.row.settings, "train.seed": job.seed}
+    if "width_rule" not in (study.base.get("generator") or {}):
+        changes = {"generator.width_rule": "equal_parameters", **changes}
     overrides = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
     return resolve(load_config(study.base, overrides))
 
@@ -127,6 +129,21 @@ def partner_of(study: Study, row: Row) -> Row | None:
         wanted = {**row.settings, **study.baseline}
         found = [r for r in rows_of(study) if r.settings == wanted]
     return found[0] if found and found[0] != row else None
+
+
+def facet_of(study: Study, row: Row) -> tuple[str, str]:
+    """A row's label in two parts: what it shares with the row that it is compared with, and what tells it from that one.
+
+    ("nearest", "c2sp") where the baseline is generator.kernel = c3; ("", the label) where one row is everybody's baseline.
+    """
+    if isinstance(study.baseline, str):
+        return "", row.label
+    own = [str(row.settings[key]) for key in study.baseline if key in row.settings]
+    return " ".join(part for part in row.label.split(" ") if part not in own), " ".join(own) or row.label
+
+
+def baseline_name(study: Study) -> str:
+    return study.baseline if isinstance(study.baseline, str) else " ".join(map(str, study.baseline.values()))
 
 
 def check(study: Study) -> None:

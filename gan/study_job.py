@@ -13,6 +13,9 @@ from gan.cost import machine, training_macs
 from gan.evaluation import generator_side, open_side, reference_of
 from gan.models import build, parameter_count
 from gan.models.summary import macs
+from gan.probe import measure, summary, write_record
+from gan.probe_figure import draw_probe
+from gan.probe_inputs import halves
 from gan.randomness import derive, latents
 from gan.run_directory import read_log
 from gan.study import Job, Scoring, Study, StudyFolder, config_of
@@ -22,6 +25,7 @@ from metrics.protocol import library_versions
 from metrics.scoring import Side, score
 
 DIVERSITY_IMAGES = 1000
+PROBED = 1000  # images that the instruments look at
 GRID = 64
 
 
@@ -71,6 +75,7 @@ def score_run(config: Config, directory: Path, scoring: Scoring, seed: int) -> d
             found["diversity"] = diversity(trained.generator, real, seed)
             grid = sampling.draw(trained.generator, latents(derive(seed, "grid"), 0, GRID, config.generator.latent).to(device))
             sampling.save_grid(grid, directory / "grid.png")
+    found["probe"] = instruments(directory, real, device)
     return found
 
 
@@ -79,6 +84,14 @@ def reference(config: Config, scoring: Scoring) -> Side:
     if scoring.reference is None:
         return reference_of(config, scoring.split, scoring.real)
     return open_side(scoring.reference, scoring.real)
+
+
+def instruments(directory: Path, real: Side, device: torch.device) -> dict[str, float]:
+    """The headline numbers of `probe`, whose record and figure are left in the run's folder."""
+    found = measure(directory, real=halves(real, PROBED, seed=0) if real.batches else None, samples=PROBED, device=device)
+    write_record(found.record, directory / "probe.json")
+    draw_probe(found, directory / "probe.png")
+    return summary(found.record)
 
 
 def diversity(generator: torch.nn.Module, real: Side, seed: int) -> float | None:

@@ -11,15 +11,18 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import matplotlib.ticker
 from matplotlib.figure import Figure
 
 from gan.checkpoint import write_atomically
 from gan.study import Job, Study, StudyFolder, config_of, rows_of
 from gan.study_table import (
+    INSTRUMENTS_NOTE,
     Line,
     cells,
     curve_of,
     foot,
+    instrument_cells,
     lines_of,
     mean_std,
     records,
@@ -80,44 +83,53 @@ def costs_of(study: Study, folder: StudyFolder, measure: bool) -> dict[str, dict
     return found["rows"]
 
 
-def _style(index: int) -> dict:
-    return {
-        "color": COLOURS[index % len(COLOURS)],
-        "linestyle": DASHES[index % len(DASHES)],
-        "marker": MARKERS[index % len(MARKERS)],
-    }
+def _style(lines: list[Line], line: Line) -> dict:
+    """The same in every facet for rows of one name."""
+    index = list(dict.fromkeys(each.short for each in lines)).index(line.short)
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+
+
+def _facets(lines: list[Line]) -> dict[str, list[Line]]:
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        found.setdefault(line.facet, []).append(line)
+    return found
 
 
 def plot_curves(lines: list[Line]) -> Figure | None:
-    """Score over steps and over multiply-adds spent: mean over seeds, band of one standard deviation."""
-    drawn = [(i, line) for i, line in enumerate(lines) if any(curve_of(r) for r in line.results)]
-    if not drawn:
+    """Distance over steps and over multiply-adds spent, a row of panels per facet: mean over seeds, band of one deviation."""
+    facets = {facet: [line for line in group if band(line)[0]] for facet, group in _facets(lines).items()}
+    facets = {facet: group for facet, group in facets.items() if group}
+    if not facets:
         return None
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained", sharey=True)
-    lowest, highest = [], []
-    for index, line in drawn:
-        steps, mean, spread = band(line)
-        lowest.append(min(mean))
-        highest += mean[len(mean) // 4 :][:1]
-        for axis, scale in zip(axes, (1, line.model["step_macs"] / 1e15)):
-            x = [step * scale for step in steps]
-            style = _style(index)
-            axis.plot(x, mean, label=line.row.label, linewidth=1.4, markersize=4, markevery=max(1, len(x) // 8), **style)
-            low, high = [m - s for m, s in zip(mean, spread)], [m + s for m, s in zip(mean, spread)]
-            axis.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
-    axes[0].set(
-        xlabel="training steps", ylabel=f"{_curve_name(lines)} while training", ylim=(0.9 * min(lowest), 1.1 * max(highest))
-    )
-    axes[1].set(xlabel="multiply-adds spent on training (10¹⁵)")
-    _tidy(axes)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=9)
+    figure, axes = plt.subplots(len(facets), 2, figsize=(10, 3.9 * len(facets)), layout="constrained", sharey=True, squeeze=False)
+    for row, (facet, group) in zip(axes, facets.items()):
+        for line in group:
+            steps, mean, spread = band(line)
+            style = _style(lines, line)
+            dash = DASHES[MARKERS.index(style["marker"]) % len(DASHES)]
+            for axis, scale in zip(row, (1, line.model["step_macs"] / 1e12)):
+                x = [step * scale for step in steps]
+                axis.plot(x, mean, dash, label=line.short, linewidth=1.4, markersize=4.5, markevery=max(1, len(x) // 8), **style)
+                low, high = [m - s for m, s in zip(mean, spread)], [m + s for m, s in zip(mean, spread)]
+                axis.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
+        row[0].set(ylabel=f"{_curve_name(lines)} while training")
+        row[0].set_title(facet, loc="left", fontsize=11, fontweight="bold")
+        row[1].legend(frameon=False, fontsize=9)
+    axes[-1][0].set(xlabel="training steps")
+    axes[-1][1].set(xlabel="multiply-adds spent on training (10¹²)")
+    axes[0][0].set_yscale("log")
+    for axis in axes[:, 0]:
+        axis.yaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
+        axis.yaxis.set_minor_formatter(matplotlib.ticker.ScalarFormatter())
+    _tidy(axes.flat)
     return figure
 
 
 def band(line: Line) -> tuple[list[int], list[float], list[float]]:
     """(steps, mean over seeds, standard deviation) where every finished seed was scored in training."""
     curves = [dict(curve_of(r)) for r in line.results if curve_of(r)]
-    steps = sorted(set.intersection(*(set(c) for c in curves)))
+    steps = sorted(set.intersection(*(set(c) for c in curves))) if curves else []
     values = [[c[step] for c in curves] for step in steps]
     return steps, [fmean(v) for v in values], [stdev(v) if len(v) > 1 else 0.0 for v in values]
 
@@ -128,23 +140,31 @@ def _curve_name(lines: list[Line]) -> str:
 
 
 def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
-    """Final score against what a step costs: multiply-adds, and measured time where there is one."""
+    """Final distance against what a step costs: multiply-adds, and measured time where there is one; a row of panels per facet."""
     panels = [("multiply-adds per training step (10⁹)", lambda line: line.model["step_macs"] / 1e9)]
     if costs:
         panels.append(("milliseconds per training step", lambda line: costs[line.row.label]["ms_per_step"]))
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.5 * len(panels), 4.2), layout="constrained", sharey=True, squeeze=False)
-    for axis, (label, cost) in zip(axes[0], panels):
-        for index, line in enumerate(lines):
-            if not line.final or (costs and line.row.label not in costs):
-                continue
-            y = list(line.final.values())
-            style = {k: v for k, v in _style(index).items() if k != "linestyle"}
-            spread = stdev(y) if len(y) > 1 else 0.0
-            axis.errorbar(cost(line), fmean(y), spread, linestyle="none", capsize=3, markersize=6, label=line.row.label, **style)
-            axis.annotate(line.row.label, (cost(line), fmean(y)), xytext=(6, 4), textcoords="offset points", fontsize=8)
+    facets = {facet: [line for line in group if line.final] for facet, group in _facets(lines).items()}
+    facets = {facet: group for facet, group in facets.items() if group}
+    size = (5 * len(panels), 3.6 * len(facets))
+    figure, axes = plt.subplots(
+        len(facets), len(panels), figsize=size, layout="constrained", sharey=True, sharex="col", squeeze=False
+    )
+    for row, (facet, group) in zip(axes, facets.items()):
+        for axis, (_, cost) in zip(row, panels):
+            for line in group:
+                if costs and line.row.label not in costs:
+                    continue
+                y = list(line.final.values())
+                spread = stdev(y) if len(y) > 1 else 0.0
+                axis.errorbar(cost(line), fmean(y), spread, linestyle="none", capsize=3, markersize=6, **_style(lines, line))
+                axis.annotate(line.short, (cost(line), fmean(y)), xytext=(7, 5), textcoords="offset points", fontsize=9)
+            axis.margins(0.12)
+        row[0].set(ylabel="distance, final")
+        row[0].set_title(facet, loc="left", fontsize=11, fontweight="bold")
+    for axis, (label, _) in zip(axes[-1], panels):
         axis.set(xlabel=label)
-    axes[0][0].set(ylabel=f"{score_names(lines)[0]}, final (lower is better)")
-    _tidy(axes[0])
+    _tidy(axes.flat)
     return figure
 
 
@@ -157,9 +177,9 @@ def plot_grids(study: Study, folder: StudyFolder, lines: list[Line], across: int
             panels.append((line, seeds[0]))
     if not panels:
         return None
-    columns = min(4, len(panels))
+    columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 2.35 * rows), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, 2.5 * rows), layout="constrained", squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, (line, seed) in zip(axes.flat, panels):
@@ -184,7 +204,7 @@ def _image(figure: Figure, kind: str) -> bytes:
 
 def to_html(study: Study, lines: list[Line], costs: dict[str, dict], figures: dict[str, Figure | None]) -> str:
     """One file with everything in it: figures as data, no script, no link."""
-    heads, rows = cells(lines, costs, score_names(lines))
+    heads, rows = cells(study, lines, costs)
     best = min((fmean(line.final.values()) for line in lines if line.final), default=None)
     marked = [bool(line.final) and fmean(line.final.values()) == best for line in lines]
     embedded = {name: base64.b64encode(_image(f, "png")).decode() for name, f in figures.items() if f is not None}
@@ -195,6 +215,8 @@ def to_html(study: Study, lines: list[Line], costs: dict[str, dict], figures: di
         heads=heads,
         rows=list(zip(rows, marked)),
         notes=foot(study, lines),
+        instruments=instrument_cells(lines),
+        instruments_note=INSTRUMENTS_NOTE,
         figures=embedded,
         score=score_names(lines)[0],
         done=sum(len(line.results) for line in lines),

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 import numpy as np
 from scipy import stats
 
-from gan.study import Row, Study, StudyFolder, jobs_of, partner_of, rows_of
+from gan.study import Row, Study, StudyFolder, baseline_name, facet_of, jobs_of, partner_of, rows_of
 from metrics.protocol import Score, require_alike
 
 COLLAPSED = 0.1  # diversity (gan.study_job.diversity) below which a generator counts as collapsed
@@ -32,6 +32,8 @@ class Line:
     """One row of the table. Lists are by seed, in the study's order; what a run doesn't have is None."""
 
     row: Row
+    facet: str  # rows of one facet are compared with each other
+    short: str  # the row's name within its facet
     asked: int  # seeds
     results: list[dict]  # of the runs that are done
     problems: list[str]  # why runs didn't converge, one each
@@ -59,14 +61,19 @@ def lines_of(study: Study, folder: StudyFolder) -> list[Line]:
     found = [r["last"]["scores"][0] for row in results.values() for r in row.values() if r["status"] == "finished"]
     require_alike([Score.from_dict(record) for record in found])
     finals = {label: _values(found, "last", 0) for label, found in results.items()}
-    return [_line(study, row, results[row.label], finals) for row in rows_of(study)]
+    lines = [_line(study, row, results[row.label], finals) for row in rows_of(study)]
+    facets = list(dict.fromkeys(line.facet for line in lines))
+    return sorted(lines, key=lambda line: facets.index(line.facet))
 
 
 def _line(study: Study, row: Row, results: dict[int, dict], finals: dict[str, dict[int, float]]) -> Line:
     problems = [f"seed {seed}: {why}" for seed, result in results.items() if (why := not_converged(study, result))]
     partner = partner_of(study, row)
+    facet, short = facet_of(study, row)
     return Line(
         row=row,
+        facet=facet,
+        short=short,
         asked=len(study.seeds),
         results=list(results.values()),
         problems=problems,
@@ -208,24 +215,44 @@ def to_json(study: Study, lines: list[Line], table: list[dict], costs: dict) -> 
     return json.dumps({"study": study.model_dump(), "table": table, "costs": costs, "runs": runs}, indent=1) + "\n"
 
 
-def cells(lines: list[Line], costs: dict[str, dict], score_names: list[str]) -> tuple[list[str], list[list[str]]]:
-    """The table that people read: headings and rows of text. Columns that no row fills are left out."""
-    partners = {line.difference.against for line in lines if line.difference}
-    against = f" against {partners.pop()}" if len(partners) == 1 else " against its pair"
-    heads = ["row", f"{score_names[0]}, final", "best", f"difference{against} [95 %]"]
-    heads += [score_names[1] if len(score_names) > 1 else "", "converged", "G parameters", "G multiply-adds"]
-    heads += ["ms / step", "images / s", "peak memory"]
-    instruments = list(dict.fromkeys(key for line in lines for key in _probe_means(line)))
+Text = tuple[list[str], list[list[str]]]  # headings, rows
+
+
+def cells(study: Study, lines: list[Line], costs: dict[str, dict]) -> Text:
+    """The table that people read. Columns that no row fills are left out."""
+    heads = ["", "distance, final", "distance, best", f"final minus {baseline_name(study)} [95 %]", "score", "converged"]
+    heads += ["G parameters", "G multiply-adds", "ms / step", "images / s", "peak memory"]
     rows = []
     for line, r in zip(lines, records(lines, costs)):
         text = [line.row.label, mean_std(line.final), mean_std(line.best), difference_text(line.difference)]
         text += [mean_std(line.inception_like), f"{line.converged} of {len(line.results)}"]
         text += [_scaled(r["generator_parameters"], 1e3, "k"), _scaled(r["generator_macs"], 1e6, "M")]
         text += [_scaled(r["ms_per_step"], 1, ""), _scaled(r["images_per_s"], 1, ""), _scaled(r["peak_bytes"], 2**20, "MiB")]
-        text += [f"{r[key]:.3g}" if r.get(key) is not None else "-" for key in instruments]
         rows.append(text)
-    kept = [i for i in range(len(heads + instruments)) if any(row[i] != "-" for row in rows)]
-    return [(heads + instruments)[i] for i in kept], [[row[i] for i in kept] for row in rows]
+    kept = [i for i in range(len(heads)) if any(row[i] != "-" for row in rows)]
+    return [heads[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
+INSTRUMENTS = {  # of gan.probe.summary; docs/instruments.md defines them
+    "drift_px": "drift, px",
+    "spread_px": "spread, px",
+    "border_asymmetry_excess": "border asymmetry over real",
+    "overlap_variation": "overlap variation",
+    "phase_gain": "phase-gain imbalance",
+    "phase_mean_variance": "phase-mean variance",
+    "nyquist_peaks_db": "Nyquist peaks, dB",
+    "spectrum_gap": "spectrum gap",
+}
+
+
+def instrument_cells(lines: list[Line]) -> Text | None:
+    """The instruments' means over seeds, a row per line; None where no run has been measured."""
+    found = [(line.row.label, _probe_means(line)) for line in lines]
+    names = [name for name in INSTRUMENTS if any(name in values for _, values in found)]
+    if not names:
+        return None
+    rows = [[label, *(f"{values[name]:.3g}" if name in values else "-" for name in names)] for label, values in found]
+    return ["", *(INSTRUMENTS[name] for name in names)], rows
 
 
 def _scaled(value: float | None, unit: float, name: str) -> str:
@@ -235,7 +262,8 @@ def _scaled(value: float | None, unit: float, name: str) -> str:
 def foot(study: Study, lines: list[Line]) -> list[str]:
     """The sentences below the table: how it was scored, what it can't say, what didn't converge."""
     done, asked = sum(len(line.results) for line in lines), sum(line.asked for line in lines)
-    notes = []
+    names = score_names(lines)
+    notes = [f"Distance: {names[0]}, lower is better." + (f" Score: {names[1]}, higher is better." if len(names) > 1 else "")]
     if done < asked:
         notes.append(f"Unfinished: {done} of {asked} runs are done.")
     falling = [line.row.label for line in lines if line.settling is not None and line.settling > IMPROVING]
@@ -251,7 +279,7 @@ def foot(study: Study, lines: list[Line]) -> list[str]:
         notes.append(
             f"Scores: {card.generated_count:,} images per run against {card.real} ({card.real_count:,} images); features "
             f"{card.features} ({card.weights_sha256[:8]}) at {card.input_size} px, resize {card.resize}, {card.precision}; EMA "
-            "weights, batch norm in eval mode. Lower is better; mean ± standard deviation over training seeds."
+            "weights, batch norm in eval mode. Mean ± standard deviation over training seeds."
         )
     notes.append(
         "Differences are paired by seed (same images in the same order, same latents); the interval is Student's t of the mean. "
@@ -263,12 +291,23 @@ def foot(study: Study, lines: list[Line]) -> list[str]:
 
 
 def to_markdown(study: Study, lines: list[Line], costs: dict[str, dict]) -> str:
-    heads, rows = cells(lines, costs, score_names(lines))
-    table = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
-    body = "\n".join("| " + " | ".join(row) + " |" for row in table)
-    return f"# {study.title}\n\n{body}\n\n" + "\n".join(f"- {note}" for note in foot(study, lines)) + "\n"
+    heads, rows = cells(study, lines, costs)
+    parts = [f"# {study.title}", _markdown(heads, rows), "\n".join(f"- {note}" for note in foot(study, lines))]
+    if instruments := instrument_cells(lines):
+        parts += ["## Instruments", _markdown(*instruments), f"- {INSTRUMENTS_NOTE}"]
+    return "\n\n".join(parts) + "\n"
+
+
+INSTRUMENTS_NOTE = (
+    "Means over seeds at the last checkpoint; docs/instruments.md defines each. Drift and spread: how far, and how widely, a change "
+    "in the seed map lands from its place. Overlap, phase gain and phase mean: checkerboards in layers and pictures, 0 for none."
+)
+
+
+def _markdown(heads: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in [heads, ["---", *["---:"] * (len(heads) - 1)], *rows])
 
 
 def score_names(lines: list[Line]) -> list[str]:
-    """The names of the scores that the runs have; ['score'] before any has."""
-    return next(([s["name"] for s in r["last"]["scores"]] for line in lines for r in line.results if "last" in r), ["score"])
+    """The names of the scores that the runs have; ['none yet'] before any has."""
+    return next(([s["name"] for s in r["last"]["scores"]] for line in lines for r in line.results if "last" in r), ["none yet"])

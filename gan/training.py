@@ -18,6 +18,7 @@ from gan.config import Config, Train
 from gan.evaluation import TrainingScores
 from gan.models import resolve
 from gan.objectives import LOSSES, gradient_penalty, r1_penalty
+from gan.probe import training_instruments
 from gan.processes import Processes
 from gan.progress import StopSignals, Writer
 from gan.randomness import step_noise, step_uniform
@@ -205,7 +206,8 @@ class BestKeeper:
         self.run = run
         self.scores = TrainingScores(config, batches.set.images, batches.set.source, processes.device)
         # Distances by other features or counts can't be compared: then the best is looked for anew.
-        self.how = {**config.evaluate.model_dump(exclude={"every"}), "sha256": self.scores.extractor.sha256}
+        self.how = {**config.evaluate.model_dump(exclude={"every", "instruments"}), "sha256": self.scores.extractor.sha256}
+        self.instruments, self.seed = config.evaluate.instruments, config.train.seed
         path = run.checkpoints / checkpoint.BEST
         kept = checkpoint.load(path) if path.exists() else {}
         self.best = kept["score"] if kept.get("how") == self.how else None
@@ -215,6 +217,8 @@ class BestKeeper:
             raise _diverged(f"a weight is not finite by step {state.step}", self.run)
         found = self.scores(state.ema)
         distance = next(iter(found.values()))
+        if self.instruments:
+            found |= training_instruments(state.ema, seed=self.seed)
         if self.best is None or distance < self.best:
             self.best = distance
             record = {**state.dump(), "score": distance, "how": self.how}

@@ -18,7 +18,8 @@ def cifar_resnet(weights: str | Path | None, resize: str | None, size: int | Non
     """The classifier of an exported file. Its sha256 is that of the weights themselves, checked against the file's card.
 
     Scores with different weights carry different sha256 on their cards, so they are never put side by side. FeatureError for a
-    missing, damaged or foreign file.
+    missing, damaged or foreign file; for other networks or data than the name says only without `insist`, which adds the first 8
+    digits of the sha256 to the name.
     """
     if weights is None:
         raise FeatureError(f"cifar_resnet needs a file of weights, with --weights FILE: {MAKE}")
@@ -34,10 +35,14 @@ def cifar_resnet(weights: str | Path | None, resize: str | None, size: int | Non
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FeatureError(f"{weights} holds no classifier of this program ({type(error).__name__}): {MAKE}") from error
     sha256 = state_sha256(model)
-    name = "cifar_resnet"
+    name, trouble = "cifar_resnet", None
     if sha256 != card["weights_sha256"]:
-        if not insist:
-            raise FeatureError(f"the weights in {weights} aren't those of its card: export the file again, or insist")
+        trouble = "aren't those of its card"
+    elif card["model"]["family"] != "resnet" or not card["data"].startswith("cifar10 "):
+        trouble = f"are of a {card['model']['family']} trained on {card['data']}"
+    if trouble and not insist:
+        raise FeatureError(f"the weights in {weights} {trouble}: {MAKE}, or insist and get scores under another name")
+    if trouble:
         name = f"cifar_resnet_{sha256[:8]}"
     size = size or card["resolution"]
     mean, std = (tuple(card[name]) for name in ("mean", "std"))

@@ -62,8 +62,8 @@ class Extractor:
     """Maps uint8 images (N, 3, H, W) of any size, on any device, to features and probabilities.
 
     The same images give the same features, whatever their company: networks run in eval mode, `batch_size` images at a time.
-    fp32 means IEEE fp32, on CUDA too. bf16 runs the trunk under autocast: about twice as fast on CPUs that have it, but single
-    features of EfficientNet move by a tenth. Distances agree to 2 % where both sides are bf16, so never mix the two.
+    fp32 means IEEE fp32, on CUDA too. bf16 runs the trunk under autocast: faster on CPUs that have it, but single features move.
+    Distances agree where both sides are bf16, so never mix the two; benchmarks/features.py and benchmarks/fid.py print how well.
     """
 
     def __init__(self, network: Network, precision: str = "fp32", device: str | torch.device = "cpu"):
@@ -72,7 +72,7 @@ class Extractor:
         self.size, self.resize = network.size, network.resize
         self.precision = _one_of("precision", precision, PRECISIONS)
         self.device = _device(device)
-        self.batch_size = 16 if self.device.type == "cpu" else 64  # more than 16 spill the cache: 1.45x slower at 224 pixels
+        self.batch_size = 16 if self.device.type == "cpu" else 64  # more than 16 spill the cache
         self._genuine = network.genuine
         self._trunk = network.trunk.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
         self._head = None if network.head is None else network.head.eval().requires_grad_(False).to(self.device)
@@ -99,7 +99,7 @@ class Extractor:
 
     def _embed(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         x = resize(images.to(self.device), self.size, self.resize)
-        x = ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)  # 1.7x on CPU
+        x = ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)  # faster on CPU
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             features = self._trunk(x)
         features = features.float()

@@ -10,7 +10,7 @@ them", CVPR 2020 (arXiv 1911.07023).
 How. Write every covariance as S = F F^T. Then (S1 S2)^(1/2) has the eigenvalues that are the singular values of F1^T F2, and its
 trace is their sum, the nuclear norm. F is the Cholesky factor where there is one; with fewer images than features it is simply the
 centred features, transposed, and the problem is as small as the number of images (the Gram trick). No root of a matrix that is not
-symmetric is ever taken: scipy.linalg.sqrtm is 15 times slower and has returned wrong values in several releases.
+symmetric is ever taken: scipy.linalg.sqrtm is many times slower (benchmarks/fid.py) and has been wrong in several releases.
 """
 
 from typing import NamedTuple
@@ -51,7 +51,7 @@ class Moments:
     LeVeque 1979, eq. 2.1), where merging alone would still difference two large means.
     """
 
-    BLOCK = 512  # rows; 64 are as fast on one thread, but 2.4 times slower than 512 on two
+    BLOCK = 512  # rows; fewer are as fast on one thread, but slower on two
 
     def __init__(self, dim: int):
         self.dim = dim
@@ -162,7 +162,7 @@ def square_root(S: Tensor) -> Tensor:
 
 
 def _eigh(S: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and eigenvectors of a symmetric matrix, also where LAPACK's divide and conquer gives up (many equal eigenvalues)."""
+    """Eigenvalues and eigenvectors of a symmetric matrix, also where divide and conquer gives up (many equal eigenvalues)."""
     try:
         return torch.linalg.eigh(S)
     except torch.linalg.LinAlgError:
@@ -173,7 +173,7 @@ def _eigh(S: Tensor) -> tuple[Tensor, Tensor]:
 def nuclear_norm(P: Tensor) -> float:
     """The sum of the singular values of a float64 matrix, to about 1e-7 of itself.
 
-    They are the roots of the eigenvalues of the smaller of P P^T and P^T P, 2.5 times faster to get. But those are off by about
+    They are the roots of the eigenvalues of the smaller of P P^T and P^T P, faster to get. But those are off by about
     epsilon * the largest, which is nothing beside a large one and everything beside one near 0. Where that would show in the sum,
     take the singular values themselves.
     """
@@ -255,7 +255,7 @@ def frechet_bootstrap(
     Every round scores a random half of the images of `fake`, (n, d), without replacement, and with both=True half of those of
     `real` too, which must then be features. Means of such halves vary as those of n fresh images do (McCarthy 1969, half-samples).
     Drawing n images with replacement, the usual bootstrap, repeats images, which takes rank from the covariance: with 64 features
-    and 100 images its standard deviation came out 4.5 times too large, that of halves 1.4 times (1.1 times at 1,000 images).
+    and 100 images its standard deviation comes out several times too large, that of halves nearly right.
 
     Distances of fewer images lie too high, so only their spread is used, reflected about the distance d measured on all images:
     d - (quantile - mean of the rounds). That is the basic interval without its correction for bias: the bias at n images is part

@@ -31,22 +31,21 @@ def compare(
     """
     import yaml
 
-    from gan.compare import run_all, run_one
+    from gan.compare import nothing_lost, run_all, run_one
     from gan.study import load_study
+    from gan.study_report import write_report
 
     loaded = load_study(study, settings or [])
     folder = out or (study if study.is_dir() else Path("runs") / study.stem)
-    if only:
-        run_one(loaded, folder, only)
-        return
-    if not report:
-        options = {key: yaml.safe_load(value) for key, _, value in (option.partition("=") for option in launch or [])}
-        failed = run_all(loaded, folder, workers, launcher, options, say, progress=not quiet)
-    from gan.study_report import write_report
-
-    table = write_report(loaded, folder, measure=not report)
+    options = {key: yaml.safe_load(value) for key, _, value in (option.partition("=") for option in launch or [])}
+    with nothing_lost(folder):
+        if only:
+            run_one(loaded, folder, only)
+            return
+        failed = [] if report else run_all(loaded, folder, workers, launcher, options, say, progress=not quiet)
+        table = write_report(loaded, folder, measure=not report)
     if not quiet:
         print(table)
     say(f"table: {folder / 'table.md'}, report: {folder / 'report.html'}")
-    if not report and failed:
+    if failed:
         raise typer.Exit(1)

@@ -1,11 +1,14 @@
 """The model families: `resolve` fills in what a family was published with, `build` makes its two networks from settings."""
 
+import functools
+
 import torch
 from torch import nn
 
 from gan.config import Config
 from gan.kernels import parse_kernel
 from gan.models import dcgan, resnet
+from gan.models.counting import macs, parameter_count
 from gan.randomness import derive
 
 Networks = tuple[nn.Module, nn.Module]
@@ -54,8 +57,8 @@ def build_generator(config: Config) -> nn.Module:
     kernel, width = config.generator.kernel, config.generator.width
     if config.generator.width_rule == "paper":  # x 3/k, in multiples of four for the four channel groups
         return _generator(config, kernel, width * 3 / parse_kernel(kernel)[0], multiple=4)
-    if config.generator.width_rule == "equal_parameters":
-        return _generator(config, kernel, *equal_parameters(config))
+    if config.generator.width_rule in ("equal_parameters", "equal_macs"):
+        return _generator(config, kernel, *matched_width(config))
     return _generator(config, kernel, width)
 
 
@@ -71,34 +74,32 @@ def _generator(config: Config, kernel: str, width: float, multiple: int = 1) -> 
     return module.Generator(g.family, config.dataset.resolution, kernel, g.upsampling, width, g.latent, g.norm, multiple)
 
 
-def equal_parameters(config: Config, tolerance: float = 0.02) -> tuple[float, int]:
-    """The width at which the generator has as many parameters as its c3 row, and the number its channel counts are multiples of.
+@functools.lru_cache(maxsize=256)
+def matched_width(config: Config, tolerance: float = 0.02) -> tuple[float, int]:
+    """The width at which the generator costs as much as its c3 row, and the number its channel counts are multiples of.
 
-    Channel counts that are multiples of 16 run fastest, so the largest of 16, 8, 4, 2 that comes within the tolerance is taken;
-    otherwise the nearest count there is.
+    Cost is parameters or, by generator.width_rule, multiply-adds per image. Channel counts that are multiples of 16 run fastest, so
+    the largest of 16, 8, 4, 2 that comes within the tolerance is taken; otherwise the nearest count there is.
     """
-
     if parse_kernel(config.generator.kernel)[0] == 3:
         return config.generator.width, 1
 
-    def count(kernel: str, width: float, multiple: int) -> int:
+    def cost(kernel: str, width: float, multiple: int) -> int:
         with torch.device("meta"):
-            return parameter_count(_generator(config, kernel, width, multiple))
+            generator = _generator(config, kernel, width, multiple)
+            count_macs = config.generator.width_rule == "equal_macs"
+            return macs(generator, 1, generator.latent) if count_macs else parameter_count(generator)
 
-    wanted = count("c3", config.generator.width, 1)
+    wanted = cost("c3", config.generator.width, 1)
     best = None
     for multiple in (16, 8, 4, 2, 1):
         low, high = 0.0, 8 * config.generator.width
-        for _ in range(20):  # bisection; the count is a staircase in the width, so both sides of the last step are tried
+        for _ in range(20):  # bisection; the cost is a staircase in the width, so both sides of the last step are tried
             width = (low + high) / 2
-            low, high = (width, high) if count(config.generator.kernel, width, multiple) < wanted else (low, width)
-        error, width = min((abs(count(config.generator.kernel, w, multiple) / wanted - 1), w) for w in (low, high))
+            low, high = (width, high) if cost(config.generator.kernel, width, multiple) < wanted else (low, width)
+        error, width = min((abs(cost(config.generator.kernel, w, multiple) / wanted - 1), w) for w in (low, high))
         if best is None or error < best[0]:
             best = (error, width, multiple)
         if error <= tolerance:
             break
     return best[1:]
-
-
-def parameter_count(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())

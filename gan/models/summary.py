@@ -3,19 +3,10 @@
 import torch
 from rich.table import Table
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from gan.config import Config
-from gan.models import build_discriminator, build_generator, parameter_count, resolve
-
-
-def macs(module: nn.Module, *shape: int) -> int:
-    """Multiply-adds of the convolutions and linear layers in one forward pass on zeros of this shape, as they are executed."""
-    was_training = module.training
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module.eval()(torch.zeros(*shape, device=next(module.parameters()).device))
-    module.train(was_training)
-    return counter.get_total_flops() // 2
+from gan.models import build_discriminator, build_generator, resolve
+from gan.models.counting import macs, parameter_count
 
 
 def receptive_fields(config: Config) -> tuple[int, int]:
@@ -75,7 +66,8 @@ def table(config: Config) -> Table:
     rule = config.generator.width_rule
     if rule != "same":
         c3 = build_generator(config.replace({"generator.kernel": "c3", "generator.width_rule": "same"}))
-        rows.caption = f"width rule {rule}: {parameter_count(g) / parameter_count(c3):.1%} of the c3 generator's parameters"
+        parameters, cost = parameter_count(g) / parameter_count(c3), costs[0] / macs(c3, 1, c3.latent)
+        rows.caption = f"width rule {rule}: {parameters:.1%} of the c3 generator's parameters, {cost:.1%} of its multiply-adds"
     return rows
 
 

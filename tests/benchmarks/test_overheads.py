@@ -33,10 +33,12 @@ def test_saved_activations_are_counted_once_and_without_weights(overheads):
     assert overheads.saved_activations(Twice(), lambda: Twice()(x.requires_grad_()).sum()) == 4 * 10 * 8
 
 
-def test_compact_blocks_match_the_cost_of_c2sp(overheads):
+def test_compact_blocks_match_the_cost_of_c2sp(overheads, monkeypatch):
+    wanted = ("c2sp", "shift", "inverted bottleneck", "depthwise-separable")
+    monkeypatch.setattr(overheads, "VARIANTS", {name: overheads.VARIANTS[name] for name in wanted})
     found = overheads.measure(depth=20, batch=2, device="cpu", precision="fp32", rounds=1)
     reference = found["c2sp"]
-    for name in ("shift", "inverted bottleneck", "depthwise-separable"):
+    for name in wanted[1:]:
         assert 0.8 < found[name]["parameters"] / reference["parameters"] < 1.35
         assert 0.8 < found[name]["macs"] / reference["macs"] < 1.35
         assert found[name]["activations"] > 1.5 * reference["activations"]

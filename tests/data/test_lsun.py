@@ -7,7 +7,7 @@ import torch
 from data import DataError, load
 from data.lsun import open_lsun
 from data.opening import open_source
-from data.source import hold_out
+from data.source import split_by_key
 from tests.data.pictures import encoded, noise
 
 R = 16
@@ -89,17 +89,17 @@ def test_a_hold_out_depends_on_keys_alone(write_lsun, small):
     names = [f"{i:03}" for i in range(200)]
     image = small(1)[0]
     source = open_lsun(write_lsun(values={name.encode(): image for name in names}))
-    rest, held = hold_out(source, 0.2)
+    rest, held = split_by_key(source, 0.2)
     assert {rest.name(i) for i in range(len(rest))} | {held.name(i) for i in range(len(held))} == set(names)
     assert len(rest) + len(held) == 200 and 20 < len(held) < 60
     assert held.about == "lsun bedroom, train split, hold-out sha256(key) < 0.2"
     more = open_lsun(write_lsun("kitchen_train", {f"{i:03}".encode(): image for i in range(300)}))
-    _, still = hold_out(more, 0.2)
+    _, still = split_by_key(more, 0.2)
     chosen = {still.name(i) for i in range(len(still))}
     assert chosen & set(names) == {held.name(i) for i in range(len(held))}  # added images change nobody's side
     assert rest.fingerprint != held.fingerprint != source.fingerprint
     with pytest.raises(DataError, match="holds out none of the 200"):
-        hold_out(source, 1e-9)
+        split_by_key(source, 1e-9)
 
 
 def test_a_held_out_share_is_the_test_split(write_lsun):

@@ -63,3 +63,13 @@ def test_refuses_an_empty_order(count):
 def test_refuses_negative_positions():
     with pytest.raises(ValueError, match="negative"):
         EpochOrder(3, seed=0).indices(-1, 2)
+
+
+@pytest.mark.parametrize("count, block", [(1000, 4), (1001, 4), (5, 8), (300, 1000)])
+def test_blocks_keep_neighbours_near_and_every_image_once(count, block):
+    order = EpochOrder(count, seed=0, block=block)
+    first, second = order.indices(0, count), order.indices(count, count)
+    assert first.sort()[0].tolist() == second.sort()[0].tolist() == list(range(count)) and not torch.equal(first, second)
+    assert torch.equal(first, EpochOrder(count, seed=0, block=block).indices(0, count))
+    assert len((first[: order.window] // block).unique()) <= 32 + 1  # few blocks, hence few places on the disk
+    assert not torch.equal(first, EpochOrder(count, seed=1, block=block).indices(0, count))

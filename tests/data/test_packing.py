@@ -296,6 +296,16 @@ def test_a_cut_pack_is_refused(hundred, tmp_path):
             load("folder", tmp_path / "a.pack", R)
 
 
+def test_settings_that_a_pack_cannot_follow_are_refused(hundred, tmp_path):
+    """A pack of shrunk squares must not pass for one of cut-out pixels."""
+    path = pack_of(hundred, tmp_path / "a.pack").path
+    with pytest.raises(DataError, match=r"made with --crop center: pack again with --crop cut, or set dataset.crop=center"):
+        load("lsun", path, R, crop="cut")
+    with pytest.raises(DataError, match=r"a.pack holds a, b, not bedroom"):
+        load("lsun", path, R, categories="bedroom")
+    assert len(load("lsun", path, R, categories="a,b", crop="center")) == 100
+
+
 def test_a_pack_has_no_test_split(hundred, tmp_path):
     pack_of(hundred, tmp_path / "a.pack")
     with pytest.raises(DataError, match=r"no test split: .*dataset.hold_out"):

@@ -18,6 +18,13 @@ def test_wrong_settings_are_refused_by_value(wrong):
         load("shapes", **wrong)
 
 
+@pytest.mark.parametrize("setting", [{"share": 0.5}, {"categories": "bedroom"}])
+@pytest.mark.parametrize("name", ["shapes", "cifar10"])
+def test_settings_of_other_data_sets_are_refused_not_ignored(name, setting):
+    with pytest.raises(DataError, match=rf"^{name} has .*set dataset\.(hold_out|categories)="):
+        load(name, **setting)
+
+
 def test_names():
     assert NAMES == ("cifar10", "cifar100", "celeba", "celeba_hq", "folder", "lsun", "shapes")
 

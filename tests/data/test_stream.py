@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 
 from data import DataError
+from data.opening import open_source
+from data.packing import pack
 from data.stream import count_images, native_batches
 
 
@@ -105,3 +107,20 @@ def test_where_no_images_are_none_are_counted(tmp_path, content):
         path.write_bytes(b"text")
     with pytest.raises(DataError, match="here"):
         count_images(path)
+
+
+def test_a_database_and_a_pack_give_their_images(root, write_lsun, tmp_path):
+    """In the order of keys, which here is that of names; a pack made at the images' own size keeps every pixel."""
+    directory = write_lsun(values={f"{i}".encode(): (root / f"{i}.png").read_bytes() for i in range(8)})
+    wanted = gather(root, range(8))
+    for path in (directory, directory.parent, directory / "data.mdb"):
+        assert count_images(path) == 8 and torch.equal(gather(path, [3, 0], 1), wanted[[3, 0]])
+    packed = pack(open_source(directory), tmp_path / "a.pack", 5, "cut").path
+    assert count_images(packed) == 8 and torch.equal(gather(packed, range(8)), wanted[:, :, :, 1:6])
+
+
+def test_a_database_of_mixed_sizes_is_refused_with_the_way_out(write_lsun, root):
+    picture(1, 9, 5).save(root / "1.png")
+    directory = write_lsun(values={f"{i}".encode(): (root / f"{i}.png").read_bytes() for i in range(3)})
+    with pytest.raises(DataError, match=r"1 is 9×5, the first image 7×5; .*`data pack`"):
+        gather(directory, range(3))

@@ -226,6 +226,11 @@ def test_data_without_classes_or_with_other_classes_is_refused(small, pictures, 
         train(small(f"dataset.path={tmp_path / 'flat'}"), tmp_path / "run", progress=False)
 
 
+def test_a_set_that_would_be_streamed_is_refused(small, tmp_path):
+    with pytest.raises(DataError, match=r"larger than dataset.memory=0.0: classify keeps its images in memory"):
+        train(small("dataset.memory=0"), tmp_path, progress=False)
+
+
 def test_a_run_of_train_is_not_overwritten(small, tmp_path):
     (tmp_path / "config.yaml").write_text("generator: {family: dcgan}\n")
     with pytest.raises(RunError, match=r"holds no run of `classify`.*choose another --out"):

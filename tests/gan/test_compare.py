@@ -1,5 +1,6 @@
 """`compare` for real, on runs of a few steps: processes, failures, interruption, two at once, a cluster's executor."""
 
+import errno
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import time
 import pytest
 import yaml
 
+from gan import checkpoint
 from gan.launch import command
 from gan.study import StudyFolder, jobs_of, load_study
 from gan.study_job import diversity, run_job
@@ -138,6 +140,21 @@ def test_a_cluster_runs_the_same_commands(study_of, tmp_path):
     found = compare(study, tmp_path / "out", "--launcher", "submitit", "--launch", "timeout_min=5")
     assert found.returncode == 0, found.stderr
     assert (tmp_path / "out/runs/one/seed_0/result.json").is_file()
+
+
+def test_a_full_disk_ends_in_one_sentence_and_the_run_goes_on_later(study_of, tmp_path, call, monkeypatch):
+    def full(path, data):
+        if path.name == "result.json":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, data)
+
+    file, out, write = study_of(), tmp_path / "out", checkpoint.write_atomically
+    monkeypatch.setattr(checkpoint, "write_atomically", full)
+    code, _, said = call("compare", file, "--out", out, "--only", "c2/seed_0")
+    assert code == 1 and "the disk is full" in said and "what has finished is kept" in said and said.count("\n") == 1
+    monkeypatch.undo()
+    result = run_job(load_study(file), StudyFolder(out), jobs_of(load_study(file))[0])
+    assert result["status"] == "finished" and result["seconds_of_this_call"] < 30
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,21 @@ import pytest
 import torch
 
 from data import DataError
+from data.exporting import export
+from data.opening import open_source
+from data.packing import pack
 from data.shapes import COUNTS, shapes
 from gan import sampling
 from gan.config import dump
-from gan.evaluation import checkpoint_steps, choice, open_side
+from gan.evaluation import checkpoint_steps, choice, open_side, reference_of
 from gan.run_directory import RunError
 from metrics.statistics import Statistics, StatisticsError
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Indexes of databases may go here."""
+    monkeypatch.setenv("GAN_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 def gather(side):
@@ -36,6 +45,34 @@ def test_a_zip_and_a_directory_of_the_same_images_are_the_same_side(fifty, tmp_p
     assert torch.equal(gather(a), gather(a)), "each pass starts anew"
 
 
+def test_a_pack_and_an_lsun_database_of_the_same_images_are_the_same_pictures(fifty, tmp_path):
+    source = open_source(fifty)
+    pack(source, tmp_path / "fifty.pack", size=32)
+    lsun = tmp_path / "shapes_train_lmdb"
+    export(source, lsun)
+    expected = shapes(32, count=50).images
+    packed, database, below = (open_side(str(path)) for path in (tmp_path / "fifty.pack", lsun, tmp_path))
+    assert torch.equal(gather(packed), expected) and (packed.count, packed.fixed) == (50, True)
+    pictures = [{image.numpy().tobytes() for image in images} for images in (gather(database), gather(below), expected)]
+    assert pictures[0] == pictures[1] == pictures[2] and len(pictures[0]) == 50  # a database has an order of its own
+    assert "fifty.pack" in packed.name and "shapes, train" in database.name and "shapes, train" in below.name
+    chosen = open_side(str(tmp_path / "fifty.pack"), 20, seed=1, shuffle=True)
+    assert torch.equal(gather(chosen), expected[choice(50, 20, 1, "x", shuffle=True)])
+
+
+@pytest.mark.parametrize("memory", [4, 0], ids=["in memory", "streamed"])
+def test_the_reference_of_a_run_is_what_it_trains_on(tiny, memory):
+    config = tiny("dcgan", "dataset.hold_out=0.3", f"dataset.memory={memory}", "dataset.workers=0")
+    trained, held = (reference_of(config, split) for split in ("train", "test"))
+    parts = [{image.numpy().tobytes() for image in gather(side)} for side in (trained, held)]
+    everything = {image.numpy().tobytes() for image in shapes(32, count=50).images}
+    assert parts[0] | parts[1] == everything and not parts[0] & parts[1]
+    assert (trained.count, held.count) == (len(parts[0]), len(parts[1])) and 0 < held.count < 25
+    assert "hold-out" in held.name
+    some = reference_of(config, count=10, seed=3)
+    assert torch.equal(gather(some), gather(trained)[choice(trained.count, 10, 3, "x")])
+
+
 def test_an_npz_is_opened_as_statistics_of_what_it_names(tmp_path):
     mean, covariance = torch.zeros(3).double(), torch.eye(3).double()
     Statistics(mean, covariance, 7, {"real": "shapes"}).save(tmp_path / "ours.npz")
@@ -57,11 +94,12 @@ def test_a_data_set_is_opened_by_its_name_and_split(monkeypatch):
 @pytest.mark.parametrize(
     "text, error, words",
     [
-        ("cifar11", DataError, "cifar11 is no run, folder, zip or npz, and no data set"),
+        ("cifar11", DataError, "cifar11 is no run, folder, zip, pack, LSUN database or npz, and no data set"),
         ("shapes:validation", DataError, "splits train and test"),
         ("nowhere.npz", StatisticsError, "there are no statistics at"),
         ("empty", DataError, "holds no images"),
         ("text.zip", DataError, "can't be read as a zip"),
+        ("cut_train_lmdb", DataError, "is cut short"),
         ("begun", RunError, "has no checkpoint yet"),
     ],
 )
@@ -71,6 +109,8 @@ def test_what_cannot_be_opened_is_named(tiny, tmp_path, monkeypatch, text, error
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "config.yaml").write_text(dump(tiny()))
     (tmp_path / "text.zip").write_text("text")
+    (tmp_path / "cut_train_lmdb").mkdir()
+    (tmp_path / "cut_train_lmdb" / "data.mdb").write_bytes(b"")
     with pytest.raises(error, match=words) as refusal:
         open_side(text)
     assert "\n" not in str(refusal.value)

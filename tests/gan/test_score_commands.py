@@ -5,6 +5,9 @@ import json
 import pytest
 import torch
 
+from data.exporting import export
+from data.opening import open_source
+from data.packing import pack
 from data.shapes import COUNTS
 from gan import report
 from metrics.protocol import Score, require_alike
@@ -79,7 +82,7 @@ EVALUATE_REFUSES = [
     (["{run}", "--checkpoint", "best"], "keeps no best checkpoint; train it with evaluate.every"),
     (["{run}", "--scores", "fidd"], "unknown score 'fidd'"),
     (["{run}", "--scores", "is"], "gives no class probabilities"),
-    (["{run}", "--real", "nowhere"], "nowhere is no run, folder, zip or npz"),
+    (["{run}", "--real", "nowhere"], "nowhere is no run, folder, zip, pack, LSUN database or npz"),
     (["{run}", "--real-count", "51"], "has 50 images, fewer than the 51"),
     (["{run}", "--features", "incepton"], "did you mean 'inception'"),
 ]
@@ -106,6 +109,18 @@ def test_fid_by_images_and_by_saved_statistics_agree(fifty, run, call, tmp_path)
     by_images = value(fifty, "--save-statistics", tmp_path / "real.npz")
     assert by_images > 0 and value(tmp_path / "real.npz") == pytest.approx(by_images, rel=1e-9)
     assert Statistics.load(tmp_path / "real.npz").count == 50
+
+
+def test_fid_of_a_pack_and_an_lsun_database_of_the_same_images_is_zero(fifty, call, tmp_path):
+    pack(open_source(fifty), tmp_path / "fifty.pack", size=32)
+    lsun = tmp_path / "shapes_train_lmdb"
+    export(open_source(fifty), lsun)
+    arguments = ["--features", FEATURES, "--json", tmp_path / "s.json"]
+    status, _, err = call("fid", tmp_path / "fifty.pack", lsun, "--scores", "fid,kid", *arguments)
+    assert status == 0, err
+    score, _ = json.loads((tmp_path / "s.json").read_text())
+    assert score["value"] == pytest.approx(0, abs=1e-6)
+    assert "fifty.pack" in score["card"]["real"] and "shapes, train" in score["card"]["generated"]
 
 
 def test_the_floor_is_printed_with_its_count(fifty, call):

@@ -8,7 +8,7 @@ from scipy import stats
 
 from gan.study import StudyFolder, jobs_of, load_study
 from gan.study_report import write_report
-from gan.study_table import lines_of, not_converged, paired_difference, to_markdown
+from gan.study_table import instrument_cells, lines_of, not_converged, paired_difference, to_markdown
 from metrics.protocol import ProtocolError
 from tests.helpers import leave_result
 
@@ -137,3 +137,12 @@ def test_a_report_of_nothing_finished_is_still_a_report(study):
     loaded, folder = study({"c2": [], "c3": []})
     folder.path.mkdir()
     assert "Unfinished: 0 of 4" in write_report(loaded, folder.path)
+
+
+def test_instruments_stand_in_a_table_of_their_own_as_means_over_seeds(study):
+    probed = [result(10.0, probe={"drift_px": d, "phase_gain": 0.5}) for d in (1.0, 3.0)]
+    loaded, folder = study({"c2": probed, "c3": [9.0, 10.0]})
+    heads, rows = instrument_cells(lines_of(loaded, folder))
+    assert heads == ["", "drift, px", "phase-gain imbalance"]
+    assert rows == [["c2", "2", "0.5"], ["c3", "-", "-"]]
+    assert instrument_cells([]) is None

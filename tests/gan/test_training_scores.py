@@ -45,6 +45,13 @@ def test_scores_are_logged_at_their_steps_and_at_the_end(scored):
     assert (scored / "curves.png").exists()
 
 
+def test_a_streamed_set_is_scored_as_one_in_memory(tiny, tmp_path):
+    for memory in (4, 0):
+        options = ["evaluate.real=30", "train.steps=5", f"dataset.memory={memory}", "dataset.workers=0"]
+        train(tiny("dcgan", *SCORED, *options), tmp_path / str(memory), progress=False)
+    assert read_log(tmp_path / "4") == read_log(tmp_path / "0") and NAME in read_log(tmp_path / "0")[-1]
+
+
 def test_a_network_with_classes_logs_both_scores(tiny, tmp_path, with_classes):
     train(tiny("dcgan", *SCORED), tmp_path / "run", progress=False)
     scores = [r for r in read_log(tmp_path / "run") if "d_loss" not in r]
@@ -142,3 +149,15 @@ def test_unknown_features_end_a_training_before_its_first_step_in_one_sentence(t
     status, _, err = call("train", tmp_path / "c.yaml", "--out", tmp_path / "run", "-q")
     assert status == 1 and "did you mean 'inception'" in one_error(err)
     assert read_log(tmp_path / "run") == []
+
+
+def test_instruments_are_logged_beside_the_scores_and_change_nothing_that_trains(tiny, tmp_path, tiny_networks):
+    with_them = tiny(
+        "dcgan", "evaluate.every=6", "evaluate.samples=20", f"evaluate.features={FEATURES}", "evaluate.instruments=true"
+    )
+    train(with_them, tmp_path / "with", progress=False)
+    train(tiny("dcgan"), tmp_path / "without", progress=False)
+    assert_same(final_state(tmp_path / "with"), final_state(tmp_path / "without"))
+    logged = [record for record in read_log(tmp_path / "with") if NAME in record]
+    assert [record["step"] for record in logged] == [6, 12]
+    assert all(record["phase_mean_variance"] >= 0 and record["phase_gain"] > 0 for record in logged)

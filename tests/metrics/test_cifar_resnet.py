@@ -20,7 +20,15 @@ def exported():
     for _ in range(3):  # statistics that aren't those of a new batch norm
         model(torch.randn(16, 3, 32, 32))
     classes = [f"class {i}" for i in range(7)]
-    card = {"model": MODEL, "classes": classes, "weights_sha256": state_sha256(model), "mean": MEAN, "std": STD, "resolution": 32}
+    card = {
+        "model": MODEL,
+        "data": "cifar10 train split from a.zip",
+        "classes": classes,
+        "weights_sha256": state_sha256(model),
+        "mean": MEAN,
+        "std": STD,
+        "resolution": 32,
+    }
     return {"result": {"test_accuracy": 0.5, "card": card}, "weights": model.state_dict()}
 
 
@@ -67,3 +75,11 @@ def test_damaged_foreign_and_changed_files_are_refused(exported, write):
     with pytest.raises(FeatureError, match="aren't those of its card"):
         open_extractor("cifar_resnet", write(exported))
     assert open_extractor("cifar_resnet", write(exported), insist=True).score_name("fid") != "fd_cifar_resnet"
+
+
+def test_weights_of_other_data_go_by_another_name(exported, write):
+    exported["result"]["card"]["data"] = "shapes train split, generated from seed 0"
+    with pytest.raises(FeatureError, match=r"are of a resnet trained on shapes train split.*or insist"):
+        open_extractor("cifar_resnet", write(exported))
+    extractor = open_extractor("cifar_resnet", write(exported), insist=True)
+    assert extractor.score_name("fid") == f"fd_cifar_resnet_{extractor.sha256[:8]}"

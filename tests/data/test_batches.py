@@ -1,0 +1,86 @@
+"""What training sees of a streamed set: the same bits as from memory, also after a crash, and a refusal of other data."""
+
+import pytest
+import torch
+
+from data.opening import open_source
+from data.packing import pack
+from gan.config import load_config
+from gan.models import resolve
+from gan.processes import Processes
+from gan.run_directory import RunError
+from gan.state import Batches
+from gan.training import train
+from tests.helpers import PulledPlug, assert_same, crash_at, final_state
+
+SMALL = [
+    "generator.width=4",
+    "discriminator.width=4",
+    "generator.latent=8",
+    "train.batch_size=8",
+    "train.steps=12",
+    "train.d_steps=2",
+]
+SMALL += ["train.log_every=4", "train.checkpoint_every=5", "train.sample_every=6", "train.device=cpu"]
+
+
+@pytest.fixture
+def packed(write_lsun, tmp_path):
+    return pack(open_source(write_lsun()), tmp_path / "photos.pack", 32).path
+
+
+def config(path, *overrides):
+    return resolve(load_config(None, ["dataset.name=lsun", f"dataset.path={path}", *SMALL, *overrides]))
+
+
+def batches(path, *overrides, rank=0, world=1):
+    return Batches(config(path, *overrides), Processes(rank, world, torch.device("cpu")))
+
+
+POSITIONS = [(0, 0), (0, 1), (1, 0), (50, 1), (3, 0), (3, 0)]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_streamed_batches_are_those_of_memory(packed, write_lsun, workers):
+    kept = batches(packed)
+    read = batches(packed, "dataset.memory=0", f"dataset.workers={workers}")
+    assert kept.feeder is None and read.feeder is not None and kept.sha256 == read.sha256
+    for step, update in POSITIONS:
+        assert torch.equal(kept.get(step, update), read.get(step, update))
+    assert read.get(0, 0).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_ranks_see_the_rows_of_one_process(packed):
+    whole = batches(packed, "dataset.memory=0")
+    ranks = [batches(packed, "dataset.memory=0", rank=r, world=2) for r in range(2)]
+    for step, update in POSITIONS:
+        assert torch.equal(torch.cat([rank.get(step, update) for rank in ranks]), whole.get(step, update))
+
+
+@pytest.mark.parametrize("block", [1, 4])
+def test_an_epoch_shows_every_image_once(packed, block):
+    read = batches(packed, "dataset.memory=0", "dataset.flip=false", f"dataset.block={block}", "train.batch_size=12")
+    seen = torch.cat([read.get(step, update) for step in range(2) for update in range(2)])
+    assert len(seen) == 48 and len(seen.flatten(1).unique(dim=0)) == 48
+
+
+def test_crash_and_resume_of_a_streamed_run_equal_a_run_in_memory(packed, tmp_path):
+    train(config(packed), tmp_path / "whole", progress=False)
+    streamed = config(packed, "dataset.memory=0")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(PulledPlug):
+        crash_at(patch, 9)
+        train(streamed, tmp_path / "broken", progress=False)
+    train(streamed, tmp_path / "broken", progress=False)
+    assert_same(final_state(tmp_path / "whole"), final_state(tmp_path / "broken"))
+    for file in ("metrics.jsonl", "samples/real.png"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "broken" / file).read_bytes()
+
+
+def test_other_images_are_refused_without_reading_them_all(packed, write_lsun, photos, tmp_path):
+    options = ["dataset.memory=0", "dataset.workers=0", "train.steps=5"]
+    train(config(packed, *options), tmp_path / "run", progress=False)
+    other = write_lsun("bedroom_train", {f"{i}".encode(): photo for i, photo in enumerate(photos[:40])}, tmp_path / "other")
+    fewer = pack(open_source(other), tmp_path / "fewer.pack", 32).path
+    for path in (other, fewer):
+        with pytest.raises(RunError, match="trained on other images"):
+            train(config(path, *options), tmp_path / "run", progress=False)

@@ -1,0 +1,29 @@
+"""The published settings for LSUN and CelebA make networks."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from gan.config import load_config
+from gan.models import build, parameter_count, resolve
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+FILES = sorted(f"{place}/{path.name}" for place in ("lsun", "celeba") for path in (CONFIGS / place).glob("*.yaml"))
+
+
+def test_which_there_are():
+    stems = [file.removesuffix(".yaml").removeprefix("lsun/") for file in FILES]
+    assert stems == ["celeba/dcgan64", "celeba/sngan128", "dcgan64", "landscape128", "sngan128", "wgan_gp128"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_makes_networks_of_its_resolution(file):
+    config = resolve(load_config(CONFIGS / file))
+    assert str(config.dataset.resolution) in file and config.dataset.name in file
+    with torch.device("meta"):
+        generator, discriminator = build(config)
+        assert generator(torch.empty(2, config.generator.latent)).shape == (2, 3, *2 * [config.dataset.resolution])
+    if "landscape" in file:  # the counts that the paper reports: about 14 M each
+        assert parameter_count(generator) == pytest.approx(13.79e6, rel=0.01)
+        assert parameter_count(discriminator) == pytest.approx(15.09e6, rel=0.01)
