@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan import checkpoint
-from gan.classification_config import ClassifierRun, Config, Train
+from gan import checkpoint, classification_config
+from gan.classification_config import Config, Train
 from gan.classification_report import Log, plot_confusion, plot_curves, write_result
-from gan.classification_state import Batches, State
+from gan.classification_state import Batches, State, Tested
 from gan.config import ConfigError
 from gan.processes import Processes
 from gan.progress import StopSignals
-from gan.run_directory import RunError, read_log
+from gan.run_directory import RunDirectory, RunError, read_log
 from gan.training import Diverged, Interrupted, set_precision
 
 TEST_BATCH = 500
@@ -33,13 +33,6 @@ class Outcome:
     result: dict  # what RUN/result.json holds
 
 
-@dataclass(frozen=True)
-class Tested:
-    loss: float  # mean cross-entropy, without label smoothing
-    accuracy: float  # 0..1
-    confusion: Tensor  # (classes, classes) int64: images of class i that were named j
-
-
 def train(config: Config, directory: str | Path, progress: bool = True) -> Outcome:
     """Train, or go on with, the run in `directory` until train.epochs are over.
 
@@ -50,7 +43,7 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
         raise ConfigError("classify runs in one process: start it with python, not with torchrun")
     device = Processes.start(config.train.device).device
     try:
-        with ClassifierRun(directory, config) as run:
+        with RunDirectory(directory, config, classification_config) as run:
             return _train(config, device, run, Batches(config, device), progress)
     except OSError as error:
         what = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
@@ -59,7 +52,7 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
         raise RunError(f"{device} is out of memory; lower train.batch_size or the model, or use precision=bf16") from error
 
 
-def _train(config: Config, device: torch.device, run: ClassifierRun, batches: Batches, progress: bool) -> Outcome:
+def _train(config: Config, device: torch.device, run: RunDirectory, batches: Batches, progress: bool) -> Outcome:
     t, steps = config.train, batches.steps
     set_precision(config, device)
     state = State(config, device, len(batches.classes))
@@ -151,7 +144,7 @@ def learning_rate(t: Train, step: int, steps: int) -> float:
     return t.lr * min(decay, (step + 1) / (t.warmup * steps) if t.warmup else 1.0, 1.0)
 
 
-def flush(state: State, run: ClassifierRun) -> list[float]:
+def flush(state: State, run: RunDirectory) -> list[float]:
     """Mean loss and accuracy of the pending steps, which are then forgotten. Diverged if one of them is not finite."""
     values = torch.stack(state.pending).double().cpu()
     bad = (~values.isfinite().all(dim=1)).nonzero()
@@ -161,7 +154,7 @@ def flush(state: State, run: ClassifierRun) -> list[float]:
     return values.mean(dim=0).tolist()
 
 
-def save(state: State, batches: Batches, run: ClassifierRun, keep: int) -> Path:
+def save(state: State, batches: Batches, run: RunDirectory, keep: int) -> Path:
     """Checkpoint a healthy state; a sick one raises Diverged and leaves the last good checkpoint in place."""
     tensors = [t for t in state.model.state_dict().values() if t.is_floating_point()]
     if not torch.stack(torch._foreach_norm([*tensors, *state.pending])).isfinite().all():
@@ -169,7 +162,7 @@ def save(state: State, batches: Batches, run: ClassifierRun, keep: int) -> Path:
     return checkpoint.save({**state.dump(), "pixels": batches.sha256}, run.checkpoints, state.step, keep)
 
 
-def diverged(what: str, run: ClassifierRun) -> Diverged:
+def diverged(what: str, run: RunDirectory) -> Diverged:
     last = run.latest()
     return Diverged(
         f"training diverged: {what}. "

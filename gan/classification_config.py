@@ -1,17 +1,15 @@
 """Settings of `classify`: the sections, their defaults and reasons. Files, overrides and errors work as in gan/config.py."""
 
-import difflib
 import os
-from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
-import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from gan import checkpoint
-from gan.config import ConfigError, Dataset, Kernel, Section, read_yaml
+from gan import config
+from gan.config import Dataset, Kernel, Section, dump
 from gan.models.classifiers import blocks_per_stage
-from gan.run_directory import RunDirectory, RunError
+
+__all__ = ["Config", "Train", "difference", "dump", "load_config"]
 
 
 class Model(Section):
@@ -80,102 +78,16 @@ class Config(Section):
         return Config.model_validate(tree)
 
 
-KEYS = [f"{section}.{key}" for section, field in Config.model_fields.items() for key in field.annotation.model_fields]
-
 # Settings that may differ when a run goes on: where it runs and what it writes, not what it computes.
 RUNTIME = {"dataset.path", "dataset.memory", "dataset.workers"}
 RUNTIME |= {"train.device", "train.test_every", "train.checkpoint_every", "train.keep_checkpoints"}
 
 
 def load_config(path: str | os.PathLike | None, overrides: list[str] = ()) -> Config:
-    """Read a YAML file (or take the defaults) and apply 'section.key=value' overrides. ConfigError says what is wrong, by key."""
-    tree = read_yaml(path) if path is not None else {}
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise ConfigError(f"{override!r} is not of the form key=value; for example train.epochs=100")
-        if key not in KEYS:
-            raise ConfigError(_unknown(key))
-        section, name = key.split(".")
-        try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):  # ValueError: an impossible date
-            raise ConfigError(f"{key}: {text!r} is not a value that YAML can read; put quotes around it") from None
-        below = tree.get(section) or {}
-        if isinstance(below, dict):  # anything else is named by the validation
-            tree[section] = {**below, name: value}
-    try:
-        return Config.model_validate({section: value if value is not None else {} for section, value in tree.items()})
-    except ValidationError as error:
-        where = f" (settings of {path})" if path is not None else ""
-        raise ConfigError("; ".join(_explain(e) for e in error.errors()) + where) from None
-
-
-def dump(config: Config) -> str:
-    """YAML text from which load_config gives back the same settings."""
-    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+    """As gan.config.load_config, for the settings of `classify`."""
+    return config.load_config(path, overrides, Config)
 
 
 def difference(old: Config, new: Config) -> list[str]:
     """'key: old -> new' for every key that differs and not in RUNTIME. Every schedule depends on train.epochs: they must agree."""
-    a, b = old.model_dump(), new.model_dump()
-    values = [(key, *(tree[key.split(".")[0]][key.split(".")[1]] for tree in (a, b))) for key in KEYS if key not in RUNTIME]
-    return [f"{key}: {before} -> {after}" for key, before, after in values if before != after]
-
-
-def _unknown(key: str) -> str:
-    same_name = [k for k in KEYS if k.split(".")[-1] == key.split(".")[-1]]
-    near = same_name[:1] or difflib.get_close_matches(key, KEYS, 1, 0.5)
-    return f"unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else f"; sections are {', '.join(Config.model_fields)}")
-
-
-def _explain(error: dict) -> str:
-    """One of pydantic's errors in a sentence that names the key."""
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        return _unknown(key)
-    given = error["input"]
-    if error["type"] == "literal_error":
-        section, _, name = key.partition(".")
-        choices = _choices(Config.model_fields[section].annotation.model_fields[name].annotation)
-        near = difflib.get_close_matches(str(given), [str(c) for c in choices], 1)
-        return f"{key}: {given!r} is not one of {', '.join(map(str, choices))}" + (f"; did you mean {near[0]}?" if near else "")
-    if error["type"] == "value_error":
-        return f"{key}: {error['ctx']['error']}"
-    return f"{key}: {given!r} is wrong, it {error['msg'].removeprefix('Input ')}"
-
-
-def _choices(annotation) -> list:
-    """The values of a Literal, also inside 'Literal | None'."""
-    return [c for part in get_args(annotation) for c in (get_args(part) or [part]) if c is not type(None)]
-
-
-# --- the run directory -------------------------------------------------------------------------------------------------------
-
-
-class ClassifierRun(RunDirectory):
-    """A run directory whose config.yaml holds the settings of `classify`."""
-
-    def _compare_config(self) -> None:
-        file = self.path / "config.yaml"
-        if file.exists():
-            changes = difference(read_classifier_config(self.path), self.config)
-            if changes:
-                raise RunError(
-                    f"{self.path} holds a run with other settings ({'; '.join(changes)}); "
-                    "choose another directory with --out, or go back to its settings"
-                )
-        elif any(self.path.glob("checkpoints/*.pt")):
-            raise RunError(f"{self.path} has checkpoints but no config.yaml; put it back, or choose another --out")
-        checkpoint.write_atomically(file, dump(self.config).encode())
-
-
-def read_classifier_config(path: str | Path) -> Config:
-    """The settings of a run of `classify`. RunError if `path` is none."""
-    file = Path(path) / "config.yaml"
-    if not file.is_file():
-        raise RunError(f"{path} is not a run directory: it has no config.yaml; make one with `python run_gan.py classify`")
-    try:
-        return load_config(file)
-    except ConfigError as error:
-        raise RunError(f"{path} holds no run of `classify` that can be read ({error}); choose another --out") from None
+    return config.changes(old, new, RUNTIME)

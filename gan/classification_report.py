@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from gan import checkpoint
 from gan.classification_config import Config
-from gan.classification_state import Batches, State
+from gan.classification_state import Batches, State, Tested
 from gan.models import parameter_count
 from gan.models.classifiers import Classifier, build_classifier
 from gan.models.summary import macs
@@ -143,7 +143,7 @@ def plot_confusion(confusion: Tensor, classes: tuple[str, ...], path: Path) -> N
 # --- the result and the weights ----------------------------------------------------------------------------------------------
 
 
-def write_result(directory: Path, config: Config, state: State, batches: Batches, tested) -> dict:
+def write_result(directory: Path, config: Config, state: State, batches: Batches, tested: Tested) -> dict:
     """RUN/result.json: test accuracy and loss with the card that says how they came about. Written whole or not at all."""
     t, model = config.train, state.model
     card = {

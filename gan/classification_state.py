@@ -1,8 +1,9 @@
-"""What a classifier's training step changes (State) and what it sees (Batches)."""
+"""What a classifier's training step changes (State) and what it sees (Batches); what a test finds (Tested)."""
 
 import hashlib
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,20 +17,20 @@ from gan.randomness import derive
 from metrics.statistics import fingerprint
 
 
+@dataclass(frozen=True)
+class Tested:
+    loss: float  # mean cross-entropy, without label smoothing
+    accuracy: float  # 0..1
+    confusion: Tensor  # (classes, classes) int64: images of class i that were named j
+
+
 class Batches:
     """The data set on the device, decoded once, and what a step sees of it: a function of (seed, step)."""
 
     def __init__(self, config: Config, device: torch.device):
         d, self.config, self.device = config.dataset, config, device
-        how = {
-            "on_bad": d.on_bad,
-            "crop": d.crop,
-            "categories": d.categories,
-            "share": d.hold_out,
-            "memory": d.memory,
-            "workers": 0,
-        }
-        self.train, self.test = (data.load(d.name, d.path, d.resolution, split=split, **how) for split in ("train", "test"))
+        how = {**d.arguments, "workers": 0}
+        self.train, self.test = (data.load(**how, split=split) for split in ("train", "test"))
         for split in (self.train, self.test):
             if not isinstance(split, ImageSet):
                 raise DataError(f"{split.source} is larger than dataset.memory={d.memory}: classify keeps its images in memory")

@@ -35,7 +35,7 @@ class Section(BaseModel):
 
 class Dataset(Section):
     name: Literal["cifar10", "cifar100", "celeba", "celeba_hq", "folder", "lsun", "shapes"] = "shapes"
-    path: str | None = None  # a directory, zip or pack; default: the directory named by GAN_DATA, then ./datasets
+    path: str | None = None  # a directory, zip or pack, here or below GAN_DATA; null: GAN_DATA itself, else ./datasets
     resolution: Literal[32, 64, 128] = 32
     crop: Literal["center", "pad", "cut"] = "center"  # centre square, shrunk; black bars; the central R x R pixels as they are
     flip: bool = True  # mirror half of the real images
@@ -140,25 +140,31 @@ class Config(Section):
         return Config.model_validate(tree)
 
 
-KEYS = [f"{section}.{key}" for section, field in Config.model_fields.items() for key in field.annotation.model_fields]
+def keys_of(kind: type[Section]) -> list[str]:
+    """The dotted keys of a tree of sections, such as Config."""
+    return [f"{section}.{key}" for section, field in kind.model_fields.items() for key in field.annotation.model_fields]
+
+
+KEYS = keys_of(Config)
 
 # Settings that may differ when a run goes on: where it runs and what it writes, not what it computes.
-RUNTIME = {"dataset.path", "train.device", "train.sample_every", "train.checkpoint_every", "train.keep_checkpoints"}
+RUNTIME = {"dataset.path", "dataset.workers", "train.device"}
+RUNTIME |= {"train.sample_every", "train.checkpoint_every", "train.keep_checkpoints"}
 RUNTIME |= {key for key in KEYS if key.startswith("evaluate.")}
 
 
-def load_config(path: str | os.PathLike | dict | None, overrides: list[str] = ()) -> Config:
+def load_config(path: str | os.PathLike | dict | None, overrides: list[str] = (), kind: type[Section] = Config) -> Config:
     """Read a YAML file (or its contents, or take the defaults) and apply 'section.key=value' overrides.
 
-    ConfigError says what is wrong, by key.
+    ConfigError says what is wrong, by key. kind: another tree of sections, such as that of `classify`.
     """
     tree = dict(path) if isinstance(path, dict) else read_yaml(path) if path is not None else {}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"{override!r} is not of the form key=value; for example train.steps=1000")
-        if key not in KEYS:
-            raise ConfigError(_unknown(key))
+        if key not in keys_of(kind):
+            raise ConfigError(_unknown(key, kind))
         section, name = key.split(".")
         try:
             value = yaml.safe_load(text)
@@ -168,12 +174,12 @@ def load_config(path: str | os.PathLike | dict | None, overrides: list[str] = ()
         if isinstance(below, dict):  # anything else is named by the validation
             tree[section] = {**below, name: value}
     try:
-        return Config.model_validate({section: value if value is not None else {} for section, value in tree.items()})
+        return kind.model_validate({section: value if value is not None else {} for section, value in tree.items()})
     except ValidationError as error:
         typed = {override.partition("=")[0] for override in overrides}
         from_file = path and any(".".join(map(str, e["loc"])) not in typed for e in error.errors())
         where = " (in the base settings)" if isinstance(path, dict) else f" (in {path})"
-        raise ConfigError("; ".join(_explain(e) for e in error.errors()) + (where if from_file else "")) from None
+        raise ConfigError("; ".join(_explain(e, kind) for e in error.errors()) + (where if from_file else "")) from None
 
 
 def read_yaml(path: str | os.PathLike) -> dict:
@@ -200,29 +206,31 @@ def difference(old: Config, new: Config) -> list[str]:
     allowed = set(RUNTIME)
     if new.train.lr_decay == "none" and new.train.steps > old.train.steps:
         allowed.add("train.steps")
+    return changes(old, new, allowed)
+
+
+def changes(old: Section, new: Section, allowed: set[str]) -> list[str]:
+    """'key: old -> new' for every key of two trees of one kind that differs and isn't allowed to."""
     a, b = old.model_dump(), new.model_dump()
-    rows = []
-    for key in KEYS:
-        section, name = key.split(".")
-        if key not in allowed and a[section][name] != b[section][name]:
-            rows.append(f"{key}: {a[section][name]} -> {b[section][name]}")
-    return rows
+    values = [(key, *(tree[key.split(".")[0]][key.split(".")[1]] for tree in (a, b))) for key in keys_of(type(new))]
+    return [f"{key}: {before} -> {after}" for key, before, after in values if key not in allowed and before != after]
 
 
-def _unknown(key: str) -> str:
-    same_name = [k for k in KEYS if k.split(".")[1] == key.split(".")[-1]]
-    near = same_name[:1] or difflib.get_close_matches(key, KEYS, 1, 0.5)
-    return f"unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else f"; sections are {', '.join(Config.model_fields)}")
+def _unknown(key: str, kind: type[Section]) -> str:
+    keys = keys_of(kind)
+    same_name = [k for k in keys if k.split(".")[1] == key.split(".")[-1]]
+    near = same_name[:1] or difflib.get_close_matches(key, keys, 1, 0.5)
+    return f"unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else f"; sections are {', '.join(kind.model_fields)}")
 
 
-def _explain(error: dict) -> str:
+def _explain(error: dict, kind: type[Section]) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return _unknown(key)
+        return _unknown(key, kind)
     given = error["input"]
     if error["type"] == "literal_error":
         section, _, name = key.partition(".")
-        choices = [c for c in _choices(Config.model_fields[section].annotation.model_fields[name].annotation)]
+        choices = [c for c in _choices(kind.model_fields[section].annotation.model_fields[name].annotation)]
         near = difflib.get_close_matches(str(given), [str(c) for c in choices], 1)
         return f"{key}: {given!r} is not one of {', '.join(map(str, choices))}" + (f"; did you mean {near[0]}?" if near else "")
     if error["type"] == "value_error":

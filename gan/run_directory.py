@@ -3,11 +3,13 @@
 import contextlib
 import json
 from pathlib import Path
+from types import ModuleType
 
 import filelock
 
 from gan import checkpoint
-from gan.config import Config, ConfigError, difference, dump, load_config
+from gan import config as gan_config
+from gan.config import Config, ConfigError
 
 
 class RunError(Exception):
@@ -21,9 +23,9 @@ class RunDirectory:
     `metrics.jsonl` holds what the training computed, a function of the settings alone; `timing.jsonl` how long it took.
     """
 
-    def __init__(self, path: str | Path, config: Config):
+    def __init__(self, path: str | Path, config: Config, settings: ModuleType = gan_config):
         self.path = Path(path)
-        self.config = config
+        self.config, self.settings = config, settings
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / "samples"
         self._lock = filelock.FileLock(self.path / ".lock")  # the system drops it with the process, however that ends
@@ -51,7 +53,7 @@ class RunDirectory:
     def _compare_config(self) -> None:
         file = self.path / "config.yaml"
         if file.exists():
-            changes = difference(read_config(self.path), self.config)
+            changes = self.settings.difference(read_config(self.path, self.settings), self.config)
             if changes:
                 raise RunError(
                     f"{self.path} holds a run with other settings ({'; '.join(changes)}); "
@@ -59,7 +61,7 @@ class RunDirectory:
                 )
         elif any(self.path.glob("checkpoints/*.pt")):
             raise RunError(f"{self.path} has checkpoints but no config.yaml; put it back, or choose another --out")
-        checkpoint.write_atomically(file, dump(self.config).encode())
+        checkpoint.write_atomically(file, self.settings.dump(self.config).encode())
 
     def latest(self) -> Path | None:
         """The newest checkpoint, or None."""
@@ -85,13 +87,16 @@ def _step(line: str) -> float:
     return float("inf")
 
 
-def read_config(path: str | Path) -> Config:
-    """The settings of a finished or running run. RunError if `path` is not a run directory."""
+def read_config(path: str | Path, settings: ModuleType = gan_config) -> Config:
+    """The settings of a finished or running run. RunError if `path` is not a run directory.
+
+    settings: the module that knows them, with load_config, difference and dump; gan.classification_config for runs of `classify`.
+    """
     file = Path(path) / "config.yaml"
     if not file.is_file():
         raise RunError(f"{path} is not a run directory: it has no config.yaml; train one with `python run_gan.py train`")
     try:
-        return load_config(file)
+        return settings.load_config(file)
     except ConfigError as error:
         raise RunError(f"the settings of {path} can't be read: {error}") from None
 

@@ -299,7 +299,7 @@ def to_markdown(study: Study, lines: list[Line], costs: dict[str, dict]) -> str:
 
 
 INSTRUMENTS_NOTE = (
-    "Means over seeds at the last checkpoint; docs/instruments.md defines each. Drift and spread: how far, and how widely, a change "
+    "Means over seeds at the last checkpoint; docs/instruments.md defines each. Drift and spread: how far, how widely, a change "
     "in the seed map lands from its place. Overlap, phase gain and phase mean: checkerboards in layers and pictures, 0 for none."
 )
 

@@ -26,7 +26,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no table and no prog
 
 Scores = Annotated[str, typer.Option(help="of fid, is, kid, pr, dc, interval, infinity; commas between")]
 RealCount = Annotated[int | None, typer.Option(min=2, help="reference images; default: all")]
-Features = Annotated[str, typer.Option(help="efficientnet_lite0, inception, or module:package.function")]
+Features = Annotated[str, typer.Option(help="efficientnet_lite0, inception, cifar_resnet, or module:package.function")]
 Weights = Annotated[Path | None, typer.Option(help="a file of weights for the features, checked by its sha256")]
 Insist = Annotated[bool, typer.Option("--insist", help="take unknown weights; the scores then carry another name")]
 Resize = Annotated[str | None, typer.Option(help="pytorch_fid, tf1 or clean; default: the features' own")]

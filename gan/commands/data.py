@@ -111,7 +111,7 @@ def grid(
     from gan.sampling import save_grid
 
     found = open_source(source, split, categories)
-    images = StreamedSet(found, size or getattr(found, "size", 128))
+    images = StreamedSet(found, size or getattr(found, "size", 128), on_bad="skip")
     chosen = EpochOrder(len(found), seed).indices(0, min(count, len(found)))
     save_grid(images.read(chosen), out)
     say(f"{len(chosen)} of {len(found):,} images: {out}")

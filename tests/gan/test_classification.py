@@ -233,7 +233,7 @@ def test_a_set_that_would_be_streamed_is_refused(small, tmp_path):
 
 def test_a_run_of_train_is_not_overwritten(small, tmp_path):
     (tmp_path / "config.yaml").write_text("generator: {family: dcgan}\n")
-    with pytest.raises(RunError, match=r"holds no run of `classify`.*choose another --out"):
+    with pytest.raises(RunError, match=r"settings of .* can.t be read"):
         train(small(), tmp_path, progress=False)
 
 
