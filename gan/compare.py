@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from gan.launch import Ended, default_workers, run_here, run_submitit
 from gan.run_directory import read_log
-from gan.study import Study, StudyError, StudyFolder, config_of, jobs_of
+from gan.study import Study, StudyError, StudyFolder, config_of, jobs_of, length_of
 from gan.training import Interrupted
 
 
@@ -102,14 +102,15 @@ def terminated_as_interrupt() -> Iterator[None]:
 
 
 class Progress:
-    """Steps done over all runs of a study, read from their logs."""
+    """Steps (epochs of classifiers) done over all runs of a study, read from their logs."""
 
     def __init__(self, study: Study, folder: StudyFolder, shown: bool):
         self.study, self.folder = study, folder
-        self.steps = {job.name: config_of(study, job).train.steps for job in jobs_of(study)}
-        self.done: dict[str, int] = {}
-        total, done = sum(self.steps.values()), self._count()
-        self.bar = tqdm(total=total, initial=done, unit="step", unit_scale=True, disable=None if shown else True)
+        self.lengths = {job.name: length_of(config_of(study, job)) for job in jobs_of(study)}
+        self.done: dict[str, float] = {}
+        total, done = sum(self.lengths.values()), self._count()
+        unit = "step" if study.task == "gan" else "epoch"
+        self.bar = tqdm(total=total, initial=done, unit=unit, unit_scale=True, disable=None if shown else True)
         self.ticks = 0
 
     def tick(self) -> None:
@@ -117,11 +118,11 @@ class Progress:
         if self.ticks % 5 == 0 and not self.bar.disable:
             self.bar.update(self._count() - self.bar.n)
 
-    def _count(self) -> int:
-        for name, steps in self.steps.items():
-            if self.done.get(name, 0) < steps:
-                log = read_log(self.folder.path / "runs" / name, "timing")
-                self.done[name] = min(log[-1]["step"], steps) if log else 0
+    def _count(self) -> float:
+        for name, length in self.lengths.items():
+            if self.done.get(name, 0) < length:
+                log = read_log(self.folder.path / "runs" / name)
+                self.done[name] = min(log[-1].get("epoch", log[-1]["step"]), length) if log else 0
         return sum(self.done.values())
 
     def write(self, text: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from gan import classification, classification_config, classification_state
 from gan.config import Config
 from gan.processes import Processes
 from gan.state import Batches, State
@@ -82,7 +83,7 @@ def training_macs(config: Config, generator: int, discriminator: int) -> int:
     return config.train.batch_size * (config.train.d_steps * d_update + g_update)
 
 
-def step_costs(configs: dict[str, Config], rounds: int = 5) -> dict[str, dict]:
+def step_costs(configs: dict[str, Config | classification_config.Config], rounds: int = 5) -> dict[str, dict]:
     """{name: {"ms_per_step", "images_per_s", "peak_bytes"}} of resolved configs that share a device, measured in turns.
 
     images: real ones shown to the discriminator, as in timing.jsonl; here generated shapes, since a step's cost doesn't depend on
@@ -94,20 +95,35 @@ def step_costs(configs: dict[str, Config], rounds: int = 5) -> dict[str, dict]:
     return {
         name: {
             "ms_per_step": 1e3 * seconds[name],
-            "images_per_s": config.train.batch_size * config.train.d_steps / seconds[name],
+            "images_per_s": config.train.batch_size * getattr(config.train, "d_steps", 1) / seconds[name],
             "peak_bytes": peak_memory(steps[name], device),
         }
         for name, config in configs.items()
     }
 
 
-def _step(config: Config) -> Callable:
+def _step(config: Config | classification_config.Config) -> Callable:
     config = config.replace({"dataset.name": "shapes", "dataset.path": None})
+    if isinstance(config, classification_config.Config):
+        return _classification_step(config)
     processes = Processes.start(config.train.device)
     step = Step(config, processes, State(config, processes), Batches(config, processes))
 
     def run() -> None:
         set_precision(config, processes.device)
         step()
+
+    return run
+
+
+def _classification_step(config: classification_config.Config) -> Callable:
+    device = Processes.start(config.train.device).device
+    batches = classification_state.Batches(config, device)
+    state = classification_state.State(config, device, len(batches.classes))
+    network = torch.compile(state.model) if config.train.compile else state.model
+
+    def run() -> None:
+        set_precision(config, device)
+        classification.take_step(config, state, network, batches)
 
     return run

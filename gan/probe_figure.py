@@ -42,7 +42,7 @@ def draw_probe(found: Probe, path: Path) -> None:
         save(figure, path)
 
 
-def save(figure: plt.Figure, path: Path, dpi: int = 130) -> None:
+def save(figure: plt.Figure, path: Path, dpi: int = 110) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
     plt.close(figure)
@@ -160,4 +160,6 @@ def _spectrum(axis: Axes, record: dict, pictures: dict[str, Tensor]) -> None:
 
 
 def _text(value: float | None) -> str:
-    return "nothing" if value is None else f"{value:.2g}" if abs(value) < 10 else f"{value:.0f}"
+    if value is None:
+        return "nothing"
+    return "0" if abs(value) < 0.005 else f"{value:.2g}" if abs(value) < 10 else f"{value:.0f}"

@@ -8,14 +8,19 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
 
+from gan import classification_config
+from gan import config as gan_config
 from gan.checkpoint import write_atomically
-from gan.config import Config, ConfigError, Section, difference, load_config, read_yaml
+from gan.config import ConfigError, Section, read_yaml
 from gan.models import resolve
+
+RECORD = "record.json"  # of a run: settings, scores with their cards, curve, cost
 
 
 class StudyError(Exception):
@@ -36,6 +41,7 @@ class Scoring(Section):
 
 class Study(Section):
     title: str
+    task: Literal["gan", "classify"] = "gan"  # what a run is: one of `train`, or one of `classify`
     base: str | dict[str, Any]  # a config file, relative to the study file, or its contents
     settings: dict[str, Any] = Field(default={})  # for all rows: dotted key -> value
     rows: list[dict[str, Any]] = Field(default=[{}], min_length=1)  # dotted key -> value, and `label`
@@ -43,7 +49,7 @@ class Study(Section):
     baseline: str | dict[str, Any]  # a row's label, or the settings that turn a row into the one that it is compared with
     seeds: list[int] = Field(min_length=1)
     scoring: Scoring = Scoring()
-    worse_than: float | None = Field(default=None, gt=0)  # a distance above which a run counts as not converged
+    worse_than: float | None = Field(default=None, gt=0)  # a distance (test error in percent) above which a run hasn't converged
 
 
 @dataclass(frozen=True)
@@ -112,13 +118,24 @@ def jobs_of(study: Study) -> list[Job]:
     return [Job(row, seed) for seed in study.seeds for row in rows_of(study)]
 
 
-def config_of(study: Study, job: Job) -> Config:
+def settings_of(study: Study) -> ModuleType:
+    """The module with the Config, load_config and difference of the study's runs."""
+    return classification_config if study.task == "classify" else gan_config
+
+
+def config_of(study: Study, job: Job) -> gan_config.Config | classification_config.Config:
     """The resolved settings of one run. Generators have as many parameters as their c3 row unless the study says otherwise."""
     changes = {**study.settings, **job.row.settings, "train.seed": job.seed}
-    if "width_rule" not in (study.base.get("generator") or {}):
+    if study.task == "gan" and "width_rule" not in (study.base.get("generator") or {}):
         changes = {"generator.width_rule": "equal_parameters", **changes}
     overrides = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
-    return resolve(load_config(study.base, overrides))
+    config = settings_of(study).load_config(study.base, overrides)
+    return resolve(config) if study.task == "gan" else config
+
+
+def length_of(config: gan_config.Config | classification_config.Config) -> int:
+    """How long a run is: steps of a GAN, epochs of a classifier."""
+    return config.train.steps if isinstance(config, gan_config.Config) else config.train.epochs
 
 
 def partner_of(study: Study, row: Row) -> Row | None:
@@ -164,7 +181,7 @@ def check(study: Study) -> None:
 
 
 class StudyFolder:
-    """study.yaml, runs/ROW/seed_N (run directories with a result.json each), and the tables made of them."""
+    """study.yaml, runs/ROW/seed_N (run directories with a record.json each), and the tables made of them."""
 
     def __init__(self, path: Path):
         self.path = Path(path)
@@ -174,7 +191,7 @@ class StudyFolder:
 
     def result(self, job: Job) -> dict | None:
         """What a finished or diverged run left; None if it isn't done. StudyError for a file that can't be read."""
-        file = self.run(job) / "result.json"
+        file = self.run(job) / RECORD
         if not file.is_file():
             return None
         try:
@@ -187,14 +204,17 @@ class StudyFolder:
         result = self.result(job)
         if result is None:
             return False
-        return result["steps"] == config_of(study, job).train.steps and result["scoring"] == study.scoring.model_dump()
+        return result["length"] == length_of(config_of(study, job)) and result["scoring"] == study.scoring.model_dump()
 
     def adopt(self, study: Study) -> None:
         """Write study.yaml. Rows, seeds, scoring and more steps may have changed since; settings of what is trained may not."""
+        settings = settings_of(study)
         for job in jobs_of(study):
             result = self.result(job)
-            changes = difference(Config.model_validate(result["config"]), config_of(study, job)) if result else []
-            if changes:
+            if result and result["task"] != study.task:
+                raise StudyError(f"{self.run(job)} holds a run of a study of task {result['task']}; choose another --out")
+            old = settings.Config.model_validate(result["config"]) if result else None
+            if old and (changes := settings.difference(old, config_of(study, job))):
                 raise StudyError(
                     f"{self.run(job)} was trained with other settings ({'; '.join(changes)}); put the study back, "
                     "or start the changed one in another --out"
@@ -205,5 +225,5 @@ class StudyFolder:
     def left_out(self, study: Study) -> list[str]:
         """Results in the folder that the study no longer names: kept, but in no table."""
         named = {job.name for job in jobs_of(study)}
-        found = [f.parent.relative_to(self.path / "runs").as_posix() for f in self.path.glob("runs/*/*/result.json")]
+        found = [f.parent.relative_to(self.path / "runs").as_posix() for f in self.path.glob(f"runs/*/*/{RECORD}")]
         return sorted(set(found) - named)

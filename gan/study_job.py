@@ -1,123 +1,41 @@
-"""One run of a study, start to end: train (or go on), score the last and the best checkpoint alike, write result.json."""
+"""One run of a study, start to end: train (or go on), score, write record.json."""
 
 import json
 import statistics
 import time
 from pathlib import Path
 
-import torch
-
-from gan import checkpoint, sampling
-from gan.config import Config
-from gan.cost import machine, training_macs
-from gan.evaluation import generator_side, open_side, reference_of
-from gan.models import build, parameter_count
-from gan.models.summary import macs
-from gan.probe import measure, summary, write_record
-from gan.probe_figure import draw_probe
-from gan.probe_inputs import halves
-from gan.randomness import derive, latents
+from gan import checkpoint, study_classify, study_gan
+from gan.cost import machine
 from gan.run_directory import read_log
-from gan.study import Job, Scoring, Study, StudyFolder, config_of
-from gan.training import Diverged, train
-from metrics.features import open_extractor
+from gan.study import RECORD, Job, Study, StudyFolder, config_of, length_of
+from gan.training import Diverged
 from metrics.protocol import library_versions
-from metrics.scoring import Side, score
 
-DIVERSITY_IMAGES = 1000
-PROBED = 1000  # images that the instruments look at
-GRID = 64
+TASKS = {"gan": study_gan, "classify": study_classify}  # each has train, model_facts, curve and score_run
 
 
 def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:
-    """Do what is still missing of one run and return its result, which also lies in its folder as result.json.
+    """Do what is still missing of one run and return its record, which also lies in its folder as record.json.
 
-    A run that diverges has a result too: status "diverged", with the reason. Everything else that goes wrong is raised.
+    A run that diverges has a record too: status "diverged", with the reason. Everything else that goes wrong is raised.
     """
-    config = config_of(study, job)
-    directory = folder.run(job)
-    result = {"label": job.row.label, "seed": job.seed, "steps": config.train.steps, "scoring": study.scoring.model_dump()}
-    result |= {"config": config.model_dump(mode="json"), "model": model_facts(config)}
+    task, config, directory = TASKS[study.task], config_of(study, job), folder.run(job)
+    record = {"label": job.row.label, "seed": job.seed, "task": study.task, "length": length_of(config)}
+    record |= {"scoring": study.scoring.model_dump(), "config": config.model_dump(mode="json"), "model": task.model_facts(config)}
     start = time.time()
     try:
-        train(config, directory, progress=False)
-        result |= {"status": "finished", "why": None}
+        task.train(config, directory, progress=False)
+        record |= {"status": "finished", "why": None}
     except Diverged as error:
-        result |= {"status": "diverged", "why": str(error)}
-    result["curve"] = [record for record in read_log(directory) if "d_loss" not in record]
-    result["timing"] = timing(directory)
-    if result["status"] == "finished":
-        result |= score_run(config, directory, study.scoring, job.seed)
-    result |= {"finished_at": time.strftime("%Y-%m-%d", time.gmtime()), "seconds_of_this_call": round(time.time() - start, 1)}
-    result |= {"versions": library_versions(), "machine": machine(config.train.device)}
-    checkpoint.write_atomically(directory / "result.json", (json.dumps(result, indent=1) + "\n").encode())
-    return result
-
-
-def score_run(config: Config, directory: Path, scoring: Scoring, seed: int) -> dict:
-    """Scores of the last and, where one was kept, of the best checkpoint; the diversity of the last; a grid of fixed latents."""
-    device = torch.device("cuda" if config.train.device in ("auto", "cuda") and torch.cuda.is_available() else "cpu")
-    extractor = open_extractor(scoring.features, scoring.weights, precision=scoring.precision, device=device)
-    real = reference(config, scoring)
-    wanted = ["fid", "is"] if extractor.classes else ["fid"]
-    found = {}
-    for which in ("last", "best"):
-        if which == "best" and not (directory / "checkpoints" / checkpoint.BEST).exists():
-            continue
-        trained = sampling.load_generator(directory, None if which == "last" else "best", device)
-        if which == "best" and trained.step == found["last"]["step"]:
-            found["best"] = found["last"]
-            continue
-        side = generator_side(trained.generator, f"{directory.parent.name} step {trained.step}", seed, scoring.samples)
-        scores, warnings = score(extractor, real, side, wanted, seed)
-        found[which] = {"step": trained.step, "scores": [s.to_dict() for s in scores], "warnings": warnings}
-        if which == "last":
-            found["diversity"] = diversity(trained.generator, real, seed)
-            grid = sampling.draw(trained.generator, latents(derive(seed, "grid"), 0, GRID, config.generator.latent).to(device))
-            sampling.save_grid(grid, directory / "grid.png")
-    found["probe"] = instruments(directory, real, device)
-    return found
-
-
-def reference(config: Config, scoring: Scoring) -> Side:
-    """The real images that the runs of a study are scored against."""
-    if scoring.reference is None:
-        return reference_of(config, scoring.split, scoring.real)
-    return open_side(scoring.reference, scoring.real)
-
-
-def instruments(directory: Path, real: Side, device: torch.device) -> dict[str, float]:
-    """The headline numbers of `probe`, whose record and figure are left in the run's folder."""
-    found = measure(directory, real=halves(real, PROBED, seed=0) if real.batches else None, samples=PROBED, device=device)
-    write_record(found.record, directory / "probe.json")
-    draw_probe(found, directory / "probe.png")
-    return summary(found.record)
-
-
-def diversity(generator: torch.nn.Module, real: Side, seed: int) -> float | None:
-    """Variance over images, averaged over pixels and colours, of 1,000 generated images by that of as many real ones.
-
-    Twice this variance is the mean squared distance between two images: near 1 for a generator as varied as the data, near 0 for
-    one that has collapsed to a single picture. None where the real side has no images.
-    """
-    if real.batches is None:
-        return None
-    generated = torch.cat(list(sampling.samples(generator, seed, DIVERSITY_IMAGES)))
-    stride = max(1, real.count // DIVERSITY_IMAGES)  # from all over the set, which may be sorted by class
-    images = torch.cat(list(real.batches()))[::stride][:DIVERSITY_IMAGES]
-    spread = [x.double().var(dim=0).mean() for x in (generated.cpu(), images.cpu())]
-    return float(spread[0] / spread[1])
-
-
-def model_facts(config: Config) -> dict:
-    """Parameters and multiply-adds per image of both networks, and those of one training step."""
-    g, d = build(config)
-    resolution = config.dataset.resolution
-    cost_g, cost_d = macs(g, 1, g.latent), macs(d, 1, 3, resolution, resolution)
-    return {
-        "generator_parameters": parameter_count(g), "discriminator_parameters": parameter_count(d),
-        "generator_macs": cost_g, "discriminator_macs": cost_d, "step_macs": training_macs(config, cost_g, cost_d),
-    }  # fmt: skip
+        record |= {"status": "diverged", "why": str(error)}
+    record |= {"curve": task.curve(directory), "timing": timing(directory)}
+    if record["status"] == "finished":
+        record |= task.score_run(config, directory, study.scoring, job.seed)
+    record |= {"finished_at": time.strftime("%Y-%m-%d", time.gmtime()), "seconds_of_this_call": round(time.time() - start, 1)}
+    record |= {"versions": library_versions(), "machine": machine(config.train.device)}
+    checkpoint.write_atomically(directory / RECORD, (json.dumps(record, indent=1) + "\n").encode())
+    return record
 
 
 def timing(directory: Path) -> dict:

@@ -16,21 +16,8 @@ from matplotlib.figure import Figure
 
 from gan.checkpoint import write_atomically
 from gan.study import Job, Study, StudyFolder, config_of, rows_of
-from gan.study_table import (
-    INSTRUMENTS_NOTE,
-    Line,
-    cells,
-    curve_of,
-    foot,
-    instrument_cells,
-    lines_of,
-    mean_std,
-    records,
-    score_names,
-    to_csv,
-    to_json,
-    to_markdown,
-)
+from gan.study_table import Line, curve_of, lines_of, records, to_csv, to_json
+from gan.study_text import INSTRUMENTS_NOTE, cells, foot, instrument_cells, mean_std, score_names, to_markdown
 
 TEMPLATE = Path(__file__).with_name("study_report.html")
 # Told apart in grayscale by lightness, dash and marker; colours after Okabe and Ito.
@@ -160,7 +147,7 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
                 axis.errorbar(cost(line), fmean(y), spread, linestyle="none", capsize=3, markersize=6, **_style(lines, line))
                 axis.annotate(line.short, (cost(line), fmean(y)), xytext=(7, 5), textcoords="offset points", fontsize=9)
             axis.margins(0.12)
-        row[0].set(ylabel="distance, final")
+        row[0].set(ylabel="final, lower is better")
         row[0].set_title(facet, loc="left", fontsize=11, fontweight="bold")
     for axis, (label, _) in zip(axes[-1], panels):
         axis.set(xlabel=label)

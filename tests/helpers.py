@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
+from data.shapes import shapes
 from gan import checkpoint
 from gan.state import State
-from gan.study import config_of
+from gan.study import config_of, length_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -86,8 +88,22 @@ def real_cifar10(split, count):
 
 
 def leave_result(folder, study, job, **changes):
-    """Write the result.json of a finished run of a study, with these changes."""
+    """Write the record.json of a finished run of a study, with these changes."""
     config = config_of(study, job)
-    result = {"steps": config.train.steps, "config": config.model_dump(mode="json"), "scoring": study.scoring.model_dump()}
+    result = {
+        "task": study.task,
+        "length": length_of(config),
+        "config": config.model_dump(mode="json"),
+        "scoring": study.scoring.model_dump(),
+    }
     folder.run(job).mkdir(parents=True, exist_ok=True)
-    (folder.run(job) / "result.json").write_text(json.dumps({**result, **changes}))
+    (folder.run(job) / "record.json").write_text(json.dumps({**result, **changes}))
+
+
+def save_split(directory: Path, count: int, split: str, seed: int = 0) -> None:
+    """Write generated pictures as directory/split/class/000.png."""
+    drawn = shapes(32, split, count=count, seed=seed)
+    for i, (image, label) in enumerate(zip(drawn.images, drawn.labels)):
+        file = directory / split / drawn.classes[label] / f"{i:03d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(file)

@@ -57,6 +57,14 @@ def test_ranks_see_the_rows_of_one_process(packed):
         assert torch.equal(torch.cat([rank.get(step, update) for rank in ranks]), whole.get(step, update))
 
 
+def test_a_rank_reads_ahead_what_it_will_be_asked_for(packed):
+    rank = batches(packed, "dataset.memory=0", rank=1, world=2)
+    for step, update in [(0, 0), (0, 1), (1, 0)]:
+        expected = set(rank.feeder._ahead)
+        rank.get(step, update)
+        assert len(expected - set(rank.feeder._ahead)) <= 1  # only what is behind was dropped
+
+
 @pytest.mark.parametrize("block", [1, 4])
 def test_an_epoch_shows_every_image_once(packed, block):
     read = batches(packed, "dataset.memory=0", "dataset.flip=false", f"dataset.block={block}", "train.batch_size=12")

@@ -9,17 +9,12 @@ from gan.config import load_config
 from gan.models import build, parameter_count, resolve
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-FILES = sorted(f"{place}/{path.name}" for place in ("lsun", "celeba") for path in (CONFIGS / place).glob("*.yaml"))
-
-
-def test_which_there_are():
-    stems = [file.removesuffix(".yaml").removeprefix("lsun/") for file in FILES]
-    assert stems == ["celeba/dcgan64", "celeba/sngan128", "dcgan64", "landscape128", "sngan128", "wgan_gp128"]
+FILES = ["celeba/dcgan64", "celeba/sngan128", "lsun/dcgan64", "lsun/landscape128", "lsun/sngan128", "lsun/wgan_gp128"]
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_makes_networks_of_its_resolution(file):
-    config = resolve(load_config(CONFIGS / file))
+    config = resolve(load_config(CONFIGS / f"{file}.yaml"))
     assert str(config.dataset.resolution) in file and config.dataset.name in file
     with torch.device("meta"):
         generator, discriminator = build(config)

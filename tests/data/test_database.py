@@ -66,6 +66,13 @@ def test_every_truncation_is_a_sentence(tmp_path):
         assert "\n" not in str(error.value)
 
 
+def test_values_behind_the_end_are_noticed_before_any_is_read(tmp_path):
+    file = write(tmp_path / "a", {f"{i}".encode(): bytes(9000) for i in range(5)})  # one page of keys, and then the values
+    file.write_bytes(file.read_bytes()[:20_000])
+    with pytest.raises(DataError, match="a is cut short: it has 20,000 of at least"):
+        Database(file).records()
+
+
 def test_bytes_of_zero_where_a_download_left_a_hole(tmp_path):
     file = write(tmp_path / "a", {f"{i:040}".encode(): bytes(3000) for i in range(300)})
     data = bytearray(file.read_bytes())

@@ -104,6 +104,8 @@ def test_path_from_environment_home_and_relative(classes, monkeypatch):
     assert len(load("folder", resolution=R)) == 4
     monkeypatch.setenv("HOME", str(classes.parent))
     assert len(load("folder", "~/set", R)) == 4
+    monkeypatch.setenv("GAN_DATA", str(classes.parent))
+    assert len(load("folder", "set", R)) == 4  # below GAN_DATA
     monkeypatch.chdir(classes.parent)
     monkeypatch.delenv("GAN_DATA")
     assert len(load("folder", "set", R)) == 4

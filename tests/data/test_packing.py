@@ -17,7 +17,6 @@ from data.database import Database
 from data.opening import open_source
 from data.packed import PackSource, is_pack, verify
 from data.packing import pack
-from data.writing import alone
 from tests.data.pictures import encoded, noise
 
 R = 16
@@ -198,10 +197,24 @@ def test_a_half_finished_pack_of_something_else_is_left_alone(hundred, tmp_path,
     assert (tmp_path / ".a.pack.partial").read_bytes() == before
 
 
-def test_two_at_once(hundred, tmp_path):
-    with alone(tmp_path / "a.pack"), pytest.raises(DataError, match=r"another process is writing .*a\.pack"):
+def test_two_at_once(hundred, tmp_path, monkeypatch):
+    out = tmp_path / "a.pack"
+    with monkeypatch.context() as patch:
+        slowly(patch)
+        pid = child(lambda: pack_of(hundred, out))
+    end = time.monotonic() + 60
+    while not (tmp_path / ".a.pack.partial").exists():
+        assert time.monotonic() < end
+    with pytest.raises(DataError, match=r"another process is writing .*a\.pack"):
+        pack_of(hundred, out)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0  # the first one was not disturbed
+    assert verify(PackSource(out)) == [] and len(pack_of(hundred, out)) == 100
+
+
+def test_a_half_finished_pack_that_is_damaged(hundred, tmp_path):
+    (tmp_path / ".a.pack.partial").write_bytes(b"words" * 5000)
+    with pytest.raises(DataError, match=r"\.a\.pack\.partial can't be written .*remove it, then give the same command again"):
         pack_of(hundred, tmp_path / "a.pack")
-    assert len(pack_of(hundred, tmp_path / "a.pack")) == 100
 
 
 def test_a_small_map_grows(hundred, tmp_path):
@@ -267,10 +280,10 @@ def test_a_worker_that_dies(hundred, tmp_path, by_tens, monkeypatch):
 _decode_well = data.packing._decode
 
 
-def _die_at_fifty(part, *rest):
+def _die_at_fifty(part, **rest):
     if 50 in part:
         os.kill(os.getpid(), signal.SIGKILL)
-    return _decode_well(part, *rest)
+    return _decode_well(part, **rest)
 
 
 @pytest.mark.parametrize("stored", ["raw", "webp"])

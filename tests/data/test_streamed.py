@@ -101,6 +101,19 @@ def test_a_worker_that_dies_is_one_sentence(directory):
     assert "\n" not in str(error.value)
 
 
+def test_a_job_asked_to_stop_can_finish_its_step(directory, images):
+    """Schedulers send SIGTERM to every process of a job; the workers must outlive the step that is still to be saved."""
+    found = streamed(directory, workers=2)
+    feeder, order = Feeder(found, EpochOrder(50, 0), n=8, stride=8), EpochOrder(50, 0)
+    feeder.get(0)
+    for pid in list(found._processes._processes):
+        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGINT)
+    time.sleep(0.1)
+    for position in range(8, 200, 8):
+        assert torch.equal(feeder.get(position), images[order.indices(position, 8)])
+
+
 def test_data_that_changes_meanwhile_is_one_sentence(directory):
     feeder = Feeder(streamed(directory), EpochOrder(50, 0), n=8, stride=8)
     feeder.get(0)

@@ -14,6 +14,7 @@ from gan.sampling import save_images
 from gan.training import train
 from metrics import features
 from metrics.features import Network
+from tests.helpers import save_split
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TINY = {
@@ -109,3 +110,12 @@ def study_file(tmp_path):
         return file
 
     return write
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """A folder of 50 generated pictures to train with and 30 to test with, ten classes."""
+    directory = tmp_path_factory.mktemp("pictures")
+    save_split(directory, 50, "train")
+    save_split(directory, 30, "test")
+    return directory

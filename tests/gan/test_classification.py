@@ -3,15 +3,12 @@
 import json
 import shutil
 import signal
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
 from data import DataError
-from data.shapes import shapes
 from gan import checkpoint, classification
 from gan.classification import evaluate, learning_rate, take_step, train
 from gan.classification_config import Config, Train, dump, load_config
@@ -20,27 +17,10 @@ from gan.classification_state import Batches, State, grey_levels
 from gan.config import ConfigError
 from gan.run_directory import RunDirectory, RunError, read_log
 from gan.training import Diverged, Interrupted
-from tests.helpers import ROOT, PulledPlug, assert_same, final_state
+from tests.helpers import ROOT, PulledPlug, assert_same, final_state, save_split
 
 CPU = torch.device("cpu")
 CONFIGS = sorted((ROOT / "configs" / "classification").glob("*.yaml"))
-
-
-def save_split(directory: Path, count: int, split: str, seed: int = 0) -> None:
-    drawn = shapes(32, split, count=count, seed=seed)
-    for i, (image, label) in enumerate(zip(drawn.images, drawn.labels)):
-        file = directory / split / drawn.classes[label] / f"{i:03d}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(file)
-
-
-@pytest.fixture(scope="session")
-def pictures(tmp_path_factory):
-    """A folder of 50 generated pictures to train with and 30 to test with, ten classes."""
-    directory = tmp_path_factory.mktemp("pictures")
-    save_split(directory, 50, "train")
-    save_split(directory, 30, "test")
-    return directory
 
 
 @pytest.fixture

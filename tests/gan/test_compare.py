@@ -14,7 +14,8 @@ import yaml
 from gan import checkpoint
 from gan.launch import command
 from gan.study import StudyFolder, jobs_of, load_study
-from gan.study_job import diversity, run_job
+from gan.study_gan import diversity
+from gan.study_job import run_job
 from metrics.scoring import Side
 from tests.helpers import ROOT, assert_same, final_state
 
@@ -70,7 +71,7 @@ def test_a_study_trains_scores_and_reports_every_run_and_then_has_nothing_to_do(
     assert [(r["row"], r["runs"], r["converged"] <= 1) for r in table["table"]] == [("c2", 1, True), ("c3", 1, True)]
     assert all(r["ms_per_step"] > 0 and r["peak_bytes"] > 0 for r in table["table"])
     assert (out / "report.html").read_text().count("data:image/png") == 3
-    assert [r["step"] for r in json.loads((out / "runs/c2/seed_0/result.json").read_text())["curve"]] == [2, 4, 6, 8]
+    assert [r["step"] for r in json.loads((out / "runs/c2/seed_0/record.json").read_text())["curve"]] == [2, 4, 6, 8]
     again = compare(study_of(), out)
     assert "2 done, 0 to do" in again.stderr
     assert json.loads((out / "table.json").read_text()) == table
@@ -82,7 +83,7 @@ def test_one_failing_row_leaves_the_others(study_of, tmp_path):
     assert found.returncode == 1
     assert "gone/seed_0 failed: error:" in found.stderr and "gone.zip" in found.stderr
     assert "1 of 2 runs failed" in found.stderr and "repeat the command" in found.stderr
-    assert (tmp_path / "out/runs/there/seed_0/result.json").is_file()
+    assert (tmp_path / "out/runs/there/seed_0/record.json").is_file()
 
 
 def test_a_run_that_diverges_is_a_result(study_of, tmp_path):
@@ -91,6 +92,30 @@ def test_a_run_that_diverges_is_a_result(study_of, tmp_path):
     result = run_job(study, folder, jobs_of(study)[0])
     assert result["status"] == "diverged" and "not finite" in result["why"]
     assert folder.done(study, jobs_of(study)[0])
+
+
+def test_classifiers_are_studied_too(pictures, tmp_path, call):
+    study = {
+        "title": "Classifiers",
+        "task": "classify",
+        "base": {"dataset": {"name": "folder", "path": str(pictures)}, "model": {"depth": 8, "width": 4}},
+        "settings": {"train.epochs": 2, "train.batch_size": 8, "train.device": "cpu"},
+        "axes": {"model.kernel": ["c2sp", "c3"]},
+        "baseline": {"model.kernel": "c3"},
+        "seeds": [0],
+    }
+    file, out = tmp_path / "classifiers.yaml", tmp_path / "out"
+    file.write_text(yaml.safe_dump(study))
+    for kernel in ("c2sp", "c3"):
+        assert call("compare", file, "--out", out, "--only", f"{kernel}/seed_0")[0] == 0
+    code, _, said = call("compare", file, "--out", out, "--quiet")
+    assert code == 0 and "2 done, 0 to do" in said
+    rows = {r["row"]: r for r in json.loads((out / "table.json").read_text())["table"]}
+    accuracy = json.loads((out / "runs/c3/seed_0/result.json").read_text())["test_accuracy"]
+    assert rows["c3"]["final_mean"] == pytest.approx(100 * (1 - accuracy))
+    assert rows["c2sp"]["difference"] == pytest.approx(rows["c2sp"]["final_mean"] - rows["c3"]["final_mean"])
+    assert rows["c2sp"]["parameters"] < rows["c3"]["parameters"] and rows["c3"]["ms_per_step"] > 0
+    assert "test error, %" in (out / "table.md").read_text() and "verdict" not in (out / "table.md").read_text()
 
 
 def test_the_best_checkpoint_is_scored_beside_the_last(study_of, tmp_path):
@@ -110,7 +135,7 @@ def test_a_stopped_study_goes_on_to_the_same_bits(study_of, tmp_path):
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=120)[1]
     assert process.returncode == 130 and "the same command goes on from there" in said
-    assert not (tmp_path / "out/runs/c2/seed_0/result.json").exists()
+    assert not (tmp_path / "out/runs/c2/seed_0/record.json").exists()
     assert list(tmp_path.glob("out/runs/c2/seed_0/checkpoints/step_*.pt")), "the run was not asked to save"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     study = load_study(file)
@@ -139,12 +164,12 @@ def test_a_cluster_runs_the_same_commands(study_of, tmp_path):
     study = study_of(axes={}, baseline="one", rows=[{"label": "one"}])
     found = compare(study, tmp_path / "out", "--launcher", "submitit", "--launch", "timeout_min=5")
     assert found.returncode == 0, found.stderr
-    assert (tmp_path / "out/runs/one/seed_0/result.json").is_file()
+    assert (tmp_path / "out/runs/one/seed_0/record.json").is_file()
 
 
 def test_a_full_disk_ends_in_one_sentence_and_the_run_goes_on_later(study_of, tmp_path, call, monkeypatch):
     def full(path, data):
-        if path.name == "result.json":
+        if path.name == "record.json":
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         write(path, data)
 

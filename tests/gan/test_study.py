@@ -128,6 +128,6 @@ def test_a_torn_result_says_what_to_do(study_file, tmp_path):
     study = load_study(study_file())
     job = Job(rows_of(study)[0], 0)
     done(folder, study, job)
-    (folder.run(job) / "result.json").write_text("{")
+    (folder.run(job) / "record.json").write_text("{")
     with pytest.raises(StudyError, match="delete it, and the run is scored again"):
         folder.done(study, job)

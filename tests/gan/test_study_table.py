@@ -8,7 +8,8 @@ from scipy import stats
 
 from gan.study import StudyFolder, jobs_of, load_study
 from gan.study_report import write_report
-from gan.study_table import instrument_cells, lines_of, not_converged, paired_difference, to_markdown
+from gan.study_table import lines_of, not_converged, paired_difference
+from gan.study_text import instrument_cells, to_markdown
 from metrics.protocol import ProtocolError
 from tests.helpers import leave_result
 
@@ -16,7 +17,7 @@ CARD = {
     "features": "f", "weights_sha256": "a" * 64, "input_size": 32, "resize": "clean", "precision": "fp32", "real": "r",
     "real_count": 9, "real_sha256": "b", "generated": "g", "generated_count": 9,
 }  # fmt: skip
-MODEL = {"generator_parameters": 1000, "generator_macs": 2_000_000, "discriminator_macs": 1, "step_macs": 10**9}
+MODEL = {"parameters": 1000, "macs": 2_000_000, "discriminator_macs": 1, "step_macs": 10**9}
 
 
 def score(name, value, **card):

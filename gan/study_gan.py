@@ -1,0 +1,98 @@
+"""What a study does with one GAN: its cost, the scores of its last and best checkpoint, its diversity, the instruments."""
+
+from pathlib import Path
+
+import torch
+
+from gan import checkpoint, sampling
+from gan.config import Config
+from gan.cost import training_macs
+from gan.evaluation import generator_side, open_side, reference_of
+from gan.models import build
+from gan.models.counting import macs, parameter_count
+from gan.probe import measure, summary, write_record
+from gan.probe_figure import draw_probe
+from gan.probe_inputs import halves
+from gan.randomness import derive, latents
+from gan.run_directory import read_log
+from gan.study import Scoring
+from gan.training import train
+from metrics.features import open_extractor
+from metrics.scoring import Side, score
+
+__all__ = ["curve", "model_facts", "score_run", "train"]
+
+DIVERSITY_IMAGES = 1000
+PROBED = 1000  # images that the instruments look at
+GRID = 64
+
+
+def curve(directory: Path) -> list[dict]:
+    """The scores taken in training: [{"step": ..., name: value, ...}]."""
+    return [record for record in read_log(directory) if "d_loss" not in record]
+
+
+def score_run(config: Config, directory: Path, scoring: Scoring, seed: int) -> dict:
+    """Scores of the last and, where one was kept, of the best checkpoint; the diversity of the last; a grid of fixed latents."""
+    device = torch.device("cuda" if config.train.device in ("auto", "cuda") and torch.cuda.is_available() else "cpu")
+    extractor = open_extractor(scoring.features, scoring.weights, precision=scoring.precision, device=device)
+    real = reference(config, scoring)
+    wanted = ["fid", "is"] if extractor.classes else ["fid"]
+    found = {}
+    for which in ("last", "best"):
+        if which == "best" and not (directory / "checkpoints" / checkpoint.BEST).exists():
+            continue
+        trained = sampling.load_generator(directory, None if which == "last" else "best", device)
+        if which == "best" and trained.step == found["last"]["step"]:
+            found["best"] = found["last"]
+            continue
+        side = generator_side(trained.generator, f"{directory.parent.name} step {trained.step}", seed, scoring.samples)
+        scores, warnings = score(extractor, real, side, wanted, seed)
+        found[which] = {"step": trained.step, "scores": [s.to_dict() for s in scores], "warnings": warnings}
+        if which == "last":
+            found["diversity"] = diversity(trained.generator, real, seed)
+            grid = sampling.draw(trained.generator, latents(derive(seed, "grid"), 0, GRID, config.generator.latent).to(device))
+            sampling.save_grid(grid, directory / "grid.png")
+    found["probe"] = instruments(directory, real, device)
+    return found
+
+
+def reference(config: Config, scoring: Scoring) -> Side:
+    """The real images that the runs of a study are scored against."""
+    if scoring.reference is None:
+        return reference_of(config, scoring.split, scoring.real)
+    return open_side(scoring.reference, scoring.real)
+
+
+def instruments(directory: Path, real: Side, device: torch.device) -> dict[str, float]:
+    """The headline numbers of `probe`, whose record and figure are left in the run's folder."""
+    found = measure(directory, real=halves(real, PROBED, seed=0) if real.batches else None, samples=PROBED, device=device)
+    write_record(found.record, directory / "probe.json")
+    draw_probe(found, directory / "probe.png")
+    return summary(found.record)
+
+
+def diversity(generator: torch.nn.Module, real: Side, seed: int) -> float | None:
+    """Variance over images, averaged over pixels and colours, of 1,000 generated images by that of as many real ones.
+
+    Twice this variance is the mean squared distance between two images: near 1 for a generator as varied as the data, near 0 for
+    one that has collapsed to a single picture. None where the real side has no images.
+    """
+    if real.batches is None:
+        return None
+    generated = torch.cat(list(sampling.samples(generator, seed, DIVERSITY_IMAGES)))
+    stride = max(1, real.count // DIVERSITY_IMAGES)  # from all over the set, which may be sorted by class
+    images = torch.cat(list(real.batches()))[::stride][:DIVERSITY_IMAGES]
+    spread = [x.double().var(dim=0).mean() for x in (generated.cpu(), images.cpu())]
+    return float(spread[0] / spread[1])
+
+
+def model_facts(config: Config) -> dict:
+    """Parameters and multiply-adds per image, of the generator unless named otherwise, and the multiply-adds of a training step."""
+    g, d = build(config)
+    resolution = config.dataset.resolution
+    cost_g, cost_d = macs(g, 1, g.latent), macs(d, 1, 3, resolution, resolution)
+    return {
+        "parameters": parameter_count(g), "discriminator_parameters": parameter_count(d),
+        "macs": cost_g, "discriminator_macs": cost_d, "step_macs": training_macs(config, cost_g, cost_d),
+    }  # fmt: skip

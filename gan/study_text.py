@@ -1,0 +1,149 @@
+"""A study's table as people read it: cells, the sentences below, Markdown."""
+
+from statistics import fmean, stdev
+
+from gan.study import Study, baseline_name
+from gan.study_table import COLLAPSED, IMPROVING, VALUE, Difference, Line, probe_means, records
+from metrics.protocol import Score
+
+
+def definition(study: Study) -> str:
+    """What 'not converged' means in this study."""
+    bound = "" if study.worse_than is None else f", or whose final {VALUE[study.task]} is above {study.worse_than:g}"
+    if study.task == "classify":
+        return f"Not converged: a run in which a loss or weight became NaN or infinite{bound}. Such runs are in no mean."
+    return (
+        "Not converged: a run in which a loss or weight became NaN or infinite, whose 1,000 images vary (mean pixel variance) less "
+        f"than {COLLAPSED:.0%} as much as real ones{bound}. Runs that became NaN have no score; all others are in the means."
+    )
+
+
+def mean_std(values: dict[int, float], digits: int = 2) -> str:
+    """'24.12 ± 0.47', without the spread for a single seed, '-' for none."""
+    if not values:
+        return "-"
+    spread = f" ± {stdev(values.values()):.{digits}f}" if len(values) > 1 else ""
+    return f"{fmean(values.values()):.{digits}f}{spread}"
+
+
+def difference_text(d: Difference | None) -> str:
+    if d is None:
+        return "-"
+    return f"{d.mean:+.2f}" if d.low is None else f"{d.mean:+.2f} [{d.low:+.2f}, {d.high:+.2f}]"
+
+
+Text = tuple[list[str], list[list[str]]]  # headings, rows
+
+
+def cells(study: Study, lines: list[Line], costs: dict[str, dict]) -> Text:
+    """The table that people read. Columns that no row fills are left out."""
+    value = VALUE[study.task]
+    heads = ["", f"{value}, final", f"{value}, best", f"final minus {baseline_name(study)} [95 %]", "score", "converged"]
+    heads += ["parameters", "multiply-adds", "ms / step", "images / s", "peak memory"]
+    rows = []
+    for line, r in zip(lines, records(lines, costs)):
+        text = [line.row.label, mean_std(line.final), mean_std(line.best), difference_text(line.difference)]
+        text += [mean_std(line.inception_like), f"{line.converged} of {len(line.results)}"]
+        text += [_scaled(r["parameters"], 1e3, "k"), _scaled(r["macs"], 1e6, "M")]
+        text += [_scaled(r["ms_per_step"], 1, ""), _scaled(r["images_per_s"], 1, ""), _scaled(r["peak_bytes"], 2**20, "MiB")]
+        rows.append(text)
+    kept = [i for i in range(len(heads)) if any(row[i] != "-" for row in rows)]
+    return [heads[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
+INSTRUMENTS = {  # of gan.probe.summary; docs/instruments.md defines them
+    "drift_px": "drift, px",
+    "spread_px": "spread, px",
+    "border_asymmetry_excess": "border asymmetry over real",
+    "overlap_variation": "overlap variation",
+    "phase_gain": "phase-gain imbalance",
+    "phase_mean_variance": "phase-mean variance",
+    "nyquist_peaks_db": "Nyquist peaks, dB",
+    "spectrum_gap": "spectrum gap",
+}
+
+
+def instrument_cells(lines: list[Line]) -> Text | None:
+    """The instruments' means over seeds, a row per line; None where no run has been measured."""
+    found = [(line.row.label, probe_means(line)) for line in lines]
+    names = [name for name in INSTRUMENTS if any(name in values for _, values in found)]
+    if not names:
+        return None
+    rows = [[label, *(f"{values[name]:.3g}" if name in values else "-" for name in names)] for label, values in found]
+    return ["", *(INSTRUMENTS[name] for name in names)], rows
+
+
+def _scaled(value: float | None, unit: float, name: str) -> str:
+    return "-" if value is None else f"{value / unit:,.0f} {name}".strip()
+
+
+def foot(study: Study, lines: list[Line]) -> list[str]:
+    """The sentences below the table: how it was scored, what it can't say, what didn't converge."""
+    done, asked = sum(len(line.results) for line in lines), sum(line.asked for line in lines)
+    names = score_names(lines)
+    notes = []
+    if study.task == "gan":
+        notes.append(f"Distance: {names[0]}, lower is better." + (f" Score: {names[1]}, higher is better." if names[1:] else ""))
+    if done < asked:
+        notes.append(f"Unfinished: {done} of {asked} runs are done.")
+    notes += _settled(study, lines)
+    scored = next((r["last"]["scores"][0] for line in lines for r in line.results if "last" in r), None)
+    if scored and study.task == "classify":
+        card = scored["card"]
+        notes.append(
+            f"{card['epochs']} epochs in batches of {card['batch_size']}, {card['precision']}; trained on {card['train_count']:,} "
+            f"images, tested on {card['test_count']:,} at the end. Mean ± standard deviation over training seeds."
+        )
+    elif scored:
+        card = Score.from_dict(scored).card
+        notes.append(
+            f"Scores: {card.generated_count:,} images per run against {card.real} ({card.real_count:,} images); features "
+            f"{card.features} ({card.weights_sha256[:8]}) at {card.input_size} px, resize {card.resize}, {card.precision}; EMA "
+            "weights, batch norm in eval mode. Mean ± standard deviation over training seeds."
+        )
+    notes.append(
+        "Differences are paired by seed (same images in the same order, same latents); the interval is Student's t of the mean. "
+        "One that holds 0 shows no difference."
+    )
+    notes.append(definition(study))
+    notes += [f"{line.row.label}, {problem}." for line in lines for problem in line.problems]
+    return notes
+
+
+def _settled(study: Study, lines: list[Line]) -> list[str]:
+    """Whether the rows had stopped improving, as far as their curves say."""
+    decayed = [r for line in lines for r in line.results if r["config"]["train"].get("lr_decay") != "none"]
+    if decayed:
+        return ["The learning rate falls to 0 within a run, which flattens any curve: more steps may still change the order."]
+    falling = [line.row.label for line in lines if line.settling is not None and line.settling > IMPROVING]
+    if falling:
+        return [
+            f"Still improving by more than {IMPROVING:.0%} over the last quarter of training: {', '.join(falling)}. "
+            "This table is a snapshot at equal steps, not a verdict on kernels."
+        ]
+    if any(line.settling is not None for line in lines):
+        return [f"No row improved by more than {IMPROVING:.0%} over the last quarter of training."]
+    return []
+
+
+def to_markdown(study: Study, lines: list[Line], costs: dict[str, dict]) -> str:
+    heads, rows = cells(study, lines, costs)
+    parts = [f"# {study.title}", _markdown(heads, rows), "\n".join(f"- {note}" for note in foot(study, lines))]
+    if instruments := instrument_cells(lines):
+        parts += ["## Instruments", _markdown(*instruments), f"- {INSTRUMENTS_NOTE}"]
+    return "\n\n".join(parts) + "\n"
+
+
+INSTRUMENTS_NOTE = (
+    "Means over seeds at the last checkpoint; docs/instruments.md defines each. Drift and spread: how far, how widely, a change "
+    "in the seed map lands from its place. Overlap, phase gain and phase mean: checkerboards in layers and pictures, 0 for none."
+)
+
+
+def _markdown(heads: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in [heads, ["---", *["---:"] * (len(heads) - 1)], *rows])
+
+
+def score_names(lines: list[Line]) -> list[str]:
+    """The names of the scores that the runs have; ['none yet'] before any has."""
+    return next(([s["name"] for s in r["last"]["scores"]] for line in lines for r in line.results if "last" in r), ["none yet"])
