@@ -7,7 +7,8 @@ until there are --count. It and its packs stay in --scratch for the next run: 10
 
 throughput   batches of 64 at 128 pixels, shuffled, as uint8 tensors. The variants take turns, each for --seconds a round after a
              warm-up; the fastest round counts. torchvision: Resize, CenterCrop, PILToTensor in --workers processes. Ours from the
-             database: as many processes. Packs: threads of the training process
+             database: as many processes; it shrinks by Lanczos, twice the work of torchvision's bilinear filter. Packs: threads of
+             the training process
 first batch  from the settings to the first batch on the device, in a new process, imports not counted: with the key index yet to
              be made, and later
 memory       anonymous memory of the process that reads a pack, and of the fullest decoding worker of a small database, by epoch

@@ -33,7 +33,7 @@ AHEAD = 4096  # pages that the disk is asked for at a time, so that it can choos
 class Records:
     """Keys of a tree in order, and where their values lie.
 
-    keys: uint8, one after the other; ends (of each key in `keys`), offsets, sizes, flags: (N,) int64.
+    keys: uint8, one after the other; ends (of each key in `keys`), offsets, sizes: (N,) int64; flags: (N,) uint8.
     """
 
     keys: np.ndarray
@@ -106,14 +106,14 @@ class Database:
     def texts(self) -> dict[str, bytes]:
         """The values outside of named trees; for files with few of them."""
         main = self.records()
-        plain = np.flatnonzero(~main.flags & TREE)
+        plain = np.flatnonzero(main.flags & TREE == 0)
         return {main.key(i).decode(): self.read(int(main.offsets[i]), int(main.sizes[i])) for i in plain}
 
     def records(self, tree: bytes | None = None, progress=lambda n: None) -> Records:
         """All keys of the main tree, or of a named one, in order. progress: called with the number of keys just found."""
         depth, entries, root = struct.unpack_from("<6xH24xQQ", tree or self._main)
         if root == NO_PAGE:
-            return Records(*(np.empty(0, kind) for kind in (np.uint8, *4 * [np.int64])))
+            return Records(*(np.empty(0, kind) for kind in (np.uint8, np.int64, np.int64, np.int64, np.uint8)))
         pages = np.array([root])
         for _ in range(depth - 1):
             pages = np.concatenate([self._children(number, page) for number, page in self._pages(pages)])
@@ -126,7 +126,7 @@ class Database:
             raise self._damaged(f"it has {len(lengths):,} of {entries:,} keys")
         if (offsets + sizes).max() > self.size:
             raise self._cut_short(int((offsets + sizes).max()))
-        return Records(keys, lengths.cumsum(), offsets, sizes, flags)
+        return Records(keys, lengths.cumsum(dtype=np.int64), offsets, sizes, flags)
 
     def _pages(self, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         for start in range(0, len(numbers), AHEAD):
@@ -169,7 +169,7 @@ class Database:
         big = np.flatnonzero(flags & BIG)
         own = page[data[big, None] + np.arange(8)].view("<u8")[:, 0].astype(np.int64)
         offsets[big] = own * self.psize + HEADER
-        return keys, lengths, offsets, low | high << 16, flags
+        return keys, lengths.astype(np.int32), offsets, low | high << 16, flags.astype(np.uint8)  # small: there are millions
 
     def _stat(self) -> tuple[int, int]:
         stat = os.fstat(self._descriptor)

@@ -32,7 +32,7 @@ def export(source: Source, out: Path, count: int | None = None, progress: Callab
         places = sorted((key, i % len(source)) for i, key in enumerate(keys))
         environment, _ = open_writer(partial, 2**30)
         try:
-            for part in parts(count, PART):
+            for part in parts(0, count, PART):
                 values = [(key, source.read(i)) for key, i in places[part.start : part.stop]]
 
                 def write(transaction: lmdb.Transaction, values: list[tuple[bytes, bytes]] = values) -> None:

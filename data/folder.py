@@ -40,7 +40,9 @@ class FileSource(Source):
                 self._prefix = f"{split}/"
             elif split == "test":
                 # The same images twice would make a real-against-real distance of zero, and nobody would know why.
-                raise DataError(f"{path} has no test split: sort its images into folders train and test, or ask for train")
+                raise DataError(
+                    f"{path} has no test split: sort its images into folders train and test, or set dataset.hold_out=0.1"
+                )
         self.names = [name.removeprefix(self._prefix) for name in names if name.startswith(self._prefix)]
         if not self.names:
             raise DataError(f"{path} has no images in a folder '{split}': add them, or ask for the other split")

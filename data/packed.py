@@ -140,10 +140,10 @@ def verify(source: PackSource, progress: Callable[[int], None] = lambda n: None)
         return found
 
     with ThreadPoolExecutor(4) as pool:
-        for found in pool.map(check, parts(len(source), 256)):
+        for found in pool.map(check, parts(0, len(source), 256)):
             problems += found
     return problems
 
 
-def parts(count: int, size: int) -> Iterator[range]:
-    return (range(i, min(i + size, count)) for i in range(0, count, size))
+def parts(start: int, stop: int, size: int) -> Iterator[range]:
+    return (range(i, min(i + size, stop)) for i in range(start, stop, size))

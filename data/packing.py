@@ -6,10 +6,9 @@ on after any interruption; it gets its name when it's complete.
 
 import io
 import json
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from data.decoding import FILTER, Crop, reason
 from data.images import DataError
 from data.packed import FORMAT, ROW, PackSource, is_pack, key, parts, total_sha256
 from data.source import Source
-from data.writing import alone, commit, open_writer, publish
+from data.writing import alone, commit, explained, open_writer, publish
 
 PART = 64  # images that a worker decodes at a time
 COMMIT = 1024, 2**26  # images or bytes between two commits: what a kill can cost
@@ -77,8 +76,11 @@ class _GrowingPack:
         self.file, self.job = file, job
         self.waiting: list[tuple[bytes, bytes, int, int]] = []  # stored, sha256, hash of the name, label
         self.environment, (self.images, self.rows) = open_writer(file, map_size, (b"images", b"rows"))
-        with self.environment.begin() as texts:
-            begun, state = (json.loads(texts.get(name) or b"null") for name in (b"job", b"state"))
+        try:
+            with self.environment.begin() as texts:
+                begun, state = (json.loads(texts.get(name) or b"null") for name in (b"job", b"state"))
+        except lmdb.Error as error:
+            raise explained(error, file) from None
         self.state = state or {"next": 0, "count": 0, "bad": 0, "first_bad": []}
         if begun is not None and begun != job:
             self.environment.close()
@@ -129,15 +131,12 @@ class _GrowingPack:
 def _decode_all(source: Source, start: int, size: int, crop: Crop, stored: str, workers: int) -> Iterator[Decoded]:
     """The images from `start` on, in order, a part at a time, by worker processes that are a few parts ahead."""
     pool = worker.process_pool(workers, source)
-    ahead: deque[Future[Decoded]] = deque()
     try:
-        for part in parts(len(source) - start, PART):
-            ahead.append(pool.submit(_decode, range(part.start + start, part.stop + start), size, crop, stored))
-            if len(ahead) > 2 * workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+        yield from worker.in_order(
+            pool, partial(_decode, size=size, crop=crop, stored=stored), parts(start, len(source), PART), 2 * workers
+        )
     except BrokenProcessPool:
+        worker.kill(pool)
         raise DataError(
             "a decoding process died, perhaps for want of memory: give the same command again, which goes on where it stopped, "
             "or with fewer --workers"

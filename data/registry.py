@@ -30,8 +30,9 @@ def load(
     """Load a data set into memory, or, where it's too large for that, open it to be read from the disk.
 
     name: one of NAMES.
-    path: a directory or a file; else the environment variable GAN_DATA; else `datasets` in the working directory
-        (for `folder` there is no such last resort). `shapes` needs no path. A pack may be the path of any but CIFAR and `shapes`.
+    path: a directory or a file, also one below the directory that the environment variable GAN_DATA names; else GAN_DATA itself;
+        else `datasets` in the working directory (for `folder` there is no such last resort). `shapes` needs no path. A pack may
+        be the path of any but CIFAR and `shapes`.
     resolution: R, the side of the images in pixels. CIFAR is 32 only; all others crop and shrink, never enlarge.
     split: "train" or "test".
     on_bad: what to do about images that are broken or too small: "refuse" the data set, or "skip" them and list
@@ -62,10 +63,9 @@ def load(
         raise DataError(f"{name} has no categories, lsun has: set dataset.categories=null")
     if name == "shapes":
         return shapes(resolution, split)
-    root = path or os.environ.get("GAN_DATA")
-    if not root and name == "folder":
+    if not path and not os.environ.get("GAN_DATA") and name == "folder":
         raise DataError("the data set 'folder' needs to know where: set dataset.path, or GAN_DATA, to it")
-    root = Path(root or DEFAULT_ROOT).expanduser()
+    root = _root(path)
     if name in ("cifar10", "cifar100"):
         return cifar(name, root, resolution, split, on_bad, download)
     source = open_named(name, root, None if share else split, categories)
@@ -78,6 +78,13 @@ def load(
     if workers is None:
         workers = min(8, _cores()) if source.encoded else 0
     return StreamedSet(source, resolution, on_bad, crop, workers)
+
+
+def _root(path: str | Path | None) -> Path:
+    """Where to look: `path`, here or below GAN_DATA; without one, GAN_DATA; without that, DEFAULT_ROOT."""
+    here = Path(path or os.environ.get("GAN_DATA") or DEFAULT_ROOT).expanduser()
+    there = Path(os.environ.get("GAN_DATA") or "").expanduser() / here
+    return there if not here.exists() and there.exists() else here
 
 
 def open_named(name: str, root: Path, split: str | None, categories: str | None = None) -> Source:

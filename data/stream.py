@@ -13,6 +13,7 @@ from torch import Tensor
 from data.images import DataError
 from data.opening import open_source
 from data.source import Source
+from data.workers import in_order
 
 
 def count_images(path: Path | Source) -> int:
@@ -23,38 +24,32 @@ def count_images(path: Path | Source) -> int:
 def native_batches(path: Path | Source, chosen: list[int], batch_size: int = 64) -> Iterator[Tensor]:
     """(n, 3, H, W) uint8 RGB of one size: the images at the `chosen` places, by sorted names or in the order of a database.
 
-    Memory for two batches, however many there are. DataError names an image that can't be decoded or that is not of the
+    Memory for a few batches, however many there are. DataError names an image that can't be decoded or that is not of the
     first one's size.
     """
     source = _opened(path)
-    path = source.path
-
-    def image(i: int) -> Image.Image | DataError:
-        try:
-            return source.image(int(i))
-        except Exception as error:  # broken bytes make Pillow raise a dozen kinds of error
-            return DataError(f"{path}: {source.name(int(i))} can't be decoded ({error}); mend or remove it")
-
+    parts = (chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size))
+    threads = min(8, os.cpu_count() or 1)
     first = None
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(chosen), batch_size):
-            part = chosen[start : start + batch_size]
-            batch = list(pool.map(image, part))
-            first = first or getattr(batch[0], "size", None)
-            for i, found in zip(part, batch):
-                _refuse(found, first, path, source, int(i))
-            yield torch.from_numpy(np.stack([np.asarray(found) for found in batch])).permute(0, 3, 1, 2).contiguous()
+    with ThreadPoolExecutor(threads) as pool:
+        for batch in in_order(pool, lambda part: [_image(source, int(i)) for i in part], parts, threads):
+            first = first or batch[0][1].size
+            for name, image in batch:
+                if image.size != first:
+                    raise DataError(
+                        f"{source.path}: {name} is {image.width}×{image.height}, the first image {first[0]}×{first[1]}; "
+                        "a score needs images of one size: `data pack` makes them so"
+                    )
+            yield torch.from_numpy(np.stack([np.asarray(image) for _, image in batch])).permute(0, 3, 1, 2).contiguous()
+
+
+def _image(source: Source, i: int) -> tuple[str, Image.Image]:
+    name = source.name(i)
+    try:
+        return name, source.image(i)
+    except Exception as error:  # broken bytes make Pillow raise a dozen kinds of error
+        raise DataError(f"{source.path}: {name} can't be decoded ({error}); mend or remove it") from None
 
 
 def _opened(path: Path | Source) -> Source:
     return path if isinstance(path, Source) else open_source(path)
-
-
-def _refuse(found: Image.Image | DataError, first: tuple[int, int], path: Path, source: Source, i: int) -> None:
-    if isinstance(found, DataError):
-        raise found
-    if found.size != first:
-        raise DataError(
-            f"{path}: {source.name(i)} is {found.size[0]}×{found.size[1]}, the first image {first[0]}×{first[1]}; "
-            "a score needs images of one size: `data pack` makes them so"
-        )

@@ -33,6 +33,7 @@ class StreamedSet:
 
     def __init__(self, origin: Source, resolution: int, on_bad: str = "refuse", crop: Crop = "center", workers: int = 0):
         self.origin, self.resolution, self.on_bad, self.crop, self.workers = origin, resolution, on_bad, crop, workers
+        self.threads = AHEAD if workers else min(4, AHEAD, os.cpu_count() or 1)  # one waits for each process at work
         self.classes, self.source = origin.classes, origin.about
         self.fingerprint = origin.fingerprint
         self._skipped: dict[str, None] = {}
@@ -80,6 +81,7 @@ class StreamedSet:
             try:
                 pixels, bad = self._processes.submit(_fill_in_worker, wanted).result()
             except BrokenProcessPool:
+                worker.kill(self._processes)
                 raise DataError(
                     "a decoding process died, perhaps for want of memory: give the same command again, which goes on from the last "
                     "checkpoint, or with a smaller dataset.workers"
@@ -89,8 +91,10 @@ class StreamedSet:
             self._tell(text)
 
     def batches(self, indices: Sequence[int] | Tensor, batch_size: int = 64) -> Iterator[Tensor]:
-        """The images at `indices`, in that order, a batch at a time."""
-        return (self.read(indices[start : start + batch_size]) for start in range(0, len(indices), batch_size))
+        """The images at `indices`, in that order, a batch at a time, read ahead."""
+        parts = (indices[start : start + batch_size] for start in range(0, len(indices), batch_size))
+        with ThreadPoolExecutor(self.threads) as pool:
+            yield from worker.in_order(pool, self.read, parts, self.threads)
 
     def _tell(self, text: str) -> None:
         if text not in self._skipped:
@@ -109,8 +113,9 @@ class Feeder:
     def __init__(self, images: StreamedSet, order: EpochOrder, n: int, stride: int, device: torch.device | str = "cpu"):
         self.images, self.order, self.n, self.stride = images, order, n, stride
         self.device = torch.device(device)
-        threads = AHEAD if images.workers else min(4, AHEAD, os.cpu_count() or 1)  # one waits for each process at work
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="feeder", initializer=_begin_thread, initargs=(self.device,))
+        self._threads = ThreadPoolExecutor(
+            images.threads, thread_name_prefix="feeder", initializer=_begin_thread, initargs=(self.device,)
+        )
         self._ahead: dict[int, Future[Tensor]] = {}  # position -> batch
         weakref.finalize(self, self._threads.shutdown, wait=False, cancel_futures=True)
 

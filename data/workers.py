@@ -1,4 +1,4 @@
-"""Worker processes for decoding: forked where that exists, ended with their parent, however that ends."""
+"""Workers for decoding: processes, forked where that exists, ended with their parent, however that ends; and results in order."""
 
 import multiprocessing
 import os
@@ -6,10 +6,13 @@ import signal
 import threading
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 
 from PIL import Image
 
+GRACE = 30  # seconds from SIGTERM to a worker's end
 shared: object = None  # in a worker: what process_pool was given
 
 
@@ -23,14 +26,43 @@ def _begin(parent: int, thing: object) -> None:
     global shared
     shared = thing
     quiet_pillow()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    # What asks a whole job to stop is for the parent, which may still need images for the step that it is in.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_soon)
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+
+
+def _end_soon(signum: int, frame: object) -> None:
+    timer = threading.Timer(GRACE, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+
+
+def kill(pool: ProcessPoolExecutor) -> None:
+    """End the workers of a pool of which one has died; the pool itself would ask them to, and wait."""
+    for process in list((pool._processes or {}).values()):
+        process.kill()
 
 
 def _follow(parent: int) -> None:
     while os.getppid() == parent:  # after a kill -9 of the parent it's another
         time.sleep(1)
     os._exit(1)
+
+
+def in_order(pool: Executor, work: Callable, tasks: Iterable, ahead: int) -> Iterator:
+    """work(task) of each task, in their order, worked out by the pool; at most `ahead` of them wait to be taken."""
+    waiting: deque[Future] = deque()
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(work, task))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 def quiet_pillow() -> None:

@@ -82,9 +82,7 @@ def generator_side(generator: nn.Module, name: str, seed: int, count: int) -> Si
 
 def reference_of(config: Config, split: str = "train", count: int | None = None, seed: int = 0) -> Side:
     """The images that a run's settings name, as it sees them."""
-    d = config.dataset
-    how = {"crop": d.crop, "categories": d.categories, "share": d.hold_out, "memory": d.memory, "workers": d.workers}
-    return image_side(data.load(d.name, d.path, d.resolution, split=split, on_bad=d.on_bad, **how), count, seed)
+    return image_side(data.load(**config.dataset.arguments, split=split), count, seed)
 
 
 def evaluate_run(

@@ -11,7 +11,7 @@ def definition(study: Study) -> str:
     """What 'not converged' means in this study."""
     bound = "" if study.worse_than is None else f", or whose final {VALUE[study.task]} is above {study.worse_than:g}"
     if study.task == "classify":
-        return f"Not converged: a run in which a loss or weight became NaN or infinite{bound}. Such runs are in no mean."
+        return f"Not converged: a run in which a loss or weight became NaN or infinite{bound}. Runs that became NaN have no score."
     return (
         "Not converged: a run in which a loss or weight became NaN or infinite, whose 1,000 images vary (mean pixel variance) less "
         f"than {COLLAPSED:.0%} as much as real ones{bound}. Runs that became NaN have no score; all others are in the means."

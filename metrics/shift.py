@@ -192,7 +192,7 @@ def _slope_along(cross: Tensor, bins: int) -> float:
 
 
 def _hann(length: int, device: torch.device) -> Tensor:
-    """Symmetric about the centre of the picture, unlike a periodic window, which would itself look like half a pixel."""
+    """Symmetric about the centre of the picture, and above 0 at its first and last pixel."""
     return torch.hann_window(length + 2, periodic=False, dtype=torch.float64, device=device)[1:-1]
 
 

@@ -42,6 +42,8 @@ def probe(
     from gan.run_directory import RunError, read_config
 
     run = Path(arguments[0]) if arguments and Path(arguments[0]).is_dir() else None
+    if arguments and not Path(arguments[0]).exists() and "=" not in arguments[0] and not arguments[0].endswith((".yaml", ".yml")):
+        raise RunError(f"there is no run directory {arguments[0]}, and it names no YAML file")
     if run and len(arguments) > 1:
         raise typer.BadParameter(f"the settings of a run are fixed; leave out {' '.join(arguments[1:])}, or name a CONFIG")
     if checkpoint == "all" or (run is None and checkpoint != "last"):

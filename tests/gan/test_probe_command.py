@@ -73,6 +73,8 @@ def test_refuses_what_makes_no_sense(call, run, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match="is not a run directory"):
         call(tmp_path / "empty")
+    with pytest.raises(RunError, match="no run directory nowhere, and it names no YAML file"):
+        call("nowhere")
     with pytest.raises(RunError, match="keeps no best checkpoint"):
         call(run, "--checkpoint", "best")
     with pytest.raises(RunError, match="no device 'gpu7'"):

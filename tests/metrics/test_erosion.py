@@ -57,6 +57,14 @@ def test_nothing_of_the_network_is_changed_and_in_place_layers_do_no_harm():
     assert found[0].q == 1 and found[1].q == pytest.approx((before.relu().mean() / before.abs().mean()).item(), rel=1e-5)
 
 
+def test_lean_by_hand():
+    """All of it in the last of four columns, on rows 1 and 2 of six."""
+    inputs = torch.zeros(1, 2, 6, 4)
+    inputs[:, :, 1:3, 3] = 5.0
+    (found,) = erosion(nn.Identity(), inputs, [])
+    assert found.lean_x == pytest.approx(1.5 / 4) and found.lean_y == pytest.approx((2 - 3) / 6)
+
+
 def test_dark_maps_have_no_ratios():
     network = nn.Sequential(nn.ReLU())
     dark = erosion(network, -torch.ones(1, 1, 4, 4), activations(network))[1]
