@@ -230,7 +230,8 @@ class SymmetricConvTranspose2d(_SameConvTranspose2d):
     """Each quarter of the input channels lands on another corner before the groups are summed.
 
     Stride 1: equal to SymmetricConv2d with the flipped, transposed weights. Stride 2 with k = 3 or 5: cancels the drift of half a
-    pixel and, since the corners permute the output phases, evens out the taps per phase ([4, 2, 2, 1] for k = 3).
+    pixel. The corners permute the output phases, so the taps per phase ([4, 2, 2, 1] for k = 3) become equal summed over the
+    groups; each group by itself stays uneven, so this is no cure for checkerboards (results/instruments).
     """
 
     def forward(self, x: Tensor, output_size: None = None) -> Tensor:

@@ -114,7 +114,7 @@ def training_instruments(generator: nn.Module, samples: int = 64, seed: int = 0)
 def measure_networks(generator: nn.Module, discriminator: nn.Module, seed: int, samples: int, real: Real | None) -> Probe:
     """Numbers, layers, stages, erosion and pictures of two networks in the state they are in; the generator in eval mode."""
     device = next(generator.parameters()).device
-    with sampling._ieee_float32(), torch.no_grad():
+    with sampling.ieee_float32(), torch.no_grad():
         images = torch.cat(list(sampling.samples(generator, seed, samples)))
         numbers = _image_numbers(images, real.images if real else None)
         z = latents(seed, 0, 64, generator.latent).to(device)

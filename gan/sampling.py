@@ -41,7 +41,7 @@ def load_generator(run: str | Path, step: int | str | None = None, device: torch
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
         raise RunError(f"this PyTorch finds no device {device!r}; use cpu, cuda or auto") from None
-    path = _checkpoint_path(run, step)
+    path = checkpoint_path(run, step)
     state = checkpoint.load(path)
     generator = build_generator(config)
     generator.load_state_dict(state["ema"])
@@ -49,7 +49,8 @@ def load_generator(run: str | Path, step: int | str | None = None, device: torch
     return Trained(generator, config, state["step"])
 
 
-def _checkpoint_path(run: Path, step: int | str | None) -> Path:
+def checkpoint_path(run: Path, step: int | str | None) -> Path:
+    """The file of a step, of the "best", or (None) of the last checkpoint of a run. RunError if it isn't there."""
     directory = run / "checkpoints"
     if step == "best":
         if not (directory / checkpoint.BEST).exists():
@@ -77,12 +78,12 @@ def draw(generator: nn.Module, z: Tensor, batch_size: int = 64) -> Tensor:
     if generator.training:
         raise ValueError("draw: put the generator in eval mode first, or batch norm mixes the images of a batch")
     device = next(generator.parameters()).device
-    with _ieee_float32():
+    with ieee_float32():
         return torch.cat([to_uint8(generator(part.to(device)).float()).cpu().contiguous() for part in z.split(batch_size)])
 
 
 @contextmanager
-def _ieee_float32() -> Iterator[None]:
+def ieee_float32() -> Iterator[None]:
     """No TF32 on CUDA, whatever the training uses: a picture must not depend on it."""
     settings = [(torch.backends.cuda.matmul, "fp32_precision"), (torch.backends.cudnn.conv, "fp32_precision")]
     before = [getattr(place, name) for place, name in settings]

@@ -177,7 +177,8 @@ def _std(values: dict[int, float]) -> float | None:
 def probe_means(line: Line) -> dict[str, float]:
     """Means over seeds of the instruments' headline numbers, where the runs have them."""
     probes = [r["probe"] for r in line.results if r.get("probe")]
-    return {key: fmean(p[key] for p in probes) for key in (probes[0] if probes else {})}
+    names = dict.fromkeys(name for p in probes for name in p)  # a dead generator has no drift
+    return {name: fmean(p[name] for p in probes if name in p) for name in names}
 
 
 def to_csv(table: list[dict]) -> str:

@@ -146,4 +146,7 @@ def test_instruments_stand_in_a_table_of_their_own_as_means_over_seeds(study):
     heads, rows = instrument_cells(lines_of(loaded, folder))
     assert heads == ["", "drift, px", "phase-gain imbalance"]
     assert rows == [["c2", "2", "0.5"], ["c3", "-", "-"]]
+    probed[0]["probe"].pop("drift_px")  # a dead generator has none
+    loaded, folder = study({"c2": probed, "c3": [9.0, 10.0]})
+    assert instrument_cells(lines_of(loaded, folder))[1][0] == ["c2", "3", "0.5"]
     assert instrument_cells([]) is None
