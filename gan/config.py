@@ -79,6 +79,8 @@ class Train(Section):
     steps: int = Field(default=3000, gt=0)  # generator updates
     batch_size: int = Field(default=64, gt=0)  # over all processes
     d_steps: int = Field(default=1, gt=0)  # discriminator updates per generator update
+    gradient_accumulation: int = Field(default=1, gt=0)  # parts of a batch, one after the other; batch norm sees one at a time
+    activation_checkpointing: bool = False  # computes activations twice instead of keeping them: same results, less memory
     seed: int = Field(default=0, ge=0)
     lr_g: float = Field(default=2e-4, gt=0)  # two rates: TTUR (Heusel et al. 2017)
     lr_d: float = Field(default=2e-4, gt=0)
@@ -129,6 +131,8 @@ class Config(Section):
                 "train.compile=true cannot go with objective.gradient_penalty or objective.r1: PyTorch does not differentiate "
                 "twice through compiled code; set train.compile=false or the penalty to 0"
             )
+        if self.train.compile and self.train.activation_checkpointing:
+            raise ValueError("train.compile=true cannot go with train.activation_checkpointing=true; choose one of them")
         return self
 
     def replace(self, changes: dict[str, object]) -> "Config":

@@ -24,6 +24,7 @@ class State:
         memory_format = torch.channels_last if t.channels_last else torch.contiguous_format
         self.generator, self.discriminator = (net.to(processes.device, memory_format=memory_format) for net in networks)
         self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        self.generator.recompute = self.discriminator.recompute = t.activation_checkpointing
         self.ema_decay = t.ema_decay
         betas = (t.beta1, t.beta2)
         self.optimizer_g = torch.optim.Adam(self.generator.parameters(), lr=t.lr_g, betas=betas, fused=True)
@@ -73,6 +74,12 @@ class Batches:
     def __init__(self, config: Config, processes: Processes):
         if config.train.batch_size % processes.world:
             raise ConfigError(f"train.batch_size={config.train.batch_size} can't be shared evenly by {processes.world} processes")
+        parts = config.train.gradient_accumulation
+        if config.train.batch_size // processes.world % parts:
+            raise ConfigError(
+                f"{config.train.batch_size // processes.world} images per process can't be worked through in {parts} equal parts; "
+                "choose another train.gradient_accumulation"
+            )
         self.config, self.processes = config, processes
         d = config.dataset
         self.set = data.load(**d.arguments)

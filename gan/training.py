@@ -7,11 +7,13 @@ with different kernels see the same data and the same latents.
 
 import contextlib
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from gan import checkpoint
 from gan.config import Config, Train
@@ -145,18 +147,25 @@ class Step:
         g_loss = self.update_generator()
         state.step += 1
         state.update_ema()
-        d_loss, on_real, on_fake, penalty = values
-        return torch.stack([d_loss, g_loss, on_real.mean(), on_fake.mean(), penalty]).detach().float()
+        return torch.cat([values[:1], g_loss, values[1:]])
 
-    def update_discriminator(self, update: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        state, objective = self.state, self.config.objective
+    def update_discriminator(self, update: int) -> Tensor:
+        """One update of D. Returns d_loss, mean D(x), mean D(G(z)) and the unweighted penalty, (4,) float32."""
+        state, t, p = self.state, self.config.train, self.processes
         real = self.batches.get(state.step, update)
         z = self.noise(f"z{update}", len(real))
+        epsilon = step_uniform(len(real), p.rank, p.world, p.device, t.seed, f"epsilon{update}", state.step)
+        state.discriminator.requires_grad_(True)
+        found = self.accumulate(self.D, self.discriminator_loss, real, z, epsilon)
+        state.optimizer_d.step()
+        state.optimizer_d.zero_grad()
+        return found
+
+    def discriminator_loss(self, real: Tensor, z: Tensor, epsilon: Tensor) -> Tensor:
+        objective = self.config.objective
         # D sees G only through its pictures, so no graph is built through G.
         with torch.no_grad(), self.autocast():
             fake = self.G(z).float()
-
-        state.discriminator.requires_grad_(True)
         with self.autocast():
             if self.config.discriminator.norm == "batch":  # real and fake have statistics of their own
                 on_real, on_fake = self.D(real), self.D(fake)
@@ -165,30 +174,39 @@ class Step:
             d_loss = self.loss.discriminator(on_real.float(), on_fake.float())
             penalty = torch.zeros((), device=real.device)
             if objective.gradient_penalty:
-                p = self.processes
-                epsilon = step_uniform(len(real), p.rank, p.world, p.device, self.config.train.seed, f"epsilon{update}", state.step)
-                gp = gradient_penalty(state.discriminator, real, fake, epsilon)
+                gp = gradient_penalty(self.state.discriminator, real, fake, epsilon)
                 d_loss, penalty = d_loss + objective.gradient_penalty * gp, penalty + gp
             if objective.r1:
-                r1 = r1_penalty(state.discriminator, real)
+                r1 = r1_penalty(self.state.discriminator, real)
                 d_loss, penalty = d_loss + objective.r1 * r1, penalty + r1
-        d_loss.backward()
-        state.optimizer_d.step()
-        state.optimizer_d.zero_grad()
-        return d_loss, on_real, on_fake, penalty
+        return torch.stack([d_loss, on_real.float().mean(), on_fake.float().mean(), penalty])
 
     def update_generator(self) -> Tensor:
+        """One update of G. Returns g_loss, (1,) float32."""
         state = self.state
         # The gradient passes through D, but D's own weights need none: that saves a third of its backward.
         state.discriminator.requires_grad_(False)
-        z = self.noise("z", self.config.train.batch_size // self.processes.world)
-        with self.autocast():
-            on_fake = self.frozen_D(self.G(z))
-            g_loss = self.loss.generator(on_fake.float())
-        g_loss.backward()
+        found = self.accumulate(self.G, self.generator_loss, self.noise("z", self.config.train.batch_size // self.processes.world))
         state.optimizer_g.step()
         state.optimizer_g.zero_grad()
-        return g_loss
+        return found
+
+    def generator_loss(self, z: Tensor) -> Tensor:
+        with self.autocast():
+            on_fake = self.frozen_D(self.G(z))
+            return self.loss.generator(on_fake.float())[None]
+
+    def accumulate(self, network: nn.Module, loss: Callable[..., Tensor], *batch: Tensor) -> Tensor:
+        """Gradients of the mean over the batch's parts of the first value that `loss` returns; the means of all its values."""
+        parts = self.config.train.gradient_accumulation
+        found = []
+        for i, part in enumerate(zip(*(x.chunk(parts) for x in batch))):
+            waits = isinstance(network, DistributedDataParallel) and i < parts - 1  # the processes share the sum, not each part
+            with network.no_sync() if waits else contextlib.nullcontext():
+                values = loss(*part)
+                (values[0] / parts).backward()
+            found.append(values.detach())
+        return torch.stack(found).mean(dim=0)
 
     def noise(self, name: str, n: int) -> Tensor:
         p = self.processes

@@ -1,4 +1,4 @@
-"""What the families share: spectral norm, initial weights, channel counts, and the frame of a generator and a discriminator."""
+"""What the families share: spectral norm, norms, initial weights, channel counts."""
 
 import torch
 import torch.nn.functional as F
@@ -71,23 +71,3 @@ def init_normal(module: nn.Module) -> None:
             continue
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
-
-
-class GeneratorFrame(nn.Module):
-    """z (N, latent) -> project -> a seed map (N, C, S, S) -> trunk -> images (N, 3, R, R) in [-1, 1].
-
-    Subclasses set `latent`, `project` (a linear layer), `seed` (its shape C, S, S) and `trunk` (the convolutional rest).
-    """
-
-    latent: int
-    seed: tuple[int, int, int]
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.trunk(self.project(z).view(-1, *self.seed))
-
-
-class DiscriminatorFrame(nn.Module):
-    """Images (N, 3, R, R) in [-1, 1] -> features -> pool -> head (linear) -> logits (N,)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.pool(self.features(x))).squeeze(1)

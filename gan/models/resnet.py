@@ -15,14 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from gan.kernels import conv2d
-from gan.models.layers import (
-    DiscriminatorFrame,
-    GeneratorFrame,
-    add_spectral_norm,
-    channel_counts,
-    init_normal,
-    norm_layer,
-)
+from gan.models.frames import DiscriminatorFrame, GeneratorFrame
+from gan.models.layers import add_spectral_norm, channel_counts, init_normal, norm_layer
 from gan.models.upsampling import filler, upsample_conv
 
 
