@@ -100,7 +100,7 @@ def layers(real: Real, runs: list[Path], samples: int, seeds: int, out: Path) ->
         config = resolve(read_config(run))
         g = config.generator
         found = measure(run, samples=samples, seeds=seeds, real=real)
-        name = f"{g.upsampling} {g.kernel}, width {g.width:g}, {found.record['card']['step']:,} steps, seed {config.train.seed}"
+        name = f"{g.family}, {g.upsampling} {g.kernel}, width {g.width:g}, {found.record['card']['step']:,} steps, seed {config.train.seed}"
         trained[name], costs[name] = found, cost(config)
     draw_layers(untrained_nets, smooth_nets, out / "layers.png")
 
@@ -118,7 +118,19 @@ def layers(real: Real, runs: list[Path], samples: int, seeds: int, out: Path) ->
     if trained:
         lines += ["", "**Trained runs**, ± over seeds of latents.", "", *table(trained, POSITION, costs)]
         lines += ["", *table(trained, CHECKERBOARD + GAPS)]
+        lines += ["", "**Erosion in the trained runs**, from the seed map to the layer before the picture.", "", *eroded(trained)]
     return "\n".join(lines)
+
+
+def eroded(trained: dict[str, Probe]) -> list[str]:
+    """A row per run: Q_n over Q_0 of the generator's activations in turn; how dull the last one's border is, and where it leans."""
+    rows = ["| | Q_n / Q_0, layer by layer | border / inside | leans right | leans down |", "|---|---|---|---|---|"]
+    for name, found in trained.items():
+        layers = found.record["erosion"]["generator"]
+        last = layers[-1]
+        qs = ", ".join(f"{layer['q']:.2f}" for layer in layers)
+        rows.append(f"| {name} | {qs} | {last['border']:.2f} | {last['lean_x']:+.3f} | {last['lean_y']:+.3f} |")
+    return rows
 
 
 def measure_smooth(config: Config, samples: int, seeds: int, real: Real) -> Probe:
