@@ -10,7 +10,7 @@ from pathlib import Path
 import filelock
 from tqdm import tqdm
 
-from gan.launch import Ended, default_workers, run_here, run_submitit
+from gan.launch import Ended, default_workers, follow_parent, run_here, run_submitit
 from gan.run_directory import read_log
 from gan.study import Study, StudyError, StudyFolder, config_of, jobs_of, length_of
 from gan.training import Interrupted
@@ -31,17 +31,22 @@ def run_all(
         jobs = [job for job in every if not folder.done(study, job)]
         say(f"{folder.path}: {len(every)} runs, {len(every) - len(jobs)} done, {len(jobs)} to do")
         failed = []
-        with terminated_as_interrupt(), Progress(study, folder, progress and bool(jobs)) as bar:
+        for job in jobs:
+            folder.note_failure(job, None)
+        with terminated_as_interrupt(launcher), Progress(study, folder, progress and bool(jobs)) as bar:
             if launcher == "here":
                 ends = run_here(folder, jobs, workers or default_workers(), bar.tick)
             else:
                 ends = run_submitit(folder, jobs, {"slurm": "slurm", "submitit": "local"}[launcher], options, bar.tick)
-            for end in ends:
-                if end.code == 0 and folder.done(study, end.job):
-                    bar.write(f"{end.job.name}: {summary(folder.result(end.job))}")
-                else:
-                    failed.append(end)
-                    bar.write(f"{end.job.name} failed: {end.said} (all of it: {folder.run(end.job) / 'log.txt'})")
+            with contextlib.closing(ends):  # whatever ends this loop, the runs are asked to save before the lock is given up
+                for end in ends:
+                    if end.code == 0 and folder.done(study, end.job):
+                        bar.write(f"{end.job.name}: {summary(folder.result(end.job))}")
+                    else:
+                        failed.append(end)
+                        folder.note_failure(end.job, end.said)
+                        log = folder.run(end.job) / "log.txt" if launcher == "here" else folder.path / "submitit"
+                        bar.write(f"{end.job.name} failed: {end.said} (all of it: {log})")
         if failed:
             say(f"{len(failed)} of {len(every)} runs failed; the others are kept: mend the cause and repeat the command", "red")
     return failed
@@ -51,6 +56,7 @@ def run_one(study: Study, path: Path, name: str) -> dict:
     """Do one run, named ROW/seed_N, in this process."""
     from gan.study_job import run_job
 
+    follow_parent()
     found = [job for job in jobs_of(study) if job.name == name]
     if not found:
         raise StudyError(f"--only {name}: the study has no such run; it has {', '.join(job.name for job in jobs_of(study))}")
@@ -87,11 +93,17 @@ def nothing_lost(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def terminated_as_interrupt() -> Iterator[None]:
-    """SIGTERM unwinds like Ctrl-C, so that the runs are asked to save."""
+def terminated_as_interrupt(launcher: str = "here") -> Iterator[None]:
+    """SIGTERM unwinds like Ctrl-C, so that the runs are asked to save. A second one changes nothing: they are saving."""
+    here = "the runs were asked to save: the same command goes on from there"
+    away = "submitted jobs stay in the queue: the same command, once they have ended, finds what they did"
+    stopping = False
 
     def stop(signum: int, frame) -> None:
-        raise Interrupted("stopped; the runs were asked to save: the same command goes on from there", signum)
+        nonlocal stopping
+        if not stopping:
+            stopping = True
+            raise Interrupted(f"stopped; {here if launcher == 'here' else away}", signum)
 
     old = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -44,23 +44,23 @@ def fastest(runs: dict[str, Callable], rounds: int, device: str = "cpu", warm_up
 
 def timed(run: Callable, device: str) -> float:
     if device.startswith("cuda"):
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     start = time.perf_counter()
     run()
     if device.startswith("cuda"):
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     return time.perf_counter() - start
 
 
 def peak_memory(run: Callable, device: str) -> int:
     """Bytes allocated at the worst moment of one call, above what was there before it."""
     if device.startswith("cuda"):
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
         run()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         run()
     level = peak = 0
@@ -103,7 +103,7 @@ def step_costs(configs: dict[str, Config | classification_config.Config], rounds
 
 
 def _step(config: Config | classification_config.Config) -> Callable:
-    config = config.replace({"dataset.name": "shapes", "dataset.path": None})
+    config = config.replace({"dataset.name": "shapes", "dataset.path": None, "dataset.categories": None, "dataset.hold_out": 0.0})
     if isinstance(config, classification_config.Config):
         return _classification_step(config)
     processes = Processes.start(config.train.device)

@@ -5,6 +5,7 @@ Each job is the command `run_gan.py compare FOLDER --only ROW/seed_N`. Its outpu
 
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ import torch
 from gan.study import Job, StudyError, StudyFolder
 
 ENTRY = Path(__file__).parents[1] / "run_gan.py"
+PARENT = "GAN_COMPARE_PID"  # in the environment of the runs that `run_here` starts: its process
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,11 @@ def command(folder: StudyFolder, job: Job) -> list[str]:
 
 def default_workers() -> int:
     """One run per GPU; without one, one per core."""
-    return torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    return torch.cuda.device_count() or cores()
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has no affinity
 
 
 def run_here(folder: StudyFolder, jobs: list[Job], workers: int, tick: Callable[[], None] = lambda: None) -> Iterator[Ended]:
@@ -46,7 +52,7 @@ def run_here(folder: StudyFolder, jobs: list[Job], workers: int, tick: Callable[
         waiting.put(job)
     ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
     running: dict[int, subprocess.Popen] = {}
-    stopping = threading.Event()
+    stopping, starting = threading.Event(), threading.Lock()  # so that none starts after the others were asked to stop
 
     def work(slot: int) -> None:
         while not stopping.is_set():
@@ -58,12 +64,15 @@ def run_here(folder: StudyFolder, jobs: list[Job], workers: int, tick: Callable[
             try:
                 log.parent.mkdir(parents=True, exist_ok=True)
                 with open(log, "ab") as file:
-                    running[slot] = subprocess.Popen(
-                        command(folder, job), stdout=file, stderr=subprocess.STDOUT, env=_environment(slot), start_new_session=True
-                    )
+                    with starting:
+                        if stopping.is_set():
+                            return
+                        how = {"stdout": file, "stderr": subprocess.STDOUT, "env": _environment(slot, workers)}
+                        running[slot] = subprocess.Popen(command(folder, job), start_new_session=True, **how)
                     code = running[slot].wait()
-                ended.put(Ended(job, code, last_line(log)))
-            except OSError as error:
+                said = last_line(log) if code >= 0 else f"it was killed by {signal.Signals(-code).name}"
+                ended.put(Ended(job, code, said))
+            except Exception as error:  # whatever it is, the study must not wait for this run for ever
                 ended.put(Ended(job, 1, f"error: {error}"))
 
     threads = [threading.Thread(target=work, args=(slot,), daemon=True) for slot in range(min(workers, len(jobs)))]
@@ -79,7 +88,8 @@ def run_here(folder: StudyFolder, jobs: list[Job], workers: int, tick: Callable[
             except queue.Empty:
                 continue
     finally:
-        stopping.set()
+        with starting:
+            stopping.set()
         for process in running.values():
             if process.poll() is None:
                 process.terminate()
@@ -87,12 +97,27 @@ def run_here(folder: StudyFolder, jobs: list[Job], workers: int, tick: Callable[
             thread.join()
 
 
-def _environment(slot: int) -> dict[str, str]:
+def _environment(slot: int, workers: int) -> dict[str, str]:
+    own = {**os.environ, PARENT: str(os.getpid())}
     if gpus := torch.cuda.device_count():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         names = visible.split(",") if visible else [str(i) for i in range(gpus)]
-        return {**os.environ, "CUDA_VISIBLE_DEVICES": names[slot % len(names)]}
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
+        threads = str(max(1, cores() // workers))
+        return {**own, "CUDA_VISIBLE_DEVICES": names[slot % len(names)], "OMP_NUM_THREADS": threads}
+    return {**own, "OMP_NUM_THREADS": "1"}
+
+
+def follow_parent() -> None:
+    """In a run that `run_here` started: SIGTERM to oneself, which saves, once the launcher is gone, even by kill -9."""
+    parent = int(os.environ.get(PARENT, 0))
+
+    def follow() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if parent:
+        threading.Thread(target=follow, daemon=True).start()
 
 
 def run_submitit(

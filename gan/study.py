@@ -3,6 +3,7 @@
 Rows share seeds: runs of one seed see the same images in the same order and the same latents, so that rows are compared in pairs.
 """
 
+import contextlib
 import itertools
 import json
 import re
@@ -21,6 +22,7 @@ from gan.config import ConfigError, Section, read_yaml
 from gan.models import resolve
 
 RECORD = "record.json"  # of a run: settings, scores with their cards, curve, cost
+FAILED = "failed.txt"  # of a run that ended without a record: the last line that it said
 
 
 class StudyError(Exception):
@@ -86,7 +88,10 @@ def load_study(path: Path, overrides: list[str] = ()) -> Study:
         key, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"{override!r} is not of the form key=value; for example train.steps=1000")
-        tree["settings"] = {**(tree.get("settings") or {}), key: yaml.safe_load(text)}
+        try:
+            tree["settings"] = {**(tree.get("settings") or {}), key: yaml.safe_load(text)}
+        except yaml.YAMLError:
+            raise ConfigError(f"{key}: {text!r} is not a value that YAML can read; put quotes around it") from None
     if isinstance(tree.get("base"), str):
         tree["base"] = read_yaml(file.parent / tree["base"])
     try:
@@ -110,7 +115,7 @@ def rows_of(study: Study) -> list[Row]:
 
 def _label(row: dict[str, Any], values: tuple) -> str:
     first = row.get("label", " ".join(str(v) for v in row.values()))
-    return " ".join(str(part) for part in (first, *values) if part != "")
+    return " ".join(str(part) for part in (first, *values) if part != "") or "base"
 
 
 def jobs_of(study: Study) -> list[Job]:
@@ -126,7 +131,8 @@ def settings_of(study: Study) -> ModuleType:
 def config_of(study: Study, job: Job) -> gan_config.Config | classification_config.Config:
     """The resolved settings of one run. Generators have as many parameters as their c3 row unless the study says otherwise."""
     changes = {**study.settings, **job.row.settings, "train.seed": job.seed}
-    if study.task == "gan" and "width_rule" not in (study.base.get("generator") or {}):
+    generator = study.base.get("generator")
+    if study.task == "gan" and "width_rule" not in (generator if isinstance(generator, dict) else {}):
         changes = {"generator.width_rule": "equal_parameters", **changes}
     overrides = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
     config = settings_of(study).load_config(study.base, overrides)
@@ -166,6 +172,9 @@ def baseline_name(study: Study) -> str:
 def check(study: Study) -> None:
     """StudyError or ConfigError for what would fail later: every run's settings are resolved once."""
     rows = rows_of(study)
+    for row in rows:
+        if not re.search("[A-Za-z0-9]", row.slug):
+            raise StudyError(f"the row {row.label!r} has no letter or digit to name a folder by; give it a label")
     for kind, names in (("label", [r.label for r in rows]), ("folder name", [r.slug for r in rows])):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -208,19 +217,42 @@ class StudyFolder:
 
     def adopt(self, study: Study) -> None:
         """Write study.yaml. Rows, seeds, scoring and more steps may have changed since; settings of what is trained may not."""
+        self.require_unchanged(study)
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "study.yaml", yaml.safe_dump(study.model_dump(), sort_keys=False).encode())
+
+    def require_unchanged(self, study: Study) -> None:
+        """StudyError if a run in the folder, finished or begun, was trained with other settings than the study now has."""
         settings = settings_of(study)
         for job in jobs_of(study):
             result = self.result(job)
             if result and result["task"] != study.task:
                 raise StudyError(f"{self.run(job)} holds a run of a study of task {result['task']}; choose another --out")
-            old = settings.Config.model_validate(result["config"]) if result else None
+            old = settings.Config.model_validate(result["config"]) if result else self._begun(job, settings)
             if old and (changes := settings.difference(old, config_of(study, job))):
                 raise StudyError(
                     f"{self.run(job)} was trained with other settings ({'; '.join(changes)}); put the study back, "
                     "or start the changed one in another --out"
                 )
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / "study.yaml", yaml.safe_dump(study.model_dump(), sort_keys=False).encode())
+
+    def _begun(self, job: Job, settings: ModuleType) -> gan_config.Config | classification_config.Config | None:
+        file = self.run(job) / "config.yaml"
+        return settings.load_config(file) if file.is_file() else None
+
+    def note_failure(self, job: Job, said: str | None) -> None:
+        """Keep what a run that failed said last, for the table; None: forget it, since it is tried again."""
+        file = self.run(job) / FAILED
+        with contextlib.suppress(OSError):  # a full disk was said already
+            if said:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(said)
+            else:
+                file.unlink()
+
+    def failure(self, job: Job) -> str | None:
+        """What a run that failed said last; None for any other."""
+        file = self.run(job) / FAILED
+        return file.read_text() if file.is_file() else None
 
     def left_out(self, study: Study) -> list[str]:
         """Results in the folder that the study no longer names: kept, but in no table."""

@@ -37,6 +37,8 @@ def score_run(config: Config, directory: Path, scoring: Scoring, seed: int) -> d
     device = torch.device("cuda" if config.train.device in ("auto", "cuda") and torch.cuda.is_available() else "cpu")
     extractor = open_extractor(scoring.features, scoring.weights, precision=scoring.precision, device=device)
     real = reference(config, scoring)
+    # What compares pixels needs images of the generator's own size, which another reference may not have.
+    own = real if scoring.reference is None else reference_of(config, scoring.split)
     wanted = ["fid", "is"] if extractor.classes else ["fid"]
     found = {}
     for which in ("last", "best"):
@@ -50,10 +52,10 @@ def score_run(config: Config, directory: Path, scoring: Scoring, seed: int) -> d
         scores, warnings = score(extractor, real, side, wanted, seed)
         found[which] = {"step": trained.step, "scores": [s.to_dict() for s in scores], "warnings": warnings}
         if which == "last":
-            found["diversity"] = diversity(trained.generator, real, seed)
+            found["diversity"] = diversity(trained.generator, own, seed)
             grid = sampling.draw(trained.generator, latents(derive(seed, "grid"), 0, GRID, config.generator.latent).to(device))
             sampling.save_grid(grid, directory / "grid.png")
-    found["probe"] = instruments(directory, real, device)
+    found["probe"] = instruments(directory, own, device)
     return found
 
 
@@ -66,23 +68,24 @@ def reference(config: Config, scoring: Scoring) -> Side:
 
 def instruments(directory: Path, real: Side, device: torch.device) -> dict[str, float]:
     """The headline numbers of `probe`, whose record and figure are left in the run's folder."""
-    found = measure(directory, real=halves(real, PROBED, seed=0) if real.batches else None, samples=PROBED, device=device)
+    found = measure(directory, real=halves(real, PROBED, seed=0), samples=PROBED, device=device)
     write_record(found.record, directory / "probe.json")
     draw_probe(found, directory / "probe.png")
     return summary(found.record)
 
 
-def diversity(generator: torch.nn.Module, real: Side, seed: int) -> float | None:
+def diversity(generator: torch.nn.Module, real: Side, seed: int) -> float:
     """Variance over images, averaged over pixels and colours, of 1,000 generated images by that of as many real ones.
 
     Twice this variance is the mean squared distance between two images: near 1 for a generator as varied as the data, near 0 for
-    one that has collapsed to a single picture. None where the real side has no images.
+    one that has collapsed to a single picture.
     """
-    if real.batches is None:
-        return None
     generated = torch.cat(list(sampling.samples(generator, seed, DIVERSITY_IMAGES)))
-    stride = max(1, real.count // DIVERSITY_IMAGES)  # from all over the set, which may be sorted by class
-    images = torch.cat(list(real.batches()))[::stride][:DIVERSITY_IMAGES]
+    stride, first, kept = max(1, real.count // DIVERSITY_IMAGES), 0, []  # from all over the set, which may be sorted by class
+    for batch in real.batches():  # one after the other: all of a large set would not fit in memory
+        kept.append(batch[-first % stride :: stride].clone())
+        first += len(batch)
+    images = torch.cat(kept)[:DIVERSITY_IMAGES]
     spread = [x.double().var(dim=0).mean() for x in (generated.cpu(), images.cpu())]
     return float(spread[0] / spread[1])
 

@@ -28,7 +28,7 @@ def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:
         task.train(config, directory, progress=False)
         record |= {"status": "finished", "why": None}
     except Diverged as error:
-        record |= {"status": "diverged", "why": str(error)}
+        record |= {"status": "diverged", "why": str(error).partition(". ")[0]}  # without the advice on what to do next
     record |= {"curve": task.curve(directory), "timing": timing(directory)}
     if record["status"] == "finished":
         record |= task.score_run(config, directory, study.scoring, job.seed)

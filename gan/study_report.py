@@ -1,6 +1,7 @@
 """The report of a study: curves, cost against quality, sample grids, and the files table.{md,csv,json} and report.html."""
 
 import base64
+import contextlib
 import io
 import json
 from pathlib import Path
@@ -8,6 +9,7 @@ from statistics import fmean, stdev
 
 import jinja2
 import matplotlib
+import torch
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -65,9 +67,10 @@ def costs_of(study: Study, folder: StudyFolder, measure: bool) -> dict[str, dict
 
         configs = {row.label: config_of(study, Job(row, study.seeds[0])) for row in rows_of(study)}
         device = next(iter(configs.values())).train.device
-        found = {"machine": machine(device), "rows": step_costs(configs)}
-        write_atomically(file, (json.dumps(found, indent=1) + "\n").encode())
-    return found["rows"]
+        with contextlib.suppress(torch.OutOfMemoryError):  # all rows at once may be too many for a GPU: no times, but a table
+            found = {"machine": machine(device), "rows": step_costs(configs)}
+            write_atomically(file, (json.dumps(found, indent=1) + "\n").encode())
+    return {label: {**cost, "machine": found.get("machine", "an unknown machine")} for label, cost in found["rows"].items()}
 
 
 def _style(lines: list[Line], line: Line) -> dict:
@@ -114,8 +117,8 @@ def plot_curves(lines: list[Line]) -> Figure | None:
 
 
 def band(line: Line) -> tuple[list[int], list[float], list[float]]:
-    """(steps, mean over seeds, standard deviation) where every finished seed was scored in training."""
-    curves = [dict(curve_of(r)) for r in line.results if curve_of(r)]
+    """(steps, mean over seeds, standard deviation) where every finished seed was scored in training; diverged runs are left out."""
+    curves = [dict(curve_of(r)) for r in line.results if r["status"] == "finished" and curve_of(r)]
     steps = sorted(set.intersection(*(set(c) for c in curves))) if curves else []
     values = [[c[step] for c in curves] for step in steps]
     return steps, [fmean(v) for v in values], [stdev(v) if len(v) > 1 else 0.0 for v in values]
@@ -140,7 +143,7 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
     for row, (facet, group) in zip(axes, facets.items()):
         for axis, (_, cost) in zip(row, panels):
             for line in group:
-                if costs and line.row.label not in costs:
+                if axis is not row[0] and line.row.label not in costs:
                     continue
                 y = list(line.final.values())
                 spread = stdev(y) if len(y) > 1 else 0.0
@@ -156,24 +159,28 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
 
 
 def plot_grids(study: Study, folder: StudyFolder, lines: list[Line], across: int = 6, down: int = 4) -> Figure | None:
-    """Samples of each row at the first seed they have, side by side: the same place holds the same latent in every panel."""
-    panels = []
-    for line in lines:
-        seeds = [r["seed"] for r in line.results if (folder.run(Job(line.row, r["seed"])) / "grid.png").is_file()]
-        if seeds:
-            panels.append((line, seeds[0]))
+    """Samples of each row, side by side: the same place holds the same latent in every panel of one seed.
+
+    That is the first seed that all rows with samples have; where there is none, each row's first, which its title then names.
+    """
+    drawn = {
+        line.row.label: [s for s in line.final if (folder.run(Job(line.row, s)) / "grid.png").is_file()] for line in lines
+    }  # fmt: skip
+    panels = [(line, drawn[line.row.label]) for line in lines if drawn[line.row.label]]
     if not panels:
         return None
+    shared = next((seed for seed in study.seeds if all(seed in seeds for _, seeds in panels)), None)
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, 2.5 * rows), layout="constrained", squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    for axis, (line, seed) in zip(axes.flat, panels):
+    for axis, (line, seeds) in zip(axes.flat, panels):
+        seed = seeds[0] if shared is None else shared
         grid = plt.imread(folder.run(Job(line.row, seed)) / "grid.png")
         tile = (grid.shape[0] - 2) // 8
         axis.imshow(grid[: down * tile + 2, : across * tile + 2], interpolation="nearest")
-        axis.set_title(f"{line.row.label}   {mean_std(line.final, 1)}", fontsize=9)
+        axis.set_title(f"{line.row.label}   {mean_std(line.final, 1)}" + f"   seed {seed}" * (shared is None), fontsize=9)
     return figure
 
 
@@ -192,8 +199,9 @@ def _image(figure: Figure, kind: str) -> bytes:
 def to_html(study: Study, lines: list[Line], costs: dict[str, dict], figures: dict[str, Figure | None]) -> str:
     """One file with everything in it: figures as data, no script, no link."""
     heads, rows = cells(study, lines, costs)
-    best = min((fmean(line.final.values()) for line in lines if line.final), default=None)
-    marked = [bool(line.final) and fmean(line.final.values()) == best for line in lines]
+    means = [fmean(line.final.values()) if line.final and not line.problems + line.failures else None for line in lines]
+    best = min((mean for mean in means if mean is not None), default=None)  # of the rows whose runs all converged
+    marked = [mean is not None and mean == best for mean in means]
     embedded = {name: base64.b64encode(_image(f, "png")).decode() for name, f in figures.items() if f is not None}
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text())
@@ -201,7 +209,7 @@ def to_html(study: Study, lines: list[Line], costs: dict[str, dict], figures: di
         study=study,
         heads=heads,
         rows=list(zip(rows, marked)),
-        notes=foot(study, lines),
+        notes=foot(study, lines, costs),
         instruments=instrument_cells(lines),
         instruments_note=INSTRUMENTS_NOTE,
         figures=embedded,

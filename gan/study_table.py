@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -12,7 +13,7 @@ from scipy import stats
 from gan.study import Row, Study, StudyFolder, facet_of, jobs_of, partner_of, rows_of
 from metrics.protocol import Score, require_alike
 
-COLLAPSED = 0.1  # diversity (gan.study_job.diversity) below which a generator counts as collapsed
+COLLAPSED = 0.1  # diversity (gan.study_gan.diversity) below which a generator counts as collapsed
 IMPROVING = 0.05  # a score that fell by more than this share over the last quarter of training has not settled
 VALUE = {"gan": "distance", "classify": "test error, %"}  # what the first score of a run is called
 
@@ -38,6 +39,7 @@ class Line:
     asked: int  # seeds
     results: list[dict]  # of the runs that are done
     problems: list[str]  # why runs didn't converge, one each
+    failures: list[str]  # what runs that ended without a result said last
     final: dict[int, float]  # seed -> distance of the last checkpoint
     best: dict[int, float]  # seed -> distance of the best checkpoint
     inception_like: dict[int, float]
@@ -54,7 +56,11 @@ class Line:
 
 
 def lines_of(study: Study, folder: StudyFolder) -> list[Line]:
-    """The study's rows with what their runs have left so far. ProtocolError if two of them were scored differently."""
+    """The study's rows with what their runs have left so far.
+
+    ProtocolError if two of them were scored differently, StudyError if one was trained with other settings than the study has.
+    """
+    folder.require_unchanged(study)
     results: dict[str, dict[int, dict]] = {row.label: {} for row in rows_of(study)}
     for job in jobs_of(study):
         if folder.done(study, job):
@@ -63,12 +69,18 @@ def lines_of(study: Study, folder: StudyFolder) -> list[Line]:
     if study.task == "gan":
         require_alike([Score.from_dict(record) for record in found])
     finals = {label: _values(found, "last", 0) for label, found in results.items()}
-    lines = [_line(study, row, results[row.label], finals) for row in rows_of(study)]
+    failures: dict[str, list[str]] = {row.label: [] for row in rows_of(study)}
+    for job in jobs_of(study):
+        if job.seed not in results[job.row.label] and (said := folder.failure(job)):
+            failures[job.row.label].append(f"seed {job.seed} failed: {said}")
+    lines = [_line(study, row, results[row.label], failures[row.label], finals) for row in rows_of(study)]
     facets = list(dict.fromkeys(line.facet for line in lines))
     return sorted(lines, key=lambda line: facets.index(line.facet))
 
 
-def _line(study: Study, row: Row, results: dict[int, dict], finals: dict[str, dict[int, float]]) -> Line:
+def _line(
+    study: Study, row: Row, results: dict[int, dict], failures: list[str], finals: dict[str, dict[int, float]]
+) -> Line:  # fmt: skip
     problems = [f"seed {seed}: {why}" for seed, result in results.items() if (why := not_converged(study, result))]
     partner = partner_of(study, row)
     facet, short = facet_of(study, row)
@@ -79,6 +91,7 @@ def _line(study: Study, row: Row, results: dict[int, dict], finals: dict[str, di
         asked=len(study.seeds),
         results=list(results.values()),
         problems=problems,
+        failures=failures,
         final=finals[row.label],
         best=_values(results, "best", 0),
         inception_like=_values(results, "last", 1),
@@ -100,6 +113,8 @@ def not_converged(study: Study, result: dict) -> str | None:
     if result["diversity"] is not None and result["diversity"] < COLLAPSED:
         return f"collapsed: its images vary {result['diversity']:.1%} as much as real ones"
     value = result["last"]["scores"][0]["value"]
+    if not math.isfinite(value):
+        return f"its {VALUE[study.task]} is {value}"
     if study.worse_than is not None and value > study.worse_than:
         return f"its {VALUE[study.task]} of {value:.1f} is above {study.worse_than:g}"
     return None
@@ -119,13 +134,13 @@ def paired_difference(ours: dict[int, float], theirs: dict[int, float], against:
 
 
 def _settling(results: dict[int, dict]) -> float | None:
-    """1 - score at the end / score at three quarters of training, as scored in training, averaged over seeds."""
+    """1 - score at the end / score at three quarters of training, as scored in training, averaged over finished seeds."""
     falls = []
     for result in results.values():
-        curve = curve_of(result)
+        curve = curve_of(result) if result["status"] == "finished" else []
         end = max((step for step, _ in curve), default=0)
         earlier = [value for step, value in curve if step <= 0.75 * end]
-        if earlier:
+        if earlier and earlier[-1]:  # a classifier may be without error
             falls.append(1 - curve[-1][1] / earlier[-1])
     return fmean(falls) if falls else None
 
@@ -152,9 +167,11 @@ def records(lines: list[Line], costs: dict[str, dict]) -> list[dict]:
                 "difference_low": d.low if d else None,
                 "difference_high": d.high if d else None,
                 "against": d.against if d else None,
+                "pairs": d.seeds if d else None,
                 "inception_like_mean": _mean(line.inception_like),
                 "inception_like_std": _std(line.inception_like),
                 "runs": len(line.results),
+                "failed": len(line.failures),
                 "converged": line.converged,
                 "asked": line.asked,
                 "still_falling": line.settling,

@@ -11,10 +11,10 @@ def definition(study: Study) -> str:
     """What 'not converged' means in this study."""
     bound = "" if study.worse_than is None else f", or whose final {VALUE[study.task]} is above {study.worse_than:g}"
     if study.task == "classify":
-        return f"Not converged: a run in which a loss or weight became NaN or infinite{bound}. Runs that became NaN have no score."
+        return f"Not converged: a run in which a loss or weight became NaN or infinite{bound}. Those and failed runs have no score."
     return (
         "Not converged: a run in which a loss or weight became NaN or infinite, whose 1,000 images vary (mean pixel variance) less "
-        f"than {COLLAPSED:.0%} as much as real ones{bound}. Runs that became NaN have no score; all others are in the means."
+        f"than {COLLAPSED:.0%} as much as real ones{bound}. Runs that became NaN or failed have no score; others are in the means."
     )
 
 
@@ -43,7 +43,7 @@ def cells(study: Study, lines: list[Line], costs: dict[str, dict]) -> Text:
     rows = []
     for line, r in zip(lines, records(lines, costs)):
         text = [line.row.label, mean_std(line.final), mean_std(line.best), difference_text(line.difference)]
-        text += [mean_std(line.inception_like), f"{line.converged} of {len(line.results)}"]
+        text += [mean_std(line.inception_like), f"{line.converged} of {len(line.results) + len(line.failures)}"]
         text += [_scaled(r["parameters"], 1e3, "k"), _scaled(r["macs"], 1e6, "M")]
         text += [_scaled(r["ms_per_step"], 1, ""), _scaled(r["images_per_s"], 1, ""), _scaled(r["peak_bytes"], 2**20, "MiB")]
         rows.append(text)
@@ -77,7 +77,7 @@ def _scaled(value: float | None, unit: float, name: str) -> str:
     return "-" if value is None else f"{value / unit:,.0f} {name}".strip()
 
 
-def foot(study: Study, lines: list[Line]) -> list[str]:
+def foot(study: Study, lines: list[Line], costs: dict[str, dict]) -> list[str]:
     """The sentences below the table: how it was scored, what it can't say, what didn't converge."""
     done, asked = sum(len(line.results) for line in lines), sum(line.asked for line in lines)
     names = score_names(lines)
@@ -103,10 +103,17 @@ def foot(study: Study, lines: list[Line]) -> list[str]:
         )
     notes.append(
         "Differences are paired by seed (same images in the same order, same latents); the interval is Student's t of the mean. "
-        "One that holds 0 shows no difference."
+        "One that holds 0 settles nothing; it is not corrected for the number of rows."
     )
+    warnings = [text for line in lines for r in line.results if "last" in r for text in r["last"].get("warnings", [])]
+    notes += [f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(warnings)]
+    if machines := dict.fromkeys(cost["machine"] for cost in costs.values() if "machine" in cost):
+        notes.append(
+            f"Time and memory: the fastest of a few steps, rows in turns, on {', '.join(machines)}. Images: real ones shown to D. "
+            "Memory: the peak above weights, optimizer state and images."
+        )
     notes.append(definition(study))
-    notes += [f"{line.row.label}, {problem}." for line in lines for problem in line.problems]
+    notes += [f"{line.row.label}, {problem.rstrip('.')}." for line in lines for problem in line.problems + line.failures]
     return notes
 
 
@@ -114,7 +121,7 @@ def _settled(study: Study, lines: list[Line]) -> list[str]:
     """Whether the rows had stopped improving, as far as their curves say."""
     decayed = [r for line in lines for r in line.results if r["config"]["train"].get("lr_decay") != "none"]
     if decayed:
-        return ["The learning rate falls to 0 within a run, which flattens any curve: more steps may still change the order."]
+        return ["The learning rate falls within a run, which flattens any curve: more steps may still change the order."]
     falling = [line.row.label for line in lines if line.settling is not None and line.settling > IMPROVING]
     if falling:
         return [
@@ -123,12 +130,14 @@ def _settled(study: Study, lines: list[Line]) -> list[str]:
         ]
     if any(line.settling is not None for line in lines):
         return [f"No row improved by more than {IMPROVING:.0%} over the last quarter of training."]
+    if any(line.final for line in lines):
+        return ["No scores were taken in training (evaluate.every), so nothing here says whether a row had stopped improving."]
     return []
 
 
 def to_markdown(study: Study, lines: list[Line], costs: dict[str, dict]) -> str:
     heads, rows = cells(study, lines, costs)
-    parts = [f"# {study.title}", _markdown(heads, rows), "\n".join(f"- {note}" for note in foot(study, lines))]
+    parts = [f"# {study.title}", _markdown(heads, rows), "\n".join(f"- {note}" for note in foot(study, lines, costs))]
     if instruments := instrument_cells(lines):
         parts += ["## Instruments", _markdown(*instruments), f"- {INSTRUMENTS_NOTE}"]
     return "\n\n".join(parts) + "\n"
@@ -141,7 +150,8 @@ INSTRUMENTS_NOTE = (
 
 
 def _markdown(heads: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [heads, ["---", *["---:"] * (len(heads) - 1)], *rows])
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def score_names(lines: list[Line]) -> list[str]:

@@ -1,5 +1,6 @@
 """`compare`: train every row of a study with every seed, score them alike, and write one table and one report."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -32,9 +33,11 @@ def compare(
     import yaml
 
     from gan.compare import nothing_lost, run_all, run_one
-    from gan.study import load_study
+    from gan.study import StudyError, load_study
     from gan.study_report import write_report
 
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise StudyError("compare starts the runs itself: start it with python, not with torchrun (WORLD_SIZE is set)")
     loaded = load_study(study, settings or [])
     folder = out or (study if study.is_dir() else Path("runs") / study.stem)
     options = {key: yaml.safe_load(value) for key, _, value in (option.partition("=") for option in launch or [])}
@@ -43,7 +46,7 @@ def compare(
             run_one(loaded, folder, only)
             return
         failed = [] if report else run_all(loaded, folder, workers, launcher, options, say, progress=not quiet)
-        table = write_report(loaded, folder, measure=not report)
+        table = write_report(loaded, folder, measure=not report and launcher == "here")  # elsewhere, this machine isn't theirs
     if not quiet:
         print(table)
     say(f"table: {folder / 'table.md'}, report: {folder / 'report.html'}")

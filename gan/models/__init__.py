@@ -81,8 +81,6 @@ def matched_width(config: Config, tolerance: float = 0.02) -> tuple[float, int]:
     Cost is parameters or, by generator.width_rule, multiply-adds per image. Channel counts that are multiples of 16 run fastest, so
     the largest of 16, 8, 4, 2 that comes within the tolerance is taken; otherwise the nearest count there is.
     """
-    if parse_kernel(config.generator.kernel)[0] == 3:
-        return config.generator.width, 1
 
     def cost(kernel: str, width: float, multiple: int) -> int:
         with torch.device("meta"):
@@ -91,6 +89,8 @@ def matched_width(config: Config, tolerance: float = 0.02) -> tuple[float, int]:
             return macs(generator, 1, generator.latent) if count_macs else parameter_count(generator)
 
     wanted = cost("c3", config.generator.width, 1)
+    if cost(config.generator.kernel, config.generator.width, 1) == wanted:  # c3; c3sp unless its transposed layers cost more
+        return config.generator.width, 1
     best = None
     for multiple in (16, 8, 4, 2, 1):
         low, high = 0.0, 8 * config.generator.width

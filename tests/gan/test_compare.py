@@ -65,14 +65,14 @@ def compare(file, out, *options):
 
 def test_a_study_trains_scores_and_reports_every_run_and_then_has_nothing_to_do(study_of, tmp_path):
     out = tmp_path / "out"
-    first = compare(study_of(), out, "--workers", "2")
+    first = compare(study_of({"dataset.hold_out": 0.1}), out, "--workers", "2")
     assert first.returncode == 0, first.stderr
     table = json.loads((out / "table.json").read_text())
     assert [(r["row"], r["runs"], r["converged"] <= 1) for r in table["table"]] == [("c2", 1, True), ("c3", 1, True)]
     assert all(r["ms_per_step"] > 0 and r["peak_bytes"] > 0 for r in table["table"])
     assert (out / "report.html").read_text().count("data:image/png") == 3
     assert [r["step"] for r in json.loads((out / "runs/c2/seed_0/record.json").read_text())["curve"]] == [2, 4, 6, 8]
-    again = compare(study_of(), out)
+    again = compare(study_of({"dataset.hold_out": 0.1}), out)
     assert "2 done, 0 to do" in again.stderr
     assert json.loads((out / "table.json").read_text()) == table
 
@@ -84,6 +84,7 @@ def test_one_failing_row_leaves_the_others(study_of, tmp_path):
     assert "gone/seed_0 failed: error:" in found.stderr and "gone.zip" in found.stderr
     assert "1 of 2 runs failed" in found.stderr and "repeat the command" in found.stderr
     assert (tmp_path / "out/runs/there/seed_0/record.json").is_file()
+    assert "gone, seed 0 failed: error:" in (tmp_path / "out/table.md").read_text()
 
 
 def test_a_run_that_diverges_is_a_result(study_of, tmp_path):
@@ -193,6 +194,12 @@ def test_a_full_disk_ends_in_one_sentence_and_the_run_goes_on_later(study_of, tm
 def test_wrong_options_are_one_sentence(study_of, tmp_path, call, options, words):
     code, _, said = call("compare", study_of(), "--out", tmp_path / "out", *options)
     assert code == 1 and words in said and len(said.strip().splitlines()) <= 2
+
+
+def test_torchrun_is_refused(study_of, tmp_path, call, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, said = call("compare", study_of(), "--out", tmp_path / "out")
+    assert code == 1 and "start it with python, not with torchrun" in said
 
 
 def test_diversity_is_one_for_the_data_and_zero_for_one_picture():

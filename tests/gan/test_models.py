@@ -95,7 +95,7 @@ def test_equal_parameters_are_equal_within_three_percent(family, resolution, ker
     assert counts(equal)[0] == pytest.approx(counts(c3)[0], rel=0.03)
 
 
-@pytest.mark.parametrize("kernel", ["c2sp", "c4", "c5"])
+@pytest.mark.parametrize("kernel", ["c2sp", "c3sp", "c4", "c5"])
 @pytest.mark.parametrize(("family", "resolution"), [("sngan", 32), ("dcgan", 64)])
 def test_equal_multiply_adds_are_equal_within_three_percent(family, resolution, kernel):
     equal = build_generator(settings(family, resolution, f"generator.kernel={kernel}", "generator.width_rule=equal_macs"))

@@ -6,8 +6,8 @@ import json
 import pytest
 from scipy import stats
 
-from gan.study import StudyFolder, jobs_of, load_study
-from gan.study_report import write_report
+from gan.study import StudyError, StudyFolder, jobs_of, load_study
+from gan.study_report import band, write_report
 from gan.study_table import lines_of, not_converged, paired_difference
 from gan.study_text import instrument_cells, to_markdown
 from metrics.protocol import ProtocolError
@@ -79,6 +79,55 @@ def test_a_diverged_run_is_shown_and_counted_not_dropped(study):
     assert (line.converged, len(line.results), line.final) == (1, 2, {0: 10.0})
     text = to_markdown(loaded, [line], {})
     assert "1 of 2" in text and "c2, seed 1: a loss is not finite at step 3" in text
+
+
+def test_a_run_that_failed_is_shown_and_counted_until_it_is_done(study):
+    loaded, folder = study({"c2": [10.0], "c3": [9.0, 10.0]})
+    folder.note_failure(jobs_of(loaded)[2], "error: no such zip")
+    folder.note_failure(jobs_of(loaded)[3], "error: of a run that has a result since")
+    text = to_markdown(loaded, lines_of(loaded, folder), {})
+    assert "| 1 of 2 |" in text and "- c2, seed 1 failed: error: no such zip." in text and "result since" not in text
+
+
+def test_settings_that_changed_since_are_refused_by_the_report_too(study):
+    loaded, folder = study({"c2": [10.0], "c3": [9.0]})
+    changed = loaded.model_copy(update={"settings": {**loaded.settings, "train.lr_g": 0.1}})
+    with pytest.raises(StudyError, match=r"train\.lr_g: 0\.0002 -> 0\.1"):
+        write_report(changed, folder.path, measure=False)
+
+
+def test_curves_are_of_the_seeds_that_finished(study):
+    early = {"status": "diverged", "why": "NaN", "curve": [{"step": 1, "fd_f": 9e9}], "model": MODEL, "timing": {}}
+    loaded, folder = study({"c2": [10.0, early], "c3": [9.0, 10.0]})
+    line = lines_of(loaded, folder)[0]
+    assert band(line) == ([1, 2, 3, 4], [30.0, 20.0, 20.0, 20.0], [0.0] * 4)
+    assert line.settling == 0.0
+
+
+def test_a_score_of_zero_and_a_score_that_is_no_number_are_no_accident(study):
+    loaded, folder = study({"c2": [result(0.0, curve=(1.0, 0.0, 0.0, 0.0))], "c3": [9.0]})
+    assert lines_of(loaded, folder)[0].settling is None
+    assert "nan" in not_converged(loaded, result(float("nan")))
+
+
+def test_without_scores_in_training_nobody_knows_whether_a_row_had_settled(study):
+    blind = result(10.0, curve=())
+    loaded, folder = study({"c2": [blind], "c3": [blind]})
+    text = to_markdown(loaded, lines_of(loaded, folder), {})
+    assert "nothing here says whether a row had stopped improving" in text
+
+
+def test_labels_may_hold_what_markdown_means(study_file, tmp_path):
+    loaded = load_study(study_file(rows=[{"label": "a|b"}], axes={}, baseline="a|b"))
+    assert "| a\\|b |" in to_markdown(loaded, lines_of(loaded, StudyFolder(tmp_path)), {})
+
+
+def test_the_best_row_is_one_whose_runs_all_converged(study):
+    nan = {"status": "diverged", "why": "NaN", "curve": [], "model": MODEL, "timing": {}}
+    loaded, folder = study({"c2": [1.0, nan], "c3": [9.0, 10.0]})
+    write_report(loaded, folder.path, measure=False)
+    best = (folder.path / "report.html").read_text().split('<tr class="best">')
+    assert len(best) == 2 and best[1].startswith("<td>c3</td>")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""Processes of a study's runs, with commands that take no time: what they leave, and what becomes of them when they are stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gan import launch
+from gan.study import StudyFolder, jobs_of, load_study
+from tests.helpers import ROOT
+
+
+@pytest.fixture
+def jobs(study_file):
+    return jobs_of(load_study(study_file()))
+
+
+def python(monkeypatch, text):
+    """Every run is this Python text."""
+    monkeypatch.setattr(launch, "command", lambda folder, job: [sys.executable, "-S", "-c", text])
+
+
+def test_a_run_that_was_killed_says_so_and_not_what_stood_last_in_its_log(monkeypatch, tmp_path, jobs):
+    python(monkeypatch, "import os, sys; print('fine', flush=True); os.kill(os.getpid(), 9)")
+    ends = list(launch.run_here(StudyFolder(tmp_path), jobs[:1], 1))
+    assert [(end.code, end.said) for end in ends] == [(-9, "it was killed by SIGKILL")]
+
+
+def test_every_run_ends_and_failures_end_with_their_last_line(monkeypatch, tmp_path, jobs):
+    python(monkeypatch, "import sys; print('first'); sys.exit('error: last')")
+    ends = list(launch.run_here(StudyFolder(tmp_path), jobs, 3))
+    assert {(end.code, end.said) for end in ends} == {(1, "error: last")} and len(ends) == len(jobs)
+
+
+def test_runs_are_asked_to_save_when_the_loop_over_them_ends_early(monkeypatch, tmp_path, jobs):
+    python(monkeypatch, "import os, time; print(os.getpid(), flush=True); time.sleep(600)")
+    monkeypatch.setattr(launch, "command", _first_ends_at_once(launch.command, jobs[0]))
+    start = time.monotonic()
+    ends = launch.run_here(StudyFolder(tmp_path), jobs, 2)
+    next(ends)
+    ends.close()
+    assert time.monotonic() - start < 60
+    for log in tmp_path.glob("runs/*/*/log.txt"):
+        for pid in log.read_text().split():
+            with pytest.raises(ProcessLookupError):
+                os.kill(int(pid), 0)
+
+
+def _first_ends_at_once(others, first):
+    return lambda folder, job: [sys.executable, "-S", "-c", ""] if job == first else others(folder, job)
+
+
+def test_gpus_are_dealt_out_in_turns_of_those_that_are_visible(monkeypatch):
+    monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert [launch._environment(slot, 4)["CUDA_VISIBLE_DEVICES"] for slot in range(4)] == ["3", "5", "3", "5"]
+    monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 0)
+    assert launch._environment(1, 4)["OMP_NUM_THREADS"] == "1"
+
+
+def test_a_run_is_stopped_once_its_launcher_is_gone(tmp_path):
+    run = "import sys; sys.path.insert(0, sys.argv[1]); from gan.launch import follow_parent; follow_parent()"
+    run += "; print('ready', flush=True); import time; time.sleep(600)"
+    launcher = "import os, subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', sys.argv[2], sys.argv[1]], "
+    launcher += (
+        "env={**os.environ, 'GAN_COMPARE_PID': str(os.getpid())}, start_new_session=True); print(p.pid, flush=True); p.wait()"
+    )
+    with subprocess.Popen([sys.executable, "-S", "-c", launcher, str(ROOT), run], stdout=subprocess.PIPE, text=True) as process:
+        pid = int(process.stdout.readline())
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGKILL)
+    end = time.monotonic() + 20
+    while _lives(pid):
+        assert time.monotonic() < end, "the run goes on without its launcher"
+        time.sleep(0.1)
+
+
+def _lives(pid):
+    """Whether the process runs: one that has ended may wait for its new parent, as a zombie."""
+    found = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+    return bool(found) and not found.startswith("Z")
