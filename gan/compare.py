@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from gan.launch import Ended, default_workers, follow_parent, run_here, run_submitit
 from gan.run_directory import read_log
-from gan.study import Study, StudyError, StudyFolder, config_of, jobs_of, length_of
+from gan.study import Study, StudyError, config_of, jobs_of, length_of
+from gan.study_folder import StudyFolder
 from gan.training import Interrupted
 
 

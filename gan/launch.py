@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 
-from gan.study import Job, StudyError, StudyFolder
+from gan.study import Job, StudyError
+from gan.study_folder import StudyFolder
 
 ENTRY = Path(__file__).parents[1] / "run_gan.py"
 PARENT = "GAN_COMPARE_PID"  # in the environment of the runs that `run_here` starts: its process

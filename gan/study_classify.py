@@ -31,6 +31,6 @@ def score_run(config: Config, directory: Path, scoring: Scoring, seed: int) -> d
 
 def model_facts(config: Config) -> dict:
     """Parameters, multiply-adds per image, and those of one training step: forward, and a backward pass twice as dear."""
-    model = build_classifier(**config.model.model_dump())
+    model = build_classifier(**config.model.model_dump(), classes=100 if config.dataset.name == "cifar100" else 10)
     cost = macs(model, 1, 3, *[config.dataset.resolution] * 2)
     return {"parameters": parameter_count(model), "macs": cost, "step_macs": 3 * cost * config.train.batch_size}

@@ -10,7 +10,8 @@ from statistics import fmean, stdev
 import numpy as np
 from scipy import stats
 
-from gan.study import Row, Study, StudyFolder, facet_of, jobs_of, partner_of, rows_of
+from gan.study import Row, Study, facet_of, jobs_of, partner_of, rows_of
+from gan.study_folder import StudyFolder
 from metrics.protocol import Score, require_alike
 
 COLLAPSED = 0.1  # diversity (gan.study_gan.diversity) below which a generator counts as collapsed

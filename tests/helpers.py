@@ -91,6 +91,7 @@ def leave_result(folder, study, job, **changes):
     """Write the record.json of a finished run of a study, with these changes."""
     config = config_of(study, job)
     result = {
+        **{"label": job.row.label, "seed": job.seed, "model": {}, "status": "finished", "why": None, "curve": []},
         "task": study.task,
         "length": length_of(config),
         "config": config.model_dump(mode="json"),

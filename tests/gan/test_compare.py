@@ -13,7 +13,8 @@ import yaml
 
 from gan import checkpoint
 from gan.launch import command
-from gan.study import StudyFolder, jobs_of, load_study
+from gan.study import jobs_of, load_study
+from gan.study_folder import StudyFolder
 from gan.study_gan import diversity
 from gan.study_job import run_job
 from metrics.scoring import Side
@@ -68,7 +69,7 @@ def test_a_study_trains_scores_and_reports_every_run_and_then_has_nothing_to_do(
     first = compare(study_of({"dataset.hold_out": 0.1}), out, "--workers", "2")
     assert first.returncode == 0, first.stderr
     table = json.loads((out / "table.json").read_text())
-    assert [(r["row"], r["runs"], r["converged"] <= 1) for r in table["table"]] == [("c2", 1, True), ("c3", 1, True)]
+    assert [(r["row"], r["runs"], r["asked"]) for r in table["table"]] == [("c2", 1, 1), ("c3", 1, 1)]
     assert all(r["ms_per_step"] > 0 and r["peak_bytes"] > 0 for r in table["table"])
     assert (out / "report.html").read_text().count("data:image/png") == 3
     assert [r["step"] for r in json.loads((out / "runs/c2/seed_0/record.json").read_text())["curve"]] == [2, 4, 6, 8]
@@ -180,7 +181,7 @@ def test_a_full_disk_ends_in_one_sentence_and_the_run_goes_on_later(study_of, tm
     assert code == 1 and "the disk is full" in said and "what has finished is kept" in said and said.count("\n") == 1
     monkeypatch.undo()
     result = run_job(load_study(file), StudyFolder(out), jobs_of(load_study(file))[0])
-    assert result["status"] == "finished" and result["seconds_of_this_call"] < 30
+    assert result["status"] == "finished"
 
 
 @pytest.mark.parametrize(

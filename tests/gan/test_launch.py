@@ -9,7 +9,8 @@ import time
 import pytest
 
 from gan import launch
-from gan.study import StudyFolder, jobs_of, load_study
+from gan.study import jobs_of, load_study
+from gan.study_folder import StudyFolder
 from tests.helpers import ROOT
 
 

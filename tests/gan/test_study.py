@@ -3,7 +3,8 @@
 import pytest
 
 from gan.config import ConfigError, dump
-from gan.study import Job, StudyError, StudyFolder, config_of, jobs_of, load_study, partner_of, rows_of
+from gan.study import Job, StudyError, config_of, jobs_of, load_study, partner_of, rows_of
+from gan.study_folder import StudyFolder
 from tests.helpers import ROOT
 from tests.helpers import leave_result as done
 
@@ -14,7 +15,8 @@ STUDIES = sorted(ROOT.glob("configs/studies/*.yaml"))
 def test_every_study_that_comes_along_is_whole(file):
     study = load_study(file)
     assert len(study.seeds) >= 2
-    assert all(partner_of(study, row) is None or partner_of(study, row) != row for row in rows_of(study))
+    partners = {row.label: partner_of(study, row) for row in rows_of(study)}
+    assert {p.label for p in partners.values() if p} == {label for label, p in partners.items() if p is None}
 
 
 def labels(study):
@@ -78,6 +80,7 @@ def test_overrides_reach_every_run(study_file):
         ({"baseline": {"generator.kernel": "c5"}}, StudyError, "turns no row"),
         ({"rows": [{"train.lr_g": 0.1, "label": "x"}, {"train.lr_g": 0.2, "label": "x"}]}, StudyError, "label 'x c2 nearest'"),
         ({"sedes": [1]}, StudyError, "sedes"),
+        ({"axes": {"generator.kernel": []}}, StudyError, "has no rows"),
         ({"rows": [{"label": "??"}], "axes": {}, "baseline": "??"}, StudyError, "no letter or digit"),
         ({"base": {"generator": 4}}, ConfigError, "generator"),
         ({"base": "nowhere.yaml"}, ConfigError, "nowhere.yaml"),
@@ -152,4 +155,7 @@ def test_a_torn_result_says_what_to_do(study_file, tmp_path):
     done(folder, study, job)
     (folder.run(job) / "record.json").write_text("{")
     with pytest.raises(StudyError, match="delete it, and the run is scored again"):
+        folder.done(study, job)
+    (folder.run(job) / "record.json").write_text('{"label": "of another version"}')
+    with pytest.raises(StudyError, match="of another version"):
         folder.done(study, job)

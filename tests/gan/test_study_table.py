@@ -6,8 +6,10 @@ import json
 import pytest
 from scipy import stats
 
-from gan.study import StudyError, StudyFolder, jobs_of, load_study
-from gan.study_report import band, write_report
+from gan.study import StudyError, jobs_of, load_study
+from gan.study_figures import band
+from gan.study_folder import StudyFolder
+from gan.study_report import write_report
 from gan.study_table import lines_of, not_converged, paired_difference
 from gan.study_text import instrument_cells, to_markdown
 from metrics.protocol import ProtocolError

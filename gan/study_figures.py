@@ -1,0 +1,144 @@
+"""The figures of a study: curves over steps and compute, cost against quality, samples side by side."""
+
+import io
+from statistics import fmean, stdev
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import matplotlib.ticker
+from matplotlib.figure import Figure
+
+from gan.study import Job, Study
+from gan.study_folder import StudyFolder
+from gan.study_table import Line, curve_of
+from gan.study_text import mean_std
+
+# Told apart in grayscale by lightness, dash and marker; colours after Okabe and Ito.
+COLOURS = ["#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777"]
+DASHES = ["-", "--", "-.", ":"]
+MARKERS = "osD^vP*X<>hd"
+
+
+def _style(lines: list[Line], line: Line) -> dict:
+    """The same in every facet for rows of one name."""
+    index = list(dict.fromkeys(each.short for each in lines)).index(line.short)
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+
+
+def _facets(lines: list[Line]) -> dict[str, list[Line]]:
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        found.setdefault(line.facet, []).append(line)
+    return found
+
+
+def plot_curves(lines: list[Line]) -> Figure | None:
+    """Distance over steps and over multiply-adds spent, a row of panels per facet: mean over seeds, band of one deviation."""
+    facets = {facet: [line for line in group if band(line)[0]] for facet, group in _facets(lines).items()}
+    facets = {facet: group for facet, group in facets.items() if group}
+    if not facets:
+        return None
+    figure, axes = plt.subplots(len(facets), 2, figsize=(10, 3.9 * len(facets)), layout="constrained", sharey=True, squeeze=False)
+    for row, (facet, group) in zip(axes, facets.items()):
+        for line in group:
+            steps, mean, spread = band(line)
+            style = _style(lines, line)
+            dash = DASHES[MARKERS.index(style["marker"]) % len(DASHES)]
+            for axis, scale in zip(row, (1, line.model["step_macs"] / 1e12)):
+                x = [step * scale for step in steps]
+                axis.plot(x, mean, dash, label=line.short, linewidth=1.4, markersize=4.5, markevery=max(1, len(x) // 8), **style)
+                low, high = [m - s for m, s in zip(mean, spread)], [m + s for m, s in zip(mean, spread)]
+                axis.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
+        row[0].set(ylabel=f"{_curve_name(lines)} while training")
+        row[0].set_title(facet, loc="left", fontsize=11, fontweight="bold")
+        row[1].legend(frameon=False, fontsize=9)
+    axes[-1][0].set(xlabel="training steps")
+    axes[-1][1].set(xlabel="multiply-adds spent on training (10¹²)")
+    axes[0][0].set_yscale("log")
+    for axis in axes[:, 0]:
+        axis.yaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
+        axis.yaxis.set_minor_formatter(matplotlib.ticker.ScalarFormatter())
+    _tidy(axes.flat)
+    return figure
+
+
+def band(line: Line) -> tuple[list[int], list[float], list[float]]:
+    """(steps, mean over seeds, standard deviation) where every finished seed was scored in training; diverged runs are left out."""
+    curves = [dict(curve_of(r)) for r in line.results if r["status"] == "finished" and curve_of(r)]
+    steps = sorted(set.intersection(*(set(c) for c in curves))) if curves else []
+    values = [[c[step] for c in curves] for step in steps]
+    return steps, [fmean(v) for v in values], [stdev(v) if len(v) > 1 else 0.0 for v in values]
+
+
+def _curve_name(lines: list[Line]) -> str:
+    record = next(r["curve"][0] for line in lines for r in line.results if r["curve"])
+    return next(key for key in record if key != "step")
+
+
+def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
+    """Final distance against what a step costs: multiply-adds, and measured time where there is one; a row of panels per facet."""
+    panels = [("multiply-adds per training step (10⁹)", lambda line: line.model["step_macs"] / 1e9)]
+    if costs:
+        panels.append(("milliseconds per training step", lambda line: costs[line.row.label]["ms_per_step"]))
+    facets = {facet: [line for line in group if line.final] for facet, group in _facets(lines).items()}
+    facets = {facet: group for facet, group in facets.items() if group}
+    size = (5 * len(panels), 3.6 * len(facets))
+    figure, axes = plt.subplots(
+        len(facets), len(panels), figsize=size, layout="constrained", sharey=True, sharex="col", squeeze=False
+    )
+    for row, (facet, group) in zip(axes, facets.items()):
+        for axis, (_, cost) in zip(row, panels):
+            for line in group:
+                if axis is not row[0] and line.row.label not in costs:
+                    continue
+                y = list(line.final.values())
+                spread = stdev(y) if len(y) > 1 else 0.0
+                axis.errorbar(cost(line), fmean(y), spread, linestyle="none", capsize=3, markersize=6, **_style(lines, line))
+                axis.annotate(line.short, (cost(line), fmean(y)), xytext=(7, 5), textcoords="offset points", fontsize=9)
+            axis.margins(0.12)
+        row[0].set(ylabel="final, lower is better")
+        row[0].set_title(facet, loc="left", fontsize=11, fontweight="bold")
+    for axis, (label, _) in zip(axes[-1], panels):
+        axis.set(xlabel=label)
+    _tidy(axes.flat)
+    return figure
+
+
+def plot_grids(study: Study, folder: StudyFolder, lines: list[Line], across: int = 6, down: int = 4) -> Figure | None:
+    """Samples of each row, side by side: the same place holds the same latent in every panel of one seed.
+
+    That is the first seed that all rows with samples have; where there is none, each row's first, which its title then names.
+    """
+    drawn = {
+        line.row.label: [s for s in line.final if (folder.run(Job(line.row, s)) / "grid.png").is_file()] for line in lines
+    }  # fmt: skip
+    panels = [(line, drawn[line.row.label]) for line in lines if drawn[line.row.label]]
+    if not panels:
+        return None
+    shared = next((seed for seed in study.seeds if all(seed in seeds for _, seeds in panels)), None)
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, 2.5 * rows), layout="constrained", squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, (line, seeds) in zip(axes.flat, panels):
+        seed = seeds[0] if shared is None else shared
+        grid = plt.imread(folder.run(Job(line.row, seed)) / "grid.png")
+        tile = (grid.shape[0] - 2) // 8
+        axis.imshow(grid[: down * tile + 2, : across * tile + 2], interpolation="nearest")
+        axis.set_title(f"{line.row.label}   {mean_std(line.final, 1)}" + f"   seed {seed}" * (shared is None), fontsize=9)
+    return figure
+
+
+def _tidy(axes) -> None:
+    for axis in axes:
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+
+
+def image(figure: Figure, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=150)
+    return buffer.getvalue()

@@ -1,0 +1,92 @@
+"""The folder of a study, which remembers what has been trained with which settings."""
+
+import contextlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import yaml
+
+from gan import classification_config
+from gan import config as gan_config
+from gan.checkpoint import write_atomically
+from gan.study import Job, Study, StudyError, config_of, jobs_of, length_of, settings_of
+
+RECORD = "record.json"  # of a run: settings, scores with their cards, curve, cost
+FAILED = "failed.txt"  # of a run that ended without a record: the last line that it said
+KEYS = {"label", "seed", "task", "length", "scoring", "config", "model", "status", "why", "curve"}  # that every record has
+
+
+class StudyFolder:
+    """study.yaml, runs/ROW/seed_N (run directories with a record.json each), and the tables made of them."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+
+    def run(self, job: Job) -> Path:
+        return self.path / "runs" / job.name
+
+    def result(self, job: Job) -> dict | None:
+        """What a finished or diverged run left; None if it isn't done. StudyError for a file that can't be read."""
+        file = self.run(job) / RECORD
+        if not file.is_file():
+            return None
+        try:
+            result = json.loads(file.read_text())
+            if result.keys() >= KEYS:
+                return result
+        except (ValueError, AttributeError):
+            pass
+        raise StudyError(f"{file} is damaged or of another version; delete it, and the run is scored again (trained, if its checkpoint is gone)")
+
+    def done(self, study: Study, job: Job) -> bool:
+        """Whether the run has its result, at the study's steps and scored in the study's way."""
+        result = self.result(job)
+        if result is None:
+            return False
+        return result["length"] == length_of(config_of(study, job)) and result["scoring"] == study.scoring.model_dump()
+
+    def adopt(self, study: Study) -> None:
+        """Write study.yaml. Rows, seeds, scoring and more steps may have changed since; settings of what is trained may not."""
+        self.require_unchanged(study)
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "study.yaml", yaml.safe_dump(study.model_dump(), sort_keys=False).encode())
+
+    def require_unchanged(self, study: Study) -> None:
+        """StudyError if a run in the folder, finished or begun, was trained with other settings than the study now has."""
+        settings = settings_of(study)
+        for job in jobs_of(study):
+            result = self.result(job)
+            if result and result["task"] != study.task:
+                raise StudyError(f"{self.run(job)} holds a run of a study of task {result['task']}; choose another --out")
+            old = settings.load_config(result["config"]) if result else self._begun(job, settings)
+            if old and (changes := settings.difference(old, config_of(study, job))):
+                raise StudyError(
+                    f"{self.run(job)} was trained with other settings ({'; '.join(changes)}); put the study back, "
+                    "or start the changed one in another --out"
+                )
+
+    def _begun(self, job: Job, settings: ModuleType) -> gan_config.Config | classification_config.Config | None:
+        file = self.run(job) / "config.yaml"
+        return settings.load_config(file) if file.is_file() else None
+
+    def note_failure(self, job: Job, said: str | None) -> None:
+        """Keep what a run that failed said last, for the table; None: forget it, since it is tried again."""
+        file = self.run(job) / FAILED
+        with contextlib.suppress(OSError):  # a full disk was said already
+            if said:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(said)
+            else:
+                file.unlink()
+
+    def failure(self, job: Job) -> str | None:
+        """What a run that failed said last; None for any other."""
+        file = self.run(job) / FAILED
+        return file.read_text() if file.is_file() else None
+
+    def left_out(self, study: Study) -> list[str]:
+        """Results in the folder that the study no longer names: kept, but in no table."""
+        named = {job.name for job in jobs_of(study)}
+        found = [f.parent.relative_to(self.path / "runs").as_posix() for f in self.path.glob(f"runs/*/*/{RECORD}")]
+        return sorted(set(found) - named)
