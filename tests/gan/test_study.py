@@ -159,3 +159,10 @@ def test_a_torn_result_says_what_to_do(study_file, tmp_path):
     (folder.run(job) / "record.json").write_text('{"label": "of another version"}')
     with pytest.raises(StudyError, match="of another version"):
         folder.done(study, job)
+
+
+@pytest.mark.parametrize("name", ["upsampling_cifar10", "upsampling_cifar10_cpu", "kernels_cifar10_cpu"])
+def test_rows_that_are_said_to_have_equal_parameters_have(name):
+    study = load_study(ROOT / "configs" / "studies" / f"{name}.yaml")
+    counts = [parameter_count(build_generator(config_of(study, Job(row, 0)))) for row in rows_of(study)]
+    assert max(counts) / min(counts) < 1.05
