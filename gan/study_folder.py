@@ -14,6 +14,8 @@ from gan.study import Job, Study, StudyError, config_of, jobs_of, length_of, set
 
 RECORD = "record.json"  # of a run: settings, scores with their cards, curve, cost
 FAILED = "failed.txt"  # of a run that ended without a record: the last line that it said
+LIGHT = ("study.yaml", "costs.json", "table.md", "table.csv", "table.json", "report.html", "curves.png", "tradeoff.png", "grids.png")
+LIGHT_OF_RUN = (RECORD, "result.json", "grid.png", "probe.json", "metrics.jsonl")
 KEYS = {"label", "seed", "task", "length", "scoring", "config", "model", "status", "why", "curve"}  # that every record has
 
 
@@ -84,6 +86,20 @@ class StudyFolder:
         """What a run that failed said last; None for any other."""
         file = self.run(job) / FAILED
         return file.read_text() if file.is_file() else None
+
+    def export(self, study: Study, target: Path) -> int:
+        """Copy tables, report and what the finished runs of a study left, but no weights, to another folder; how many runs.
+
+        That folder is light, and a study folder too: `compare` goes on with it, on another machine if need be.
+        """
+        jobs = [job for job in jobs_of(study) if self.result(job)]
+        files = [self.path / name for name in LIGHT] + [self.run(job) / name for job in jobs for name in LIGHT_OF_RUN]
+        for file in files:
+            if file.is_file():
+                to = target / file.relative_to(self.path)
+                to.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(to, file.read_bytes())
+        return len(jobs)
 
     def left_out(self, study: Study) -> list[str]:
         """Results in the folder that the study no longer names: kept, but in no table."""

@@ -19,6 +19,9 @@ def compare(
     launcher: Annotated[str, typer.Option(help="here, slurm, or submitit (its local executor)")] = "here",
     launch: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for submitit, such as slurm_partition=gpu")] = None,
     only: Annotated[str | None, typer.Option(help="do one run, ROW/seed_N, in this process; how the launchers start each")] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="copy the report and the finished runs, without weights, to this folder; it can be gone on with")
+    ] = None,
     report: Annotated[bool, typer.Option("--report", help="train nothing: table and report of what is there")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -34,6 +37,7 @@ def compare(
 
     from gan.compare import nothing_lost, run_all, run_one
     from gan.study import StudyError, load_study
+    from gan.study_folder import StudyFolder
     from gan.study_report import write_report
 
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
@@ -50,5 +54,9 @@ def compare(
     if not quiet:
         print(table)
     say(f"table: {folder / 'table.md'}, report: {folder / 'report.html'}")
+    if export:
+        with nothing_lost(export):
+            count = StudyFolder(folder).export(loaded, export)
+        say(f"{count} runs without their weights: {export}")
     if failed:
         raise typer.Exit(1)

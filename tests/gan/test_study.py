@@ -141,6 +141,19 @@ def test_more_steps_or_other_scores_make_a_run_undone(study_file, tmp_path):
     assert not folder.done(load_study(study_file(scoring={"samples": 50})), job)
 
 
+def test_an_exported_study_is_light_and_can_be_gone_on_with(study_file, tmp_path):
+    folder, study = StudyFolder(tmp_path / "out"), load_study(study_file())
+    done(folder, study, jobs_of(study)[0])
+    weights = folder.run(jobs_of(study)[0]) / "checkpoints" / "step_00000001.pt"
+    weights.parent.mkdir()
+    weights.write_bytes(b"heavy")
+    folder.adopt(study)
+    assert folder.export(study, tmp_path / "light") == 1
+    light = StudyFolder(tmp_path / "light")
+    assert load_study(light.path) == study and light.done(study, jobs_of(study)[0])
+    assert not list(light.path.rglob("*.pt"))
+
+
 def test_a_row_that_left_the_study_is_named(study_file, tmp_path):
     folder = StudyFolder(tmp_path / "out")
     study = load_study(study_file())
