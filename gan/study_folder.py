@@ -14,8 +14,18 @@ from gan.study import Job, Study, StudyError, config_of, jobs_of, length_of, set
 
 RECORD = "record.json"  # of a run: settings, scores with their cards, curve, cost
 FAILED = "failed.txt"  # of a run that ended without a record: the last line that it said
-LIGHT = ("study.yaml", "costs.json", "table.md", "table.csv", "table.json", "report.html", "curves.png", "tradeoff.png", "grids.png")
-LIGHT_OF_RUN = (RECORD, "result.json", "grid.png", "probe.json", "metrics.jsonl")
+LIGHT = (
+    "study.yaml",
+    "costs.json",
+    "table.md",
+    "table.csv",
+    "table.json",
+    "report.html",
+    "curves.png",
+    "tradeoff.png",
+    "grids.png",
+)
+LIGHT_OF_RUN = (RECORD, "result.json", "probe.json")
 KEYS = {"label", "seed", "task", "length", "scoring", "config", "model", "status", "why", "curve"}  # that every record has
 
 
@@ -39,7 +49,7 @@ class StudyFolder:
                 return result
         except (ValueError, AttributeError):
             pass
-        raise StudyError(f"{file} is damaged or of another version; delete it, and the run is scored again (trained, if its checkpoint is gone)")
+        raise StudyError(f"{file} is damaged or of another version; delete it, and the run is scored (or trained) again")
 
     def done(self, study: Study, job: Job) -> bool:
         """Whether the run has its result, at the study's steps and scored in the study's way."""
@@ -94,6 +104,7 @@ class StudyFolder:
         """
         jobs = [job for job in jobs_of(study) if self.result(job)]
         files = [self.path / name for name in LIGHT] + [self.run(job) / name for job in jobs for name in LIGHT_OF_RUN]
+        files += [self.run(job) / "grid.png" for job in jobs if job.seed == study.seeds[0]]  # those that the report shows
         for file in files:
             if file.is_file():
                 to = target / file.relative_to(self.path)

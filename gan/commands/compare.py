@@ -20,7 +20,8 @@ def compare(
     launch: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for submitit, such as slurm_partition=gpu")] = None,
     only: Annotated[str | None, typer.Option(help="do one run, ROW/seed_N, in this process; how the launchers start each")] = None,
     export: Annotated[
-        Path | None, typer.Option(help="copy the report and the finished runs, without weights, to this folder; it can be gone on with")
+        Path | None,
+        typer.Option(help="copy report and finished runs, without weights, to this folder, which can be gone on with"),
     ] = None,
     report: Annotated[bool, typer.Option("--report", help="train nothing: table and report of what is there")] = False,
     quiet: Quiet = False,
