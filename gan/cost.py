@@ -102,21 +102,37 @@ def step_costs(configs: dict[str, Config | classification_config.Config], rounds
     }
 
 
+SHAPES = {"dataset.name": "shapes", "dataset.path": None, "dataset.categories": None, "dataset.hold_out": 0.0}
+
+
 def _step(config: Config | classification_config.Config) -> Callable:
-    config = config.replace({"dataset.name": "shapes", "dataset.path": None, "dataset.categories": None, "dataset.hold_out": 0.0})
-    if isinstance(config, classification_config.Config):
-        return _classification_step(config)
+    return _classification_step(config) if isinstance(config, classification_config.Config) else gan_step(config)[0]
+
+
+def gan_step(config: Config) -> tuple[Callable, State]:
+    """A function that takes a training step of a resolved config on generated shapes, and the state that it changes."""
+    config = config.replace(SHAPES)
     processes = Processes.start(config.train.device)
-    step = Step(config, processes, State(config, processes), Batches(config, processes))
+    state = State(config, processes)
+    step = Step(config, processes, state, Batches(config, processes))
 
     def run() -> None:
         set_precision(config, processes.device)
         step()
 
-    return run
+    return run, state
+
+
+def kept_bytes(state: State) -> int:
+    """Weights, buffers and EMA, and the optimizers' own numbers."""
+    tensors = [t for net in (state.generator, state.discriminator, state.ema) for t in (*net.parameters(), *net.buffers())]
+    for optimizer in (state.optimizer_g, state.optimizer_d):
+        tensors += [t for values in optimizer.state.values() for t in values.values() if torch.is_tensor(t)]
+    return sum(t.numel() * t.element_size() for t in tensors)
 
 
 def _classification_step(config: classification_config.Config) -> Callable:
+    config = config.replace(SHAPES)
     device = Processes.start(config.train.device).device
     batches = classification_state.Batches(config, device)
     state = classification_state.State(config, device, len(batches.classes))
