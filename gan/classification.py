@@ -21,7 +21,7 @@ from gan.config import ConfigError
 from gan.processes import Processes
 from gan.progress import StopSignals
 from gan.run_directory import RunDirectory, RunError, read_log
-from gan.training import Diverged, Interrupted, set_precision
+from gan.training import Interrupted, diverged, flush, set_precision, troubles_told
 
 TEST_BATCH = 500
 
@@ -41,19 +41,13 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ConfigError("classify runs in one process: start it with python, not with torchrun")
-    device = Processes.start(config.train.device).device
-    try:
-        with RunDirectory(directory, config, classification_config) as run:
-            return _train(config, device, run, Batches(config, device), progress)
-    except OSError as error:
-        what = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
-        raise RunError(f"{directory}: {what}; mend that and repeat the command, which goes on from the last checkpoint") from error
-    except torch.OutOfMemoryError as error:
-        raise RunError(f"{device} is out of memory; lower train.batch_size or the model, or use precision=bf16") from error
+    processes = Processes.start(config.train.device)
+    with troubles_told(directory, processes.device), RunDirectory(directory, config, classification_config) as run:
+        return _train(config, processes, run, Batches(config, processes.device), progress)
 
 
-def _train(config: Config, device: torch.device, run: RunDirectory, batches: Batches, progress: bool) -> Outcome:
-    t, steps = config.train, batches.steps
+def _train(config: Config, processes: Processes, run: RunDirectory, batches: Batches, progress: bool) -> Outcome:
+    t, device, steps = config.train, processes.device, batches.steps
     set_precision(config, device)
     state = State(config, device, len(batches.classes))
     latest = run.latest()
@@ -72,7 +66,7 @@ def _train(config: Config, device: torch.device, run: RunDirectory, batches: Bat
             log.tick()
             last, epochs = state.step == steps, batches.epochs(state.step)
             if state.step % t.log_every == 0 or last:
-                loss, accuracy = flush(state, run)
+                loss, accuracy = flush(state, processes, run)
                 lr = learning_rate(t, state.step - 1, steps)
                 log.metrics({"step": state.step, "epoch": epochs, "loss": loss, "accuracy": accuracy, "lr": lr})
             if epochs // t.test_every > batches.epochs(state.step - 1) // t.test_every or last:
@@ -144,28 +138,9 @@ def learning_rate(t: Train, step: int, steps: int) -> float:
     return t.lr * min(decay, (step + 1) / (t.warmup * steps) if t.warmup else 1.0, 1.0)
 
 
-def flush(state: State, run: RunDirectory) -> list[float]:
-    """Mean loss and accuracy of the pending steps, which are then forgotten. Diverged if one of them is not finite."""
-    values = torch.stack(state.pending).double().cpu()
-    bad = (~values.isfinite().all(dim=1)).nonzero()
-    if len(bad):
-        raise diverged(f"the loss is not finite at step {state.step - len(values) + int(bad[0]) + 1}", run)
-    state.pending.clear()
-    return values.mean(dim=0).tolist()
-
-
 def save(state: State, batches: Batches, run: RunDirectory, keep: int) -> Path:
     """Checkpoint a healthy state; a sick one raises Diverged and leaves the last good checkpoint in place."""
     tensors = [t for t in state.model.state_dict().values() if t.is_floating_point()]
     if not torch.stack(torch._foreach_norm([*tensors, *state.pending])).isfinite().all():
         raise diverged(f"a weight or a loss is not finite by step {state.step}", run)
     return checkpoint.save({**state.dump(), "pixels": batches.sha256}, run.checkpoints, state.step, keep)
-
-
-def diverged(what: str, run: RunDirectory) -> Diverged:
-    last = run.latest()
-    return Diverged(
-        f"training diverged: {what}. "
-        + (f"The last good checkpoint is {last}" if last else "There is no checkpoint yet")
-        + "; try a lower train.lr, another seed or precision=fp32, in a new --out"
-    )

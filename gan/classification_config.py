@@ -3,10 +3,10 @@
 import os
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from gan import config
-from gan.config import Dataset, Kernel, Section, dump
+from gan.config import Dataset, Kernel, Running, Section, Tree, dump
 from gan.models.classifiers import blocks_per_stage
 
 __all__ = ["Config", "Train", "difference", "dump", "load_config"]
@@ -35,7 +35,7 @@ class Augment(Section):
     mixup: float = Field(default=0.0, ge=0)  # alpha of Beta(alpha, alpha): 1 in Zhang et al. 2018; 0: none
 
 
-class Train(Section):
+class Train(Running):
     epochs: int = Field(default=20, gt=0)
     batch_size: int = Field(default=128, gt=0)
     seed: int = Field(default=0, ge=0)
@@ -45,37 +45,14 @@ class Train(Section):
     schedule: Literal["step", "cosine", "linear"] = "step"  # step: a tenth at 1/2 and again at 3/4; the others: to 0
     warmup: float = Field(default=0.0, ge=0, lt=1)  # share of the run in which lr rises linearly; with `linear`: one cycle
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # tf32 concerns CUDA alone
-    channels_last: bool = True
-    compile: bool = False
-    deterministic: bool = True  # bitwise repeatable on CUDA too; false lets cuDNN choose faster algorithms
-    device: str = "auto"  # auto: cuda if there is one, else cpu
-    log_every: int = Field(default=50, gt=0)  # steps
     test_every: int = Field(default=1, gt=0)  # epochs
-    checkpoint_every: int = Field(default=500, gt=0)  # steps
-    keep_checkpoints: int = Field(default=2, gt=0)
-
-    @field_validator("device")
-    @classmethod
-    def _known_device(cls, device: str) -> str:
-        if device not in ("auto", "cpu", "cuda") and not (device.startswith("cuda:") and device[5:].isdigit()):
-            raise ValueError(f"must be auto, cpu, cuda or cuda:N, got {device!r}")
-        return device
 
 
-class Config(Section):
+class Config(Tree):
     dataset: Dataset = Dataset(name="cifar10")
     model: Model = Model()
     augment: Augment = Augment()
     train: Train = Train()
-
-    def replace(self, changes: dict[str, object]) -> "Config":
-        """A copy with dotted keys changed: {'train.seed': 1}."""
-        tree = self.model_dump()
-        for key, value in changes.items():
-            section, name = key.split(".")
-            tree[section][name] = value
-        return Config.model_validate(tree)
 
 
 # Settings that may differ when a run goes on: where it runs and what it writes, not what it computes.

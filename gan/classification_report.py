@@ -1,12 +1,11 @@
 """What a classifier's run shows and leaves: the start-up table, the log, curves and confusion, the result, exported weights."""
 
-import io
 import json
 import time
 from pathlib import Path
 
-import torch
 from rich.table import Table
+from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -175,16 +174,14 @@ def write_result(directory: Path, config: Config, state: State, batches: Batches
 
 
 def export(run: Path, file: Path) -> None:
-    """Write the finished run's weights (float32) and its result into one file of plain tensors and numbers.
+    """Write the finished run's weights (float32) into a safetensors file, with its result as JSON under `result` of the metadata.
 
-    It loads with torch.load(weights_only=True); metrics/cifar_resnet.py takes features from it.
+    metrics/cifar_resnet.py takes features from it.
     """
     result = json.loads((run / "result.json").read_text())
     state = checkpoint.load(checkpoint.saved(run / "checkpoints")[-1])
     model: Classifier = build_classifier(**result["card"]["model"], classes=len(result["card"]["classes"]))
     model.load_state_dict(state["model"])
-    weights = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
-    buffer = io.BytesIO()
-    torch.save({"result": result, "weights": weights}, buffer)
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     file.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_atomically(file, buffer.getvalue())
+    checkpoint.write_atomically(file, safetensors_bytes(weights, {"result": json.dumps(result)}))

@@ -56,8 +56,15 @@ def main() -> None:
         if not isinstance(error, _expected()):
             raise
         if MAIN or not isinstance(error, Diverged):
-            say(f"error: {error}", "red")
+            say(f"error: {_sentence(error)}", "red")
         sys.exit(1)
+
+
+def _sentence(error: Exception) -> str:
+    """What the system says of a file, in our words; of everything else, the message."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename} can't be read or written ({error.strerror}): choose another"
+    return str(error)
 
 
 def _expected() -> tuple[type[Exception], ...]:

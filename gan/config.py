@@ -6,7 +6,7 @@ Every value has its default and its reason here. pydantic checks types and range
 import difflib
 import os
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -22,6 +22,14 @@ class ConfigError(Exception):
     """A setting is wrong; the message names it and says what would be right."""
 
 
+class OtherCommand(ConfigError):
+    """The settings are those of another command."""
+
+    def __init__(self, where: str, command: str):
+        super().__init__(f"{where} is a config of `{command}`; choose another")
+        self.command = command
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -31,6 +39,18 @@ class Section(BaseModel):
         if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
             raise ValueError(f"must not be true or false, got {str(value).lower()}")
         return value
+
+
+class Tree(Section):
+    """Sections with settings in them: the Config of a command."""
+
+    def replace(self, changes: dict[str, object]) -> Self:
+        """A copy with dotted keys changed: {'train.seed': 1}."""
+        tree = self.model_dump()
+        for key, value in changes.items():
+            section, name = key.split(".")
+            tree[section][name] = value
+        return type(self).model_validate(tree)
 
 
 class Dataset(Section):
@@ -75,7 +95,27 @@ class Objective(Section):
     r1: float = Field(default=0.0, ge=0)  # gamma of Mescheder et al. 2018
 
 
-class Train(Section):
+class Running(Section):
+    """How a run computes, where, and what it keeps: the same in `train` and `classify`."""
+
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # tf32 concerns CUDA alone
+    channels_last: bool = True
+    compile: bool = False
+    deterministic: bool = True  # bitwise repeatable on CUDA too; false lets cuDNN choose faster algorithms
+    device: str = "auto"  # auto: cuda if there is one, else cpu
+    log_every: int = Field(default=50, gt=0)  # steps
+    checkpoint_every: int = Field(default=500, gt=0)  # steps
+    keep_checkpoints: int = Field(default=2, gt=0)
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if device not in ("auto", "cpu", "cuda") and not (device.startswith("cuda:") and device[5:].isdigit()):
+            raise ValueError(f"must be auto, cpu, cuda or cuda:N, got {device!r}")
+        return device
+
+
+class Train(Running):
     steps: int = Field(default=3000, gt=0)  # generator updates
     batch_size: int = Field(default=64, gt=0)  # over all processes
     d_steps: int = Field(default=1, gt=0)  # discriminator updates per generator update
@@ -88,22 +128,7 @@ class Train(Section):
     beta2: float = Field(default=0.999, ge=0, lt=1)
     lr_decay: Literal["none", "linear"] = "none"  # linear: to 0 over train.steps
     ema_decay: float = Field(default=0.999, ge=0, lt=1)  # weights that are sampled and scored
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # tf32 concerns CUDA alone
-    channels_last: bool = True
-    compile: bool = False
-    deterministic: bool = True  # bitwise repeatable on CUDA too; false lets cuDNN choose faster algorithms
-    device: str = "auto"  # auto: cuda if there is one, else cpu
-    log_every: int = Field(default=50, gt=0)
     sample_every: int = Field(default=500, gt=0)  # fixed-latent grids
-    checkpoint_every: int = Field(default=500, gt=0)
-    keep_checkpoints: int = Field(default=2, gt=0)
-
-    @field_validator("device")
-    @classmethod
-    def _known_device(cls, device: str) -> str:
-        if device not in ("auto", "cpu", "cuda") and not (device.startswith("cuda:") and device[5:].isdigit()):
-            raise ValueError(f"must be auto, cpu, cuda or cuda:N, got {device!r}")
-        return device
 
 
 class Evaluate(Section):
@@ -111,12 +136,14 @@ class Evaluate(Section):
     samples: int = Field(default=10_000, ge=20)  # generated images per score
     real: int | None = Field(default=None, ge=2)  # reference images, a seeded choice; null: all
     features: str = "efficientnet_lite0"  # or inception, or module:package.function
+    split: Literal["train", "test"] = "train"  # of the run's data set, to score against; test: or what dataset.hold_out keeps
+    best: Literal["fid", "is"] = "fid"  # which score chooses the best checkpoint
     weights: str | None = None  # a file of weights for them
     precision: Literal["fp32", "bf16"] = "fp32"
     instruments: bool = False  # beside the scores, those instruments of `probe` that take a second
 
 
-class Config(Section):
+class Config(Tree):
     dataset: Dataset = Dataset()
     generator: Generator = Generator()
     discriminator: Discriminator = Discriminator()
@@ -133,15 +160,9 @@ class Config(Section):
             )
         if self.train.compile and self.train.activation_checkpointing:
             raise ValueError("train.compile=true cannot go with train.activation_checkpointing=true; choose one of them")
+        if self.evaluate.instruments and not self.evaluate.every:
+            raise ValueError("evaluate.instruments=true logs nothing without evaluate.every; set evaluate.every=1000, say")
         return self
-
-    def replace(self, changes: dict[str, object]) -> "Config":
-        """A copy with dotted keys changed: {'train.seed': 1}."""
-        tree = self.model_dump()
-        for key, value in changes.items():
-            section, name = key.split(".")
-            tree[section][name] = value
-        return Config.model_validate(tree)
 
 
 def keys_of(kind: type[Section]) -> list[str]:
@@ -150,6 +171,10 @@ def keys_of(kind: type[Section]) -> list[str]:
 
 
 KEYS = keys_of(Config)
+
+# Which command has a section that not all have.
+COMMANDS = dict.fromkeys(("generator", "discriminator", "objective", "evaluate"), "train")
+COMMANDS |= dict.fromkeys(("model", "augment"), "classify")
 
 # Settings that may differ when a run goes on: where it runs and what it writes, not what it computes.
 RUNTIME = {"dataset.path", "dataset.workers", "train.device"}
@@ -163,6 +188,9 @@ def load_config(path: str | os.PathLike | dict | None, overrides: list[str] = ()
     ConfigError says what is wrong, by key. kind: another tree of sections, such as that of `classify`.
     """
     tree = dict(path) if isinstance(path, dict) else read_yaml(path) if path is not None else {}
+    foreign = [COMMANDS[section] for section in tree if section in COMMANDS and section not in kind.model_fields]
+    if foreign:
+        raise OtherCommand("the base" if isinstance(path, dict) else str(path), foreign[0])
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:

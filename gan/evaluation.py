@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,8 @@ from gan.config import Config
 from gan.models import resolve
 from gan.run_directory import RunError, read_config
 from metrics.features import Extractor, open_extractor
-from metrics.protocol import PROTOCOLS, ProtocolError, Score
-from metrics.scoring import Side, reference_statistics, score
+from metrics.protocol import PROTOCOLS, ProtocolError, Score, differences
+from metrics.scoring import Side, identified, reference_statistics, score
 from metrics.statistics import Statistics
 
 BATCH = 64
@@ -34,10 +35,12 @@ def open_side(
 
     count: how many images; a seeded choice of those there are, or the first so many of a generator (10,000 unless told).
     shuffle: in seeded order, for scores over parts, which files sorted by class would spoil.
-    DataError, RunError or StatisticsError in one sentence for what can't be opened.
+    DataError, RunError, StatisticsError or ProtocolError in one sentence for what can't be opened.
     """
     path = Path(text).expanduser()
     if path.suffix == ".npz":
+        if count is not None:
+            raise ProtocolError(f"{path.name} holds a mean and a covariance of all its images; leave its count of {count:,} out")
         statistics = Statistics.load(path)
         return Side(statistics.card.get("real", path.name), statistics.count, None, statistics)
     if (path / "config.yaml").is_file():
@@ -54,7 +57,8 @@ def open_side(
     source = open_source(path)
     name = path.name if isinstance(source, FileSource) else source.about  # which categories, which split; what was packed
     chosen = choice(len(source), count, seed, name, shuffle)
-    return Side(name, len(chosen), lambda: native_batches(path, chosen, BATCH))
+    identify = lambda: identity(source.fingerprint, chosen, "as they are")
+    return Side(name, len(chosen), lambda: native_batches(source, chosen, BATCH), identify=identify)
 
 
 def choice(total: int, count: int | None, seed: int, name: str, shuffle: bool = False) -> list[int]:
@@ -66,9 +70,18 @@ def choice(total: int, count: int | None, seed: int, name: str, shuffle: bool = 
     return (chosen if shuffle else np.sort(chosen)).tolist()
 
 
+def identity(fingerprint: str, chosen: list[int], how: str) -> str:
+    """A sha256 for images that needn't be decoded to find it: what their source knows of them, which, and how they are shown."""
+    return sha256(f"{fingerprint},{how},".encode() + np.array(chosen, np.int64).tobytes()).hexdigest()
+
+
 def image_side(images: data.ImageSet | data.StreamedSet, count: int | None, seed: int, shuffle: bool = False) -> Side:
     chosen = choice(len(images), count, seed, images.source, shuffle)
-    return Side(images.source, len(chosen), lambda: images.batches(chosen, BATCH))
+    identify = None  # in memory the pixels themselves are soon hashed
+    if isinstance(images, data.StreamedSet):
+        how = f"{images.resolution},{images.crop},{images.on_bad}"
+        identify = lambda: identity(images.fingerprint, chosen, how)
+    return Side(images.source, len(chosen), lambda: images.batches(chosen, BATCH), identify=identify)
 
 
 def generator_side(generator: nn.Module, name: str, seed: int, count: int) -> Side:
@@ -89,25 +102,58 @@ def evaluate_run(
     run: Path, extractor: Extractor, real: Side | None, count: int, seed: int, wanted: list[str], steps: list[int | str | None],
     device: str, progress: Callable[[int], None] = lambda n: None,
 ) -> tuple[dict[int, list[Score]], list[str]]:  # fmt: skip
-    """Score a run's checkpoints: {step: scores}, and warnings; all of it goes to RUN/scores.json. real: default, its own data."""
+    """Score a run's checkpoints: {step: scores}, and warnings. real: default, its own data, of the split `evaluate.split`.
+
+    After each step its scores are added to RUN/scores.json, where they take the place of the same scores by the same protocol.
+    """
     config = resolve(read_config(run))
-    real = real or reference_of(config, seed=seed)
+    records = read_scores(run)
+    real = identified(real or reference_of(config, config.evaluate.split, seed=seed))
     found: dict[int, list[Score]] = {}
     warnings: list[str] = []
     for step in steps:
         trained = sampling.load_generator(run, step, device)
         side = generator_side(trained.generator, f"{run.name} step {trained.step}", seed, count)
         found[trained.step], warnings = score(extractor, real, side, wanted, seed, progress=progress)
-    records = [{"step": step, "scores": [s.to_dict() for s in scores]} for step, scores in sorted(found.items())]
-    checkpoint.write_atomically(run / "scores.json", (json.dumps(records, indent=2) + "\n").encode())
+        records = merge(records, trained.step, found[trained.step])
+        checkpoint.write_atomically(run / "scores.json", (json.dumps(records, indent=2) + "\n").encode())
     return found, warnings
 
 
-def apply_protocol(name: str, real: str) -> tuple[str, int | None, int]:
-    """A published protocol for a data set -> (data set with split, real images, generated images)."""
+def read_scores(run: Path) -> list[dict]:
+    """The records of RUN/scores.json, [{"step": ..., "scores": [...]}], by step; [] if there are none yet. RunError if torn."""
+    file = run / "scores.json"
+    try:
+        records = json.loads(file.read_text()) if file.exists() else []
+        for record in records:
+            int(record["step"]), [Score.from_dict(s) for s in record["scores"]]  # for what they raise
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise RunError(f"{file} isn't what `evaluate` writes; move it away, and `evaluate` begins a new one") from None
+    return records
+
+
+def merge(records: list[dict], step: int, scores: list[Score]) -> list[dict]:
+    """The records with the scores of a step first in its own; old ones of the same name go where the cards agree."""
+
+    def replaced(old: Score) -> bool:
+        return any(old.name == new.name and not differences(old.card, new.card) for new in scores)
+
+    by_step = {record["step"]: record["scores"] for record in records}
+    kept = [old for old in by_step.get(step, []) if not replaced(Score.from_dict(old))]
+    by_step[step] = [s.to_dict() for s in scores] + kept
+    return [{"step": step, "scores": by_step[step]} for step in sorted(by_step)]
+
+
+def apply_protocol(name: str, real: str, *counts: int | None) -> tuple[str, int | None, int]:
+    """A published protocol for a data set -> (data set with split, real images, generated images).
+
+    counts: what the user asked for; ProtocolError if it's anything, since the protocol settles them.
+    """
     if name not in PROTOCOLS:
         raise ProtocolError(f"unknown protocol {name!r}; choose {', '.join(PROTOCOLS)}")
     protocol = PROTOCOLS[name]
+    if any(count is not None for count in counts):
+        raise ProtocolError(f"protocol {name} settles how many images are scored; leave --count and --real-count out")
     dataset = real.partition(":")[0]
     if dataset not in DATASETS:
         raise ProtocolError(f"protocol {name} chooses the split of a data set ({', '.join(DATASETS)}); {real} is none")
@@ -129,15 +175,21 @@ def checkpoint_steps(run: Path, which: str) -> list[int | str | None]:
 
 
 class TrainingScores:
-    """Scores while training: `evaluate.samples` images from the EMA against training images, all on the training device."""
+    """Scores while training: `evaluate.samples` images from the EMA against real images, all on the training device.
 
-    def __init__(self, config: Config, images: Tensor | data.StreamedSet, source: str, device: torch.device):
+    images: what the run trains on; the reference too unless `evaluate.split` is test. best: the name of the score that chooses the
+    best checkpoint. ProtocolError where the features can't give it.
+    """
+
+    def __init__(self, config: Config, images: data.ImageSet | data.StreamedSet, device: torch.device):
         e = config.evaluate
         self.config = config
         self.extractor = open_extractor(e.features, e.weights, precision=e.precision, device=device)
-        chosen = choice(len(images), min(e.real or len(images), len(images)), config.train.seed, source)
-        parts = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
-        side = Side(source, len(chosen), lambda: (images[part] for part in parts))
+        if e.best == "is" and not self.extractor.classes:
+            raise ProtocolError(f"{self.extractor.name} gives no class probabilities, so no score 'is'; set evaluate.best=fid")
+        self.best = self.extractor.score_name("fid" if e.best == "fid" else "inception_score")
+        images = data.load(**config.dataset.arguments, split="test") if e.split == "test" else images
+        side = image_side(images, min(e.real or len(images), len(images)), config.train.seed)
         statistics = reference_statistics(self.extractor, side)  # once for all steps
         self.real = replace(side, statistics=statistics, batches=None)
 

@@ -162,6 +162,14 @@ class _SameConv2d(nn.Conv2d):
         if self.same[0] == self.same[1]:
             self.padding = (self.same[0], self.same[0])
 
+    def pad(self, x: Tensor) -> Tensor:
+        """A copy of x with the zeros that nn.Conv2d has no option for; x itself where both sides get the same."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, padded: bool = False) -> Tensor:
+        """padded: whether x comes from `pad`. A layer between the two, such as a ReLU, must leave zeros alone."""
+        return self._conv_forward(x if padded else self.pad(x), self.weight, self.bias)
+
     def extra_repr(self) -> str:
         return super().extra_repr() + f", same={self.same}"
 
@@ -172,11 +180,9 @@ class OneSidedConv2d(_SameConv2d):
     At stride 1 every layer shifts the picture half a pixel up and to the left.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pad(self, x: Tensor) -> Tensor:
         small, large = self.same
-        if small != large:
-            x = F.pad(x, (small, large, small, large))
-        return self._conv_forward(x, self.weight, self.bias)
+        return x if small == large else F.pad(x, (small, large, small, large))
 
 
 class SymmetricConv2d(_SameConv2d):
@@ -185,11 +191,9 @@ class SymmetricConv2d(_SameConv2d):
     Stands in for nn.Conv2d(..., padding='same'), options by keyword. If k - s is even, nothing is left over and it is nn.Conv2d.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pad(self, x: Tensor) -> Tensor:
         small, large = self.same
-        if small != large:
-            x = pad_corners(x, small, large)
-        return self._conv_forward(x, self.weight, self.bias)
+        return x if small == large else pad_corners(x, small, large)
 
 
 class _SameConvTranspose2d(nn.ConvTranspose2d):

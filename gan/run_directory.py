@@ -9,7 +9,7 @@ import filelock
 
 from gan import checkpoint
 from gan import config as gan_config
-from gan.config import Config, ConfigError
+from gan.config import Config, ConfigError, OtherCommand
 
 
 class RunError(Exception):
@@ -97,6 +97,8 @@ def read_config(path: str | Path, settings: ModuleType = gan_config) -> Config:
         raise RunError(f"{path} is not a run directory: it has no config.yaml; train one with `python run_gan.py train`")
     try:
         return settings.load_config(file)
+    except OtherCommand as error:
+        raise RunError(f"{path} is a run of `{error.command}`; choose another directory") from None
     except ConfigError as error:
         raise RunError(f"the settings of {path} can't be read: {error}") from None
 

@@ -7,7 +7,7 @@ with different kernels see the same data and the same latents.
 
 import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gan import checkpoint
-from gan.config import Config, Train
+from gan.config import Config, Evaluate, Train
 from gan.evaluation import TrainingScores
 from gan.models import resolve
 from gan.objectives import LOSSES, gradient_penalty, r1_penalty
@@ -59,7 +59,7 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
     config = resolve(config)
     processes = Processes.start(config.train.device)
     try:
-        with contextlib.ExitStack() as stack:
+        with troubles_told(directory, processes.device), contextlib.ExitStack() as stack:
             run = batches = error = None
             try:
                 if processes.main:  # first: it takes the directory, and may have to download
@@ -73,13 +73,20 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
             if failed:
                 raise SystemExit(1)  # the main process says why
             return _train(config, processes, run, batches or Batches(config, processes), progress)
+    finally:
+        processes.stop()
+
+
+@contextlib.contextmanager
+def troubles_told(directory: str | Path, device: torch.device) -> Iterator[None]:
+    """What the disk or the memory refuses becomes a RunError that says what to do."""
+    try:
+        yield
     except OSError as error:
         what = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
         raise RunError(f"{directory}: {what}; mend that and repeat the command, which goes on from the last checkpoint") from error
     except torch.OutOfMemoryError as error:
-        raise RunError(f"{processes.device} is out of memory; lower train.batch_size, the widths, or use precision=bf16") from error
-    finally:
-        processes.stop()
+        raise RunError(f"{device} is out of memory; lower train.batch_size or the model's width, or use precision=bf16") from error
 
 
 def _train(
@@ -105,7 +112,7 @@ def _train(
             state.pending.append(take_step())
             writer.tick()
             if state.step % t.log_every == 0 or state.step == t.steps:
-                writer.losses(flush(state, processes, run), state.step)
+                writer.losses(dict(zip(LOGGED, flush(state, processes, run))), state.step)
             if keeper and (state.step % config.evaluate.every == 0 or state.step == t.steps):
                 writer.scores(keeper.score(state), state.step)
             if state.step % t.sample_every == 0 or state.step == t.steps:
@@ -218,28 +225,31 @@ class Step:
 
 
 class BestKeeper:
-    """Scores the EMA and keeps the checkpoint with the lowest distance beside the last ones."""
+    """Scores the EMA and keeps the checkpoint with the best score, by `evaluate.best`, beside the last ones."""
 
     def __init__(self, config: Config, run: RunDirectory, batches: Batches, processes: Processes):
         self.run = run
-        self.scores = TrainingScores(config, batches.set.images, batches.set.source, processes.device)
-        # Distances by other features or counts can't be compared: then the best is looked for anew.
-        self.how = {**config.evaluate.model_dump(exclude={"every", "instruments"}), "sha256": self.scores.extractor.sha256}
+        self.scores = TrainingScores(config, batches.set, processes.device)
+        # Scores by other features or counts can't be compared: then the best is looked for anew.
+        how, default = (e.model_dump(exclude={"every", "instruments"}) for e in (config.evaluate, Evaluate()))
+        self.how = {**how, "sha256": self.scores.extractor.sha256}
+        self.lower = config.evaluate.best == "fid"
         self.instruments, self.seed = config.evaluate.instruments, config.train.seed
         path = run.checkpoints / checkpoint.BEST
         kept = checkpoint.load(path) if path.exists() else {}
-        self.best = kept["score"] if kept.get("how") == self.how else None
+        # Checkpoints of before there was a setting have its default.
+        self.best = kept["score"] if {**default, **kept.get("how", {})} == self.how else None
 
     def score(self, state: State) -> dict[str, float]:
         if not state.finite():
-            raise _diverged(f"a weight is not finite by step {state.step}", self.run)
+            raise diverged(f"a weight is not finite by step {state.step}", self.run)
         found = self.scores(state.ema)
-        distance = next(iter(found.values()))
+        value = found[self.scores.best]
         if self.instruments:
             found |= training_instruments(state.ema, seed=self.seed)
-        if self.best is None or distance < self.best:
-            self.best = distance
-            record = {**state.dump(), "score": distance, "how": self.how}
+        if self.best is None or (value < self.best if self.lower else value > self.best):
+            self.best = value
+            record = {**state.dump(), "score": value, "how": self.how}
             checkpoint.save(record, self.run.checkpoints, state.step, 0, checkpoint.BEST)
         return found
 
@@ -249,27 +259,27 @@ def learning_rate(base: float, t: Train, step: int) -> float:
     return base * (1 - step / t.steps) if t.lr_decay == "linear" else base
 
 
-def flush(state: State, processes: Processes, run: RunDirectory | None) -> dict:
-    """The mean of the pending losses, which are then forgotten. Diverged if one of them is not finite."""
+def flush(state: State, processes: Processes, run: RunDirectory | None) -> list[float]:
+    """The mean of each pending value, which are then forgotten; for classifiers too. Diverged if one of them is not finite."""
     losses = processes.mean(torch.stack(state.pending)).double().cpu()
     bad = (~losses.isfinite().all(dim=1)).nonzero()
     if len(bad):
-        raise _diverged(f"a loss is not finite at step {state.step - len(losses) + int(bad[0]) + 1}", run)
+        raise diverged(f"a loss is not finite at step {state.step - len(losses) + int(bad[0]) + 1}", run)
     state.pending.clear()
-    return dict(zip(LOGGED, losses.mean(dim=0).tolist()))
+    return losses.mean(dim=0).tolist()
 
 
 def save(state: State, batches: Batches, processes: Processes, run: RunDirectory | None, keep: int) -> Path | None:
     """Checkpoint a healthy state; a sick one raises Diverged and leaves the last good checkpoint in place."""
     healthy = state.finite() and all(bool(losses.isfinite().all()) for losses in state.pending)
     if processes.any(not healthy):
-        raise _diverged(f"a weight or a loss is not finite by step {state.step}", run)
+        raise diverged(f"a weight or a loss is not finite by step {state.step}", run)
     if state.pending:  # what one process saves, all will load
         state.pending = list(processes.mean(torch.stack(state.pending)))
     return checkpoint.save({**state.dump(), "pixels": batches.sha256}, run.checkpoints, state.step, keep) if run else None
 
 
-def _diverged(what: str, run: RunDirectory | None) -> Diverged:
+def diverged(what: str, run: RunDirectory | None) -> Diverged:
     last = run.latest() if run else None
     return Diverged(
         f"training diverged: {what}. "

@@ -1,12 +1,14 @@
 """Features of a small classifier trained here: ResNet-20 on CIFAR-10 sees 32 pixels as they are, a thousandth of Inception's work.
 
-The weights are a file that `python run_gan.py classify --export FILE` writes: plain tensors, and the result with its card. Features
-are the last map, averaged over positions; probabilities are over the classes it was trained on.
+The weights are a safetensors file that `python run_gan.py classify --export FILE` writes, its result and card as JSON in the
+metadata. Features are the last map, averaged over positions; probabilities are over the classes it was trained on.
 """
 
+import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from metrics.features import FeatureError, Network, state_sha256
@@ -23,29 +25,29 @@ def cifar_resnet(weights: str | Path | None, resize: str | None, size: int | Non
     """
     if weights is None:
         raise FeatureError(f"cifar_resnet needs a file of weights, with --weights FILE: {MAKE}")
-    saved = _load(Path(weights))
+    tensors, metadata = _load(Path(weights))
     # Imported here: the only thing that metrics take from gan, so that the network is described in one place.
     from gan.models.classifiers import build_classifier
 
     try:
-        card = saved["result"]["card"]
+        card = json.loads(metadata["result"])["card"]
         with torch.device("meta"):
             model = build_classifier(**card["model"], classes=len(card["classes"]))
-        model.load_state_dict(saved["weights"], assign=True)
+        model.load_state_dict(tensors, assign=True)
+        promised, family, source = card["weights_sha256"], card["model"]["family"], card["data"]
+        size, mean, std = size or card["resolution"], tuple(card["mean"]), tuple(card["std"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FeatureError(f"{weights} holds no classifier of this program ({type(error).__name__}): {MAKE}") from error
     sha256 = state_sha256(model)
     name, trouble = "cifar_resnet", None
-    if sha256 != card["weights_sha256"]:
+    if sha256 != promised:
         trouble = "aren't those of its card"
-    elif card["model"]["family"] != "resnet" or not card["data"].startswith("cifar10 "):
-        trouble = f"are of a {card['model']['family']} trained on {card['data']}"
+    elif family != "resnet" or not source.startswith("cifar10 "):
+        trouble = f"are of a {family} trained on {source}"
     if trouble and not insist:
         raise FeatureError(f"the weights in {weights} {trouble}: {MAKE}, or insist and get scores under another name")
     if trouble:
         name = f"cifar_resnet_{sha256[:8]}"
-    size = size or card["resolution"]
-    mean, std = (tuple(card[name]) for name in ("mean", "std"))
     return Network(name, sha256, Trunk(model), model.head, model.dim, model.classes, size, resize or "clean", mean, std)
 
 
@@ -60,13 +62,14 @@ class Trunk(nn.Module):
         return self.model.features(x).float().mean(dim=(2, 3))
 
 
-def _load(path: Path) -> dict:
+def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, and its metadata."""
     if not path.is_file():
         raise FeatureError(f"there are no weights at {path}: {MAKE}")
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can fail in any layer of unpickling
-        raise FeatureError(f"the weights {path} are damaged: fetch or export the file again") from error
-    if not isinstance(saved, dict):
-        raise FeatureError(f"{path} holds no classifier of this program: {MAKE}")
-    return saved
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
+            # Copied: what the file gives is a view of the disk, which changes when the file does.
+            return {name: file.get_tensor(name).clone() for name in names}, file.metadata() or {}
+    except SafetensorError as error:
+        raise FeatureError(f"{path} is damaged or no safetensors file: {MAKE}") from error

@@ -16,14 +16,16 @@ def classify(
         typer.Argument(metavar="[CONFIG] [KEY=VALUE]...", help="a YAML file (default: resnet20_cpu), and settings to change"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="run directory; default: runs/, named after the config and the changes")] = None,
-    export: Annotated[Path | None, typer.Option(help="write the weights here at the end, for `--features cifar_resnet`")] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="write the weights to this .safetensors file, for `--features cifar_resnet`")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train an image classifier with any kernel, and test it.
 
     - `classify` trains ResNet-20 on CIFAR-10 in a quarter of an hour on one CPU core.
     - `classify configs/classification/resnet56.yaml model.kernel=c2sp` trains ResNet-56 with 2x2 kernels and symmetric padding.
-    - `classify --export weights.pt` trains, or takes the finished run, and writes its weights.
+    - `classify --export weights.safetensors` trains, or takes the finished run, and writes its weights.
 
     The same command again resumes where the run stopped, bit for bit; with other settings it refuses and shows the difference.
     """
@@ -32,6 +34,8 @@ def classify(
     from gan.classification_report import export as export_weights
     from gan.classification_report import table
 
+    if export is not None and export.suffix != ".safetensors":  # now, not after hours
+        raise typer.BadParameter(f"--export writes safetensors: name the file {export.with_suffix('.safetensors').name}")
     path, overrides = split_arguments(arguments, DEFAULT)
     config = load_config(path, overrides)
     out = out or Path("runs") / run_name(path, overrides)

@@ -1,7 +1,9 @@
 """What commands share: how they speak, the options that mean the same in each, a run's default directory, a table of scores."""
 
 import contextlib
+import errno
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -35,12 +37,36 @@ Seed = Annotated[int, typer.Option(min=0, help="of latents, choices of images, s
 
 
 def choose_device(device: str) -> str:
-    """'auto' -> 'cuda' where there is one, else 'cpu'; another name as it is."""
-    if device != "auto":
-        return device
+    """'auto' -> 'cuda' where there is one, else 'cpu'; another name as it is. RunError for a device that isn't there."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    from gan.run_directory import RunError
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError):  # NotImplementedError, a RuntimeError, of the device "meta"
+        raise RunError(f"this PyTorch finds no device {device!r}; use cpu, cuda or auto") from None
+    return device
+
+
+def check_output(path: Path | None) -> None:
+    """RunError for a file that can't be written: to be told before the work, not after it. Its directory is made."""
+    if path is None:
+        return
+    from gan.run_directory import RunError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not path.exists():
+            tempfile.TemporaryFile(dir=path.parent).close()
+        elif not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise RunError(f"{path} can't be written ({error.strerror}): choose another") from None
 
 
 def split_arguments(arguments: list[str] | None, default: Path = QUICKSTART) -> tuple[Path, list[str]]:

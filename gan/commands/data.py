@@ -1,6 +1,7 @@
 """`data`: pack images for training, and look into packs and databases."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,8 @@ from gan.commands.common import console, progress, say
 
 HELP = "Pack images for training; look into packs and databases."
 
+FEW, LISTED = 10, 1000  # unusable images that are named, and that a pack has a list of
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help=HELP)
 
 From = Annotated[Path, typer.Argument(help="a folder, a zip, an LSUN *_lmdb directory, a directory of these, or a pack")]
@@ -18,7 +21,14 @@ Split = Annotated[Literal["train", "test"] | None, typer.Option(help="train or t
 Categories = Annotated[str | None, typer.Option(help="of a directory of LSUN's: bedroom, or bedroom,kitchen; default: all")]
 Crop = Annotated[Literal["center", "pad", "cut"], typer.Option(help="centre square, black bars, or the central pixels as they are")]
 Stored = Annotated[Literal["raw", "webp"], typer.Option("--format", help="raw reads fastest; lossless webp takes half the space")]
-OnBad = Annotated[Literal["skip", "refuse"], typer.Option(help="leave out and list unusable images, or stop at the first")]
+OnBad = Annotated[
+    Literal["skip", "report", "refuse"],
+    typer.Option(help="unusable images: leave out; leave out, list them all and exit with 1; or stop at the first"),
+]
+OnBroken = Annotated[
+    Literal["keep", "skip", "refuse"],
+    typer.Option("--on-bad", help="images that can't be decoded: write them as they are, leave them out, or stop at the first"),
+]
 Count = Annotated[int | None, typer.Option(min=1, help="how many, repeated under other keys if need be; default: each once")]
 
 
@@ -41,6 +51,7 @@ def pack(
 
     Interrupted? The same command goes on. The file gets its name when it's complete.
     """
+    from data import DataError
     from data.opening import open_source
     from data.packing import pack as make
 
@@ -49,7 +60,10 @@ def pack(
     with progress("images") as advance:
         packed = make(found, out, size, crop, stored, workers or os.cpu_count() or 1, on_bad, advance)
     say(f"{out}: {len(packed):,} images, {out.stat().st_size / 2**30:.2f} GiB")
-    _list_skipped(packed.manifest)
+    left_out, named = (packed.manifest[name] for name in ("skipped", "first_skipped"))
+    _list_bad("left out", left_out, named, LISTED if on_bad == "report" else FEW)
+    if left_out and on_bad == "report":
+        raise DataError(f"{out} is complete but for {left_out:,} images that can't be used, listed above: mend them and pack again")
 
 
 @app.command()
@@ -72,7 +86,7 @@ def info(source: From) -> None:
         table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
     console.print(table)
     if isinstance(found, PackSource):
-        _list_skipped(found.manifest)
+        _list_bad("left out", found.manifest["skipped"], found.manifest["first_skipped"])
 
 
 @app.command()
@@ -100,21 +114,22 @@ def grid(
     out: Annotated[Path, typer.Option(help="the PNG to write")],
     count: Annotated[int, typer.Option(min=1, help="how many images")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="of the choice")] = 0,
-    size: Annotated[int | None, typer.Option(min=1, help="side in pixels; default: a pack's own, 128 of other images")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="side in pixels; default: a pack's own, else what most have, up to 128")
+    ] = None,
     split: Split = None,
     categories: Categories = None,
 ) -> None:
-    """Draw some images as training sees them."""
-    from data import EpochOrder
+    """Draw some images, each once, as training sees them."""
+    from data.glance import glance
     from data.opening import open_source
-    from data.streamed import StreamedSet
     from gan.sampling import save_grid
 
     found = open_source(source, split, categories)
-    images = StreamedSet(found, size or getattr(found, "size", 128), on_bad="skip")
-    chosen = EpochOrder(len(found), seed).indices(0, min(count, len(found)))
-    save_grid(images.read(chosen), out)
-    say(f"{len(chosen)} of {len(found):,} images: {out}")
+    images, left_out = glance(found, count, seed, size)
+    save_grid(images, out)
+    say(f"{len(images):,} of {len(found):,} images at {images.shape[-1]} pixels: {out}")
+    _list_bad("left out", len(left_out), left_out)
 
 
 @app.command()
@@ -122,6 +137,7 @@ def export(
     source: From,
     out: Annotated[Path, typer.Option(help="the directory to write data.mdb into, named CATEGORY_train_lmdb")],
     count: Count = None,
+    on_bad: OnBroken = "keep",
     split: Split = None,
     categories: Categories = None,
 ) -> None:
@@ -131,12 +147,12 @@ def export(
 
     found = open_source(source, split, categories)
     with progress("images") as advance:
-        file = write(found, out, count, advance)
-    say(f"{file}: {count or len(found):,} images of {found.about}")
+        made = write(found, out, count, advance, on_bad)
+    say(f"{made.file}: {made.count:,} images of {found.about}")
+    _list_bad("left out" if on_bad == "skip" else "can't be decoded:", len(made.bad), made.bad)
 
 
-def _list_skipped(manifest: dict) -> None:
-    if manifest["skipped"]:
-        shown = manifest["first_skipped"][:10]
-        more = ", …" if manifest["skipped"] > len(shown) else ""
-        say(f"left out {manifest['skipped']:,} images: {', '.join(shown)}{more}", "yellow")
+def _list_bad(what: str, count: int, named: Sequence[str], most: int = FEW) -> None:
+    if count:
+        more = ", …" if count > len(named[:most]) else ""
+        say(f"{what} {count:,} images: {', '.join(named[:most])}{more}", "yellow")

@@ -15,6 +15,7 @@ from gan.commands.common import (
     Scores,
     Seed,
     Weights,
+    check_output,
     choose_device,
     print_scores,
     progress,
@@ -25,7 +26,8 @@ from gan.commands.common import (
 def evaluate(
     run: Run,
     checkpoint: Annotated[str, typer.Option(help="last, best, all, or a step")] = "last",
-    real: Annotated[str | None, typer.Option(help="the reference, as for `fid`; default: the run's own training images")] = None,
+    real: Annotated[str | None, typer.Option(help="the reference, as for `fid`; default: the run's own images")] = None,
+    split: Annotated[str | None, typer.Option(help="train or test, of the run's own images; default: its evaluate.split")] = None,
     scores: Scores = "fid,is",
     count: Annotated[int, typer.Option(min=20, help="generated images")] = 10_000,
     real_count: RealCount = None,
@@ -37,17 +39,24 @@ def evaluate(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Score a run's generator and write RUN/scores.json; `--checkpoint all` also draws the scores over training."""
+    """Score a run's generator and add to RUN/scores.json; `--checkpoint all` also draws the scores over training."""
     from gan import report
-    from gan.config import load_config
     from gan.evaluation import checkpoint_steps, evaluate_run, open_side, reference_of
+    from gan.run_directory import read_config
     from metrics.features import open_extractor
+    from metrics.protocol import ProtocolError
 
+    config = read_config(run)
+    if split and real:
+        raise ProtocolError(f"--split chooses among the run's own images; leave it out with --real {real}")
     device = choose_device(device)
+    check_output(run / "scores.json")
     steps = checkpoint_steps(run, checkpoint)
     extractor = open_extractor(features, weights, resize, precision, device=device, insist=insist)
-    config = load_config(run / "config.yaml")
-    side = open_side(real, real_count, seed, device=device) if real else reference_of(config, count=real_count, seed=seed)
+    if real:
+        side = open_side(real, real_count, seed, device=device)
+    else:
+        side = reference_of(config, split or config.evaluate.split, real_count, seed)
     with progress("images") as advance:
         found, warnings = evaluate_run(run, extractor, side, count, seed, scores.split(","), steps, device, advance)
     print_scores(found, warnings)

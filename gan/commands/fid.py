@@ -15,6 +15,7 @@ from gan.commands.common import (
     Scores,
     Seed,
     Weights,
+    check_output,
     choose_device,
     print_scores,
     progress,
@@ -52,27 +53,45 @@ def fid(
 
     Only the 2015 Inception network gives `fid` and `inception_score`; other features give `fd_<name>` and `score_<name>`.
     """
-    import json
+    from dataclasses import replace
 
     from gan.evaluation import apply_protocol, open_side
     from metrics import scoring
     from metrics.features import open_extractor
 
+    for path in (json_file, save_statistics):
+        check_output(path)
     device = choose_device(device)
     extractor = open_extractor(features, weights, resize, precision, device=device, insist=insist)
     if protocol:
-        real, real_count, count = apply_protocol(protocol, real)
+        real, real_count, count = apply_protocol(protocol, real, real_count, count)
     a = open_side(real, real_count, seed, device=device)
     b = open_side(generated, count, seed, device=device, shuffle=True)
-    with progress("images") as advance:
-        found, warnings = scoring.score(extractor, a, b, scores.split(","), seed, progress=advance)
-        if floor:
-            distance, half = scoring.floor(extractor, a, progress=advance)
-        if save_statistics:
-            scoring.reference_statistics(extractor, a).save(save_statistics)
-    print_scores({None: found}, warnings)
+    if protocol:
+        b = replace(b, about={**b.about, "protocol": protocol})
     if floor:
-        say(f"floor: {extractor.score_name('fid')} between two halves of the reference ({half:,} images each) is {distance:.3f}")
+        scoring.check_halves(a)
+    with progress("images") as advance:
+        a = scoring.identified(a)
+        found, warnings = scoring.score(extractor, a, b, scores.split(","), seed, progress=advance)
+    print_scores({None: found}, warnings)
     if json_file:
-        json_file.write_text(json.dumps([s.to_dict() for s in found], indent=2) + "\n")
+        write_scores(found, json_file)
         say(f"scores with their cards: {json_file}")
+    # What is asked for besides comes last: if it fails, no score is lost.
+    if floor:
+        with progress("images") as advance:
+            limit = scoring.floor(extractor, a, found[0].card, advance)
+        half, distance = limit.card.generated_count, limit.value
+        say(f"floor: {extractor.score_name('fid')} between two halves of the reference ({half:,} images each) is {distance:.3f}")
+        if json_file:
+            write_scores([*found, limit], json_file)
+    if save_statistics:
+        scoring.reference_statistics(extractor, a).save(save_statistics)
+        say(f"statistics of the reference: {save_statistics}")
+
+
+def write_scores(scores: list, path: Path) -> None:
+    import json
+
+    path.write_text(json.dumps([s.to_dict() for s in scores], indent=2) + "\n")

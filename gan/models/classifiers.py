@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gan.kernels import conv2d
-from gan.models.compact_blocks import BRANCHES, ResidualBlock, norm_relu, pointwise
+from gan.models.compact_blocks import BRANCHES, ResidualBlock, norm_relu, pointwise, through
 
 FAMILIES = ("resnet", "densenet")
 BLOCKS = tuple(BRANCHES)
@@ -100,7 +100,7 @@ class DenseLayer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x, self.grow(x)], dim=1)
+        return torch.cat([x, through(self.grow, x)], dim=1)
 
 
 def init_he(module: nn.Module) -> None:

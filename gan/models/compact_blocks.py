@@ -9,13 +9,13 @@ Identity Mappings in Deep Residual Networks):
 As in the authors' code, maps are halved by averaging and every convolution runs at stride 1, whatever its kernel (Wu et al. 2019).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan.kernels import conv2d
+from gan.kernels import OneSidedConv2d, SymmetricConv2d, conv2d
 
 
 def pointwise(c_in: int, c_out: int) -> nn.Conv2d:
@@ -24,6 +24,21 @@ def pointwise(c_in: int, c_out: int) -> nn.Conv2d:
 
 def norm_relu(channels: int) -> list[nn.Module]:
     return [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+
+
+def through(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """One layer after the other; but what a convolution pads is padded before the ReLU in front of it, not after.
+
+    Zeros stay zeros, so the result is the same to the last bit. Autograd keeps what an in-place ReLU and a convolution share
+    once, where a ReLU and a padded copy of it would be two.
+    """
+    layers, padded = list(layers), False
+    for layer, following in zip(layers, [*layers[1:], None]):
+        if isinstance(layer, nn.ReLU) and isinstance(following, OneSidedConv2d | SymmetricConv2d):
+            x, padded = layer(following.pad(x)), True
+        else:
+            x, padded = layer(x, padded=True) if padded else layer(x), False
+    return x
 
 
 # --- branches: what a block does between its first relu and the sum ----------------------------------------------------------
@@ -92,8 +107,10 @@ class ResidualBlock(nn.Module):
         self.project = pointwise(c_in, c_out) if down or c_in != c_out else None
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.project is None:
+            return through([*self.enter, *self.branch], x) + x
         h = self.enter(x)
-        return self.branch(h) + (x if self.project is None else self.project(h))
+        return through(self.branch, h) + self.project(h)
 
 
 class Shift(nn.Module):

@@ -11,6 +11,7 @@ from gan.processes import Processes
 from gan.run_directory import RunError
 from gan.state import Batches
 from gan.training import train
+from tests.data.pictures import encoded, noise
 from tests.helpers import PulledPlug, assert_same, crash_at, final_state
 
 SMALL = [
@@ -92,3 +93,35 @@ def test_other_images_are_refused_without_reading_them_all(packed, write_lsun, p
     for path in (other, fewer):
         with pytest.raises(RunError, match="trained on other images"):
             train(config(path, *options), tmp_path / "run", progress=False)
+
+
+def test_other_pixels_of_the_same_size_are_refused_streamed_and_in_memory(write_folder, write_lsun, tmp_path):
+    pictures = [{f"{i}.bmp": encoded(noise(seed + i, (32, 32)), "bmp") for i in range(9)} for seed in (0, 50)]
+    folders = [write_folder(files, tmp_path / f"folder{i}") for i, files in enumerate(pictures)]
+    databases = [
+        write_lsun("bedroom_train", {name.encode(): picture for name, picture in files.items()}, tmp_path / f"lsun{i}")
+        for i, files in enumerate(pictures)
+    ]
+    for name, (first, other) in {"folder": folders, "lsun": databases}.items():
+        for memory in (0, 4):
+            options = [f"dataset.name={name}", f"dataset.memory={memory}", "dataset.workers=0"]
+            assert batches(first, *options).sha256 != batches(other, *options).sha256
+        run = tmp_path / f"run_{name}"
+        train(config(first, *options, "train.steps=2"), run, progress=False)
+        with pytest.raises(RunError, match="trained on other images"):
+            train(config(other, *options, "train.steps=2"), run, progress=False)
+
+
+@pytest.mark.parametrize("name", ["folder", "lsun"])
+def test_memory_changes_nothing_that_a_run_remembers(write_folder, write_lsun, photos, name):
+    path = write_folder({f"{i}.jpg": photo for i, photo in enumerate(photos)}) if name == "folder" else write_lsun()
+    kept, read = (batches(path, f"dataset.name={name}", f"dataset.memory={m}", "dataset.workers=0") for m in (4, 0))
+    assert kept.feeder is None and read.feeder is not None and kept.sha256 == read.sha256
+    assert torch.equal(kept.get(3, 1), read.get(3, 1))
+
+
+def test_where_images_are_left_out_memory_and_disk_differ(write_lsun, photos):
+    """Streamed, the next image takes the place of an unusable one; in memory there are fewer."""
+    path = write_lsun(values={f"{i:02}".encode(): photo for i, photo in enumerate(photos[:20])} | {b"03": b"no image"})
+    kept, read = (batches(path, "dataset.on_bad=skip", f"dataset.memory={m}", "dataset.workers=0") for m in (4, 0))
+    assert len(kept.set) == 19 and len(read.set) == 20 and kept.sha256 != read.sha256

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from data import DataError
-from data.database import Database, is_database
+from data.database import DESCRIPTION, Database, is_database
+from data.packed import is_pack
 
 
 def write(file, values, **options):
@@ -80,6 +81,70 @@ def test_bytes_of_zero_where_a_download_left_a_hole(tmp_path):
     file.write_bytes(data)
     with pytest.raises(DataError, match=r"damaged \(page .* is no page of keys"):
         Database(file).records()
+
+
+def patched(file, place, value, pages=(0, 1)):
+    """The same bytes at the same place of both meta pages, of 4,096 bytes each."""
+    data = bytearray(file.read_bytes())
+    for page in pages:
+        data[4096 * page + place : 4096 * page + place + len(value)] = value
+    file.write_bytes(data)
+    return file
+
+
+@pytest.mark.parametrize("where", [(88, 48), (120, 8), (128, 8), (94, 2)], ids=["all", "entries", "root", "levels"])
+def test_a_damaged_description_is_no_empty_database(tmp_path, where):
+    file = write(tmp_path / "a", {f"{i:040}".encode(): bytes(3000) for i in range(300)})
+    patched(file, where[0], b"\xff" * where[1])
+    with pytest.raises(DataError, match=r"a is damaged \(it can't have .* again"):
+        Database(file).entries()
+    with pytest.raises(DataError, match="a is damaged"):
+        Database(file).records()
+
+
+@pytest.mark.parametrize("size", [0, 1, 256, 4097, 2**17, 2**32 - 1])
+def test_page_sizes_that_cannot_be(tmp_path, size):
+    file = patched(write(tmp_path / "a", {b"k": b"v"}), 40, size.to_bytes(4, "little"))
+    with pytest.raises(DataError, match=rf"a is damaged \(it says that its pages have {size:,} bytes\)"):
+        Database(file)
+
+
+def test_a_branch_that_leads_to_itself(tmp_path):
+    file = write(tmp_path / "a", {f"{i:040}".encode(): bytes(300) for i in range(300)})
+    depth, _, root = DESCRIPTION.unpack(Database(file)._main)
+    assert depth == 2
+    data = bytearray(file.read_bytes())
+    page = data[root * 4096 : (root + 1) * 4096]
+    for pointer in np.frombuffer(page[16 : int.from_bytes(page[12:14], "little")], "<u2").tolist():
+        page[pointer : pointer + 6] = root.to_bytes(4, "little") + b"\0\0"
+    data[root * 4096 : (root + 1) * 4096] = page
+    file.write_bytes(data)
+    patched(file, 94, b"\x20\0")
+    with pytest.raises(DataError, match="its pages lead in circles"):
+        Database(file).records()
+
+
+def test_changed_bytes_give_an_answer_or_a_sentence_and_nothing_else(tmp_path):
+    values = {f"{i}".encode(): bytes(1 + 50 * i) for i in range(100)}
+    whole = write(tmp_path / "whole", values).read_bytes()
+    choose, damaged, refused = random.Random(0), tmp_path / "a", 0
+    for _ in range(400):
+        data = bytearray(whole)
+        for _ in range(choose.choice([1, 4, 100])):
+            page = choose.randrange(len(data) // 4096)
+            data[4096 * page + choose.choice([choose.randrange(220), choose.randrange(4096)])] = choose.choice([0, 1, 255, 128])
+        damaged.write_bytes(data)
+        try:
+            read_all(Database(damaged))
+        except DataError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert 20 < refused < 400
+
+
+def test_keys_that_are_no_text(tmp_path):
+    file = write(tmp_path / "a", {b"\xff\xfe": b"v", b"job": b"1"})
+    assert Database(file).texts() == {r"\xff\xfe": b"v", "job": b"1"} and not is_pack(file)
 
 
 @pytest.mark.parametrize("content", [b"", b"words" * 5000, bytes(20_000)])

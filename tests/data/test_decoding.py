@@ -36,6 +36,12 @@ def test_celeba_is_found_by_its_published_names(tmp_path):
     noise(0, (50, 50)).save(tmp_path / "other.jpg")
     for path in (tmp_path, tmp_path / "img_align_celeba"):
         assert load("celeba", path, 64).images.shape == (1, 3, 64, 64)
+    (tmp_path / "root/celeba").mkdir(parents=True)  # as torchvision has it, beside other data
+    noise(1, (178, 218)).save(tmp_path / "root/other.jpg")
+    (tmp_path / "img_align_celeba").rename(tmp_path / "root/celeba/img_align_celeba")
+    for path in (tmp_path / "root", tmp_path / "root/celeba"):
+        found = load("celeba", path, 64)
+        assert len(found) == 1 and "img_align_celeba" in found.source
     with pytest.raises(DataError, match=r"nothing at .*img_align_celeba or img_align_celeba.zip"):
         load("celeba", tmp_path / "nowhere", 64)
     with pytest.raises(DataError, match=r"dataset\.crop is one of center, pad, cut"):

@@ -2,6 +2,7 @@ import io
 import shutil
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+import data.folder
 from data import DataError, load
+from data.folder import FileSource
 
 R = 8
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -111,6 +114,38 @@ def test_path_from_environment_home_and_relative(classes, monkeypatch):
     assert len(load("folder", "set", R)) == 4
     with pytest.raises(DataError, match="GAN_DATA"):
         load("folder", resolution=R)
+
+
+def test_a_fingerprint_is_of_contents_and_the_same_for_a_zip(classes, monkeypatch):
+    first = FileSource(classes).fingerprint
+    assert FileSource(Path(zip_of(classes))).fingerprint == first
+    for whole in (2**33, 0):  # read wholly; in three pieces
+        monkeypatch.setattr(data.folder, "WHOLE", whole)
+        before = FileSource(classes).fingerprint
+        path = classes / "cat/9.PNG"
+        kept = path.read_bytes()
+        for place in (20, len(kept) // 2, len(kept) - 1):
+            path.write_bytes(kept[:place] + bytes([kept[place] ^ 1]) + kept[place + 1 :])
+            assert FileSource(classes).fingerprint != before
+        path.write_bytes(kept)
+        assert FileSource(classes).fingerprint == before
+
+
+def test_a_file_that_cannot_be_read_is_a_bad_image(classes):
+    (classes / "cat/gone.png").symlink_to(classes / "nowhere")
+    with pytest.raises(DataError, match=r"1 of 5 images can't be used: cat/gone.png"):
+        load("folder", classes, R)
+    for memory in (4, 0):
+        found = load("folder", classes, R, on_bad="skip", memory=memory, workers=0)
+        assert len(found.read(range(4))) == 4 and found.skipped[0].startswith("cat/gone.png")
+
+
+def test_the_pieces_of_a_large_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(data.folder, "WHOLE", 0)
+    monkeypatch.setattr(data.folder, "PIECE", 4)
+    file = tmp_path / "a.png"
+    file.write_bytes(bytes(range(100)))
+    assert data.folder._crc(file, whole=False) == zlib.crc32(bytes([0, 1, 2, 3, 48, 49, 50, 51, 96, 97, 98, 99]))
 
 
 # -- kinds of pixels ------------------------------------------------------------------------------------------------

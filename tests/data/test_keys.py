@@ -10,7 +10,7 @@ import pytest
 import data.keys
 from data import DataError
 from data.database import Database
-from data.keys import key_index
+from data.keys import HEADER, key_index
 
 
 @pytest.fixture
@@ -99,6 +99,18 @@ def test_a_damaged_index_is_made_anew(file, builds, damage):
     place.write_bytes({"empty": b"", "cut": whole[:-1], "words": b"words" * 999, "longer": whole + b"x"}[damage])
     assert keys_of(key_index(Database(file))) == wanted and len(builds) == 2
     assert place.read_bytes() == whole
+
+
+@pytest.mark.parametrize("part", ["header", "ends", "offsets", "sizes", "hashes", "keys"])
+def test_one_flipped_bit_makes_it_anew(file, builds, part):
+    key_index(Database(file))
+    place = file.with_name("data.keys")
+    whole = place.read_bytes()
+    where = {name: HEADER + 400 * i + 80 for i, name in enumerate(["ends", "offsets", "sizes", "hashes", "keys"])}
+    where["header"] = whole.index(b'"digest": "') + 20  # a fingerprint that is another
+    place.write_bytes(whole[: where[part]] + bytes([whole[where[part]] ^ 1]) + whole[where[part] + 1 :])
+    key_index(Database(file))
+    assert len(builds) == 2 and place.read_bytes() == whole
 
 
 def test_a_database_that_is_being_written(file, monkeypatch):

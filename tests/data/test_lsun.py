@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import data.lsun
 from data import DataError, load
 from data.lsun import open_lsun
 from data.opening import open_source
@@ -71,6 +72,20 @@ def test_real_photos_streamed_equal_those_in_memory(write_lsun, photos):
     order = torch.randperm(len(photos), generator=torch.Generator().manual_seed(0))
     assert torch.equal(whole.images[order], streamed.read(order)) and len(streamed) == len(photos)
     assert whole.fingerprint == streamed.fingerprint and torch.equal(whole.labels, streamed.labels)
+
+
+@pytest.mark.parametrize("place", [0, 299, 599])
+def test_a_fingerprint_is_also_of_some_values(write_lsun, small, tmp_path, place, monkeypatch):
+    """Equal keys, equal sizes: the first and the last value are among those looked at, and all of a small database are."""
+    monkeypatch.setattr(data.lsun, "SAMPLES", 601)
+    values = {f"{i:03}".encode(): bytes(100) for i in range(600)}
+    other = {**values, f"{place:03}".encode(): bytes([0] * 50 + [1] + [0] * 49)}
+    sets = {"a": values, "b": values, "c": other}
+    found = [open_lsun(write_lsun(values=each, root=tmp_path / name)).fingerprint for name, each in sets.items()]
+    assert found[0] == found[1] != found[2]
+    monkeypatch.setattr(data.lsun, "SAMPLES", 2)
+    found = [open_lsun(tmp_path / name / "bedroom_train_lmdb").fingerprint for name in "ac"]
+    assert (found[0] == found[1]) is (place == 299)
 
 
 BAD = {"a_word": b"no image", "empty": b"", "pixel": encoded(noise(0, (1, 1))), "torn": encoded(noise(0, (64, 64)))[:500]}

@@ -121,6 +121,14 @@ def test_made_already_or_made_of_something_else(hundred, tmp_path):
     assert (tmp_path / "words").read_text() == "words"
 
 
+def test_other_pixels_under_the_same_names_and_sizes_are_another_source(write_folder, tmp_path):
+    files = [{f"{i}.bmp": encoded(noise(seed + i), "bmp") for i in range(3)} for seed in (0, 5)]
+    first, other = (write_folder(each, tmp_path / name) for each, name in zip(files, "ab"))
+    pack_of(first, tmp_path / "a.pack")
+    with pytest.raises(DataError, match="made with another source"):
+        pack_of(other, tmp_path / "a.pack")
+
+
 def child(work):
     """Run `work` in a forked process; gives its id. It ends with 0, or with 1 and the error in the file `error`."""
     pid = os.fork()
@@ -307,6 +315,27 @@ def test_a_cut_pack_is_refused(hundred, tmp_path):
         (tmp_path / "a.pack").write_bytes(whole[:size])
         with pytest.raises(DataError, match=r"a.pack is (cut short|damaged|no LMDB)"):
             load("folder", tmp_path / "a.pack", R)
+
+
+@pytest.mark.parametrize("text", [b"", b"words", b"\xff\xfe", b"{}", b"[1]", b"null", b'{"format": 1, "count": "9"}'])
+def test_a_damaged_manifest_is_a_sentence(hundred, tmp_path, text):
+    out = pack_of(hundred, tmp_path / "a.pack").path
+    with lmdb.open(str(out), subdir=False, lock=False, max_dbs=2) as environment, environment.begin(write=True) as texts:
+        texts.put(b"manifest", text)
+    with pytest.raises(DataError, match=r"a.pack is damaged: its manifest can't be read; pack again"):
+        load("folder", out, R)
+
+
+def test_another_format_and_a_damaged_beginning(hundred, tmp_path):
+    out = pack_of(hundred, tmp_path / "a.pack").path
+    with lmdb.open(str(out), subdir=False, lock=False, max_dbs=2) as environment, environment.begin(write=True) as texts:
+        texts.put(b"manifest", b'{"format": 7}')
+        texts.put(b"job", b"{")
+    with pytest.raises(DataError, match="is a pack of format 7, not 1: pack again"):
+        load("folder", out, R)
+    out.rename(tmp_path / ".b.pack.partial")
+    with pytest.raises(DataError, match=r"\.b\.pack\.partial is damaged: remove it"):
+        pack_of(hundred, tmp_path / "b.pack")
 
 
 def test_settings_that_a_pack_cannot_follow_are_refused(hundred, tmp_path):

@@ -86,8 +86,15 @@ def test_unusable_images_are_replaced_by_the_next_one_or_refused(write_lsun, sma
 
 def test_nothing_usable_ends(write_lsun):
     directory = write_lsun(values={b"a": b"", b"b": b""})
-    with pytest.raises(DataError, match="none of 1,000 images in a row can be used"):
+    with pytest.raises(DataError, match="none of the 2 images can be used, the last is b"):
         streamed(directory, on_bad="skip").read([0])
+
+
+def test_many_unusable_images_in_a_row_end(write_lsun, monkeypatch):
+    monkeypatch.setattr(data.streamed, "MANY", 3)
+    directory = write_lsun(values={f"{i}".encode(): b"" for i in range(9)})
+    with pytest.raises(DataError, match="none of 3 images in a row can be used, the last is 6"):
+        streamed(directory, on_bad="skip").read([4])
 
 
 def test_a_worker_that_dies_is_one_sentence(directory):

@@ -7,6 +7,7 @@ import signal
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 
 from data import DataError
 from gan import checkpoint, classification
@@ -15,8 +16,10 @@ from gan.classification_config import Config, Train, dump, load_config
 from gan.classification_report import export
 from gan.classification_state import Batches, State, grey_levels
 from gan.config import ConfigError
+from gan.models.classifiers import build_classifier
 from gan.run_directory import RunDirectory, RunError, read_log
 from gan.training import Diverged, Interrupted
+from metrics.features import open_extractor
 from tests.helpers import ROOT, PulledPlug, assert_same, final_state, save_split
 
 CPU = torch.device("cpu")
@@ -178,6 +181,23 @@ def test_it_learns(small, tmp_path, precision):
     assert read_log(tmp_path)[-2]["accuracy"] > 0.4  # chance: 0.1
 
 
+def test_compile_matches_eager(small, tmp_path, monkeypatch):
+    """Traced into one graph forwards and backwards; C++ code of it, which takes a minute to make, is tried in test_training.py."""
+    real, called = torch.compile, []
+    traced = lambda network: real(network, backend="aot_eager", fullgraph=True)
+    monkeypatch.setattr(torch, "compile", lambda network: called.append(traced(network)) or called[-1])
+    torch._dynamo.utils.counters.clear()
+    for compile_ in (False, True):
+        config = small(f"train.compile={compile_}", "train.epochs=1", "train.lr=0.01", "train.checkpoint_every=4")
+        train(config, tmp_path / str(compile_), progress=False)
+    assert len(called) == 1 and torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    eager, compiled = (read_log(tmp_path / str(c))[0] for c in (False, True))
+    assert compiled == pytest.approx(eager, rel=1e-3, abs=1e-4)
+    assert (
+        final_state(tmp_path / "True")["model"].keys() == final_state(tmp_path / "False")["model"].keys()
+    )  # one goes on as the other
+
+
 # --- refusals, and nothing lost ----------------------------------------------------------------------------------------------
 
 
@@ -213,12 +233,12 @@ def test_a_set_that_would_be_streamed_is_refused(small, tmp_path):
 
 def test_a_run_of_train_is_not_overwritten(small, tmp_path):
     (tmp_path / "config.yaml").write_text("generator: {family: dcgan}\n")
-    with pytest.raises(RunError, match=r"settings of .* can.t be read"):
+    with pytest.raises(RunError, match="is a run of `train`; choose another directory"):
         train(small(), tmp_path, progress=False)
 
 
 def test_a_diverging_run_keeps_the_last_good_checkpoint(small, tmp_path, monkeypatch):
-    with pytest.raises(Diverged, match=r"diverged: .*step_00000005.pt; try a lower train.lr"):
+    with pytest.raises(Diverged, match=r"diverged: .*step_00000005.pt; try a lower learning rate"):
         real = classification.take_step
 
         def poison(config, state, network, batches):
@@ -246,6 +266,15 @@ def test_a_full_disk_loses_nothing(small, tmp_path, monkeypatch):
     monkeypatch.undo()
     train(small(), tmp_path, progress=False)
     assert [r["step"] for r in read_log(tmp_path) if "loss" in r] == [4, 8, 12, 13]
+
+
+def test_a_full_memory_is_told_in_one_sentence(small, tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    monkeypatch.setattr(classification, "take_step", full)
+    with pytest.raises(RunError, match=r"^cpu is out of memory; lower train.batch_size or .*precision=bf16$"):
+        train(small(), tmp_path, progress=False)
 
 
 # --- settings ----------------------------------------------------------------------------------------------------------------
@@ -305,12 +334,33 @@ def test_a_run_leaves_its_result_pictures_and_weights(small, tmp_path):
     assert read_log(tmp_path / "run", "timing") and list((tmp_path / "run").glob("events.out.tfevents*"))
     assert all((tmp_path / "run" / name).stat().st_size > 5000 for name in ("curves.png", "confusion.png", "samples/batch.png"))
 
-    for file in ("a.pt", "b.pt"):
+    for file in ("a.safetensors", "b.safetensors"):
         export(tmp_path / "run", tmp_path / "new" / file)
-    assert (tmp_path / "new/a.pt").read_bytes() == (tmp_path / "new/b.pt").read_bytes()
-    saved = torch.load(tmp_path / "new/a.pt", weights_only=True)
-    assert saved["result"] == result
-    assert_same(dict(saved["weights"]), dict(final_state(tmp_path / "run")["model"]))
+    file = tmp_path / "new/a.safetensors"
+    assert file.read_bytes() == (tmp_path / "new/b.safetensors").read_bytes()
+    weights, found = exported(file)
+    assert found == result
+    assert_same(weights, dict(final_state(tmp_path / "run")["model"]))
+
+
+def exported(file):
+    """The weights and the result of an exported file."""
+    with safe_open(file, framework="pt") as saved:
+        return {name: saved.get_tensor(name) for name in saved.keys()}, json.loads(saved.metadata()["result"])  # noqa: SIM118
+
+
+def test_exported_weights_give_the_outputs_of_the_run(small, tmp_path):
+    train(small("train.precision=bf16"), tmp_path / "run", progress=False)
+    export(tmp_path / "run", tmp_path / "w.safetensors")
+    weights, result = exported(tmp_path / "w.safetensors")
+    card = result["card"]
+    trained, loaded = State(small(), CPU, 10).model.eval(), build_classifier(**card["model"], classes=len(card["classes"])).eval()
+    trained.load_state_dict(final_state(tmp_path / "run")["model"])
+    loaded.load_state_dict(weights)
+    x = torch.randn(4, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(loaded(x), trained(x))
+    extractor = open_extractor("cifar_resnet", tmp_path / "w.safetensors", insist=True)  # of other data than CIFAR-10
+    assert extractor.sha256 == card["weights_sha256"]
 
 
 # --- the command -------------------------------------------------------------------------------------------------------------
@@ -318,9 +368,19 @@ def test_a_run_leaves_its_result_pictures_and_weights(small, tmp_path):
 
 def test_the_command_trains_tests_and_exports(small, tmp_path, call):
     (tmp_path / "mine.yaml").write_text(dump(small()))
-    arguments = ("classify", tmp_path / "mine.yaml", "train.seed=3", "--out", tmp_path / "run", "--export", tmp_path / "w.pt")
+    arguments = (
+        "classify",
+        tmp_path / "mine.yaml",
+        "train.seed=3",
+        "--out",
+        tmp_path / "run",
+        "--export",
+        tmp_path / "w.safetensors",
+    )
     status, _, said = call(*arguments)
     assert status == 0 and "multiply-adds per image" in said and "of 30 test images named right after 13 steps" in said
-    assert torch.load(tmp_path / "w.pt", weights_only=True)["result"]["card"]["seed"] == 3
+    assert exported(tmp_path / "w.safetensors")[1]["card"]["seed"] == 3
+    status, _, said = call("classify", tmp_path / "mine.yaml", "--out", tmp_path / "other", "--export", tmp_path / "w.pt")
+    assert status == 2 and "w.safetensors" in said and not (tmp_path / "other").exists()
     status, _, said = call("classify", tmp_path / "mine.yaml", "model.depth=9", "--out", tmp_path / "run")
     assert status == 1 and "depth 6n + 2: 8 or 14, not 9" in said and "Traceback" not in said

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gan import cli
+from gan import classification_config, cli
 from gan.commands.common import run_name, split_arguments
 from gan.config import dump, load_config
 from gan.run_directory import read_log
@@ -62,7 +62,10 @@ finally:
             ["RUN", "--count", "--seed", "--grid", "--images", "--interpolate", "--checkpoint", "--device", ".zip"],
         ),
         (["fid", "--help"], ["REAL", "GENERATED", "--scores", "--floor", "--features", "--weights", "--json"]),
-        (["evaluate", "--help"], ["RUN", "--checkpoint", "--real-count", "--features", "--precision"]),
+        (
+            ["evaluate", "--help"],
+            ["RUN", "--checkpoint", "--real-count", "--features", "--precision", "--resize", "--insist", "--split"],
+        ),
     ],
     ids=" ".join,
 )
@@ -212,6 +215,36 @@ def test_a_refused_resume_ends_in_one_sentence(run, file, call):
     assert err.startswith(f"error: {run} holds a run with other settings (train.seed: 0 -> 1); choose another directory with --out")
 
 
+@pytest.fixture
+def classified(tmp_path):
+    """The directory of a run of `classify`, as far as its settings go."""
+    (tmp_path / "classified").mkdir()
+    (tmp_path / "classified/config.yaml").write_text(dump(classification_config.Config()))
+    return tmp_path / "classified"
+
+
+@pytest.mark.parametrize("command", [["sample"], ["evaluate"], ["probe"], ["fid", "shapes"], ["train", "--out"]], ids=" ".join)
+def test_a_run_of_classify_is_no_run_of_train(classified, call, command):
+    status, _, err = call(*command, classified, *(["-q"] if command[0] == "train" else []))
+    assert status == 1 and err.endswith(f"error: {classified} is a run of `classify`; choose another directory\n")
+
+
+def test_a_run_of_train_is_no_run_of_classify(run, call):
+    status, _, err = call("classify", "--out", run, "-q")
+    assert (status, err) == (1, f"error: {run} is a run of `train`; choose another directory\n")
+
+
+@pytest.mark.parametrize("command", ["train", "probe"])
+def test_a_config_of_classify_is_refused_by_its_name(classified, call, command):
+    status, _, err = call(command, classified / "config.yaml")
+    assert (status, err) == (1, f"error: {classified}/config.yaml is a config of `classify`; choose another\n")
+
+
+def test_a_config_of_train_is_refused_by_its_name(file, call):
+    status, _, err = call("classify", file)
+    assert (status, err) == (1, f"error: {file} is a config of `train`; choose another\n")
+
+
 def test_a_diverged_run_ends_in_one_sentence(file, call, tmp_path):
     status, _, err = call("train", file, "train.lr_d=1e30", "objective.loss=wasserstein", "--out", tmp_path / "run", "-q")
     assert status == 1 and err.count("\n") == 1
@@ -223,11 +256,12 @@ def test_a_diverged_run_ends_in_one_sentence(file, call, tmp_path):
     [
         (["--checkpoint", "9"], "{run} has no checkpoint of step 9; it has 3, 4"),
         (["--images", "{run}/samples"], "{run}/samples is not an empty directory"),
-        (["--grid", "{run}/config.yaml/grid.png"], "{run}/config.yaml"),
+        (["--grid", "{run}/config.yaml/grid.png"], "{run}/config.yaml can't be read or written ("),
         (["--device", "gpu"], "gpu"),
         (["--device", "cuda:99"], "cuda"),
+        (["--device", "mps:9"], "this PyTorch finds no device 'mps:9'; use cpu, cuda or auto"),
     ],
-    ids=["missing step", "full directory", "file as directory", "no device", "no such GPU"],
+    ids=["missing step", "full directory", "file as directory", "no device", "no such GPU", "no such Mac"],
 )
 def test_what_sample_cannot_do_ends_in_one_sentence(run, call, arguments, message):
     status, out, err = call("sample", run, "--count", 2, *(a.format(run=run) for a in arguments))

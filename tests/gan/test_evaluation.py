@@ -1,5 +1,6 @@
 """Where scored images come from: runs, zips, directories, saved statistics and data sets."""
 
+import dataclasses
 import zipfile
 
 import pytest
@@ -12,9 +13,11 @@ from data.packing import pack
 from data.shapes import COUNTS, shapes
 from gan import sampling
 from gan.config import dump
-from gan.evaluation import checkpoint_steps, choice, open_side, reference_of
+from gan.evaluation import checkpoint_steps, choice, merge, open_side, read_scores, reference_of
 from gan.run_directory import RunError
-from metrics.statistics import Statistics, StatisticsError
+from metrics.protocol import Card, ProtocolError, Score
+from metrics.scoring import identified
+from metrics.statistics import Statistics, StatisticsError, fingerprint
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +83,81 @@ def test_an_npz_is_opened_as_statistics_of_what_it_names(tmp_path):
     ours, theirs = (open_side(str(tmp_path / f"{name}.npz")) for name in ("ours", "theirs"))
     assert (ours.name, ours.count, ours.batches) == ("shapes", 7, None) and ours.statistics.mean.tolist() == [0, 0, 0]
     assert (theirs.name, theirs.count) == ("theirs.npz", None)
+
+
+def test_a_count_of_what_has_no_images_is_refused(tmp_path):
+    Statistics(torch.zeros(3).double(), torch.eye(3).double(), 7, {}).save(tmp_path / "s.npz")
+    with pytest.raises(ProtocolError, match=r"s\.npz holds a mean and a covariance of all its images; leave its count of 5 out"):
+        open_side(str(tmp_path / "s.npz"), 5)
+
+
+# --- what stands for images --------------------------------------------------------------------------------------------------
+
+
+def sha256(side):
+    return identified(side).sha256
+
+
+def test_images_in_memory_are_known_by_their_pixels(tiny, monkeypatch):
+    monkeypatch.setitem(COUNTS, "train", 30)
+    for side in (open_side("shapes"), reference_of(tiny("dcgan")), reference_of(tiny("dcgan"), count=10)):
+        assert sha256(side) == fingerprint(side.batches())
+
+
+@pytest.mark.parametrize("kind", ["zip", "pack", "streamed"])
+def test_what_is_decoded_is_known_by_its_source_and_the_choice_without_decoding(kind, fifty, tiny, tmp_path, monkeypatch):
+    path = fifty
+    if kind == "pack":
+        path = tmp_path / "fifty.pack"
+        pack(open_source(fifty), path, size=32)
+
+    def opened(count=None, seed=0, crop="center"):
+        if kind != "streamed":
+            return open_side(str(path), count, seed)
+        config = tiny("dcgan", "dataset.memory=0", "dataset.workers=0", f"dataset.crop={crop}")
+        return reference_of(config, count=count, seed=seed)
+
+    sides = [opened(), opened(20), opened(20, 1), *([opened(crop="pad")] if kind == "streamed" else [])]
+    for side in sides:
+        side.batches = None if side.batches is None else lambda: pytest.fail("decoded")
+    found = [sha256(side) for side in sides]
+    assert len(set(found)) == len(found) and None not in found
+    assert [sha256(opened()), sha256(opened(20))] == found[:2], "the same again"
+
+
+def test_a_changed_file_is_another_source(fifty, tmp_path):
+    with zipfile.ZipFile(fifty) as archive:
+        archive.extractall(tmp_path / "fifty")
+    before = sha256(open_side(str(tmp_path / "fifty")))
+    file = sorted((tmp_path / "fifty").rglob("*.png"))[7]
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert sha256(open_side(str(tmp_path / "fifty"))) != before
+
+
+# --- scores.json -------------------------------------------------------------------------------------------------------------
+
+CARD = Card("tiny", "a" * 64, 8, "clean", "fp32", "images", 200, None, "run step 2", 200)
+
+
+def names_and_values(records):
+    return [(r["step"], s["name"], s["value"]) for r in records for s in r["scores"]]
+
+
+def test_later_scores_join_the_earlier_ones_and_replace_the_same():
+    other = dataclasses.replace(CARD, features="other")
+    records = merge([], 4, [Score("fd", 1.0, CARD), Score("score", 2.0, CARD)])
+    records = merge(records, 2, [Score("fd", 3.0, CARD)])
+    records = merge(records, 4, [Score("fd", 4.0, other)])  # other features
+    records = merge(records, 4, [Score("fd", 5.0, dataclasses.replace(CARD, seed=1))])  # the seed may differ: the same score anew
+    assert names_and_values(records) == [(2, "fd", 3.0), (4, "fd", 5.0), (4, "fd", 4.0), (4, "score", 2.0)]
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"a": 1}', '[{"step": 1}]', '[{"step": 1, "scores": [{"name": "fd"}]}]'])
+def test_a_file_of_scores_that_is_none_is_refused_before_it_is_written_over(tmp_path, text):
+    assert read_scores(tmp_path) == []
+    (tmp_path / "scores.json").write_text(text)
+    with pytest.raises(RunError, match=r"scores\.json isn't what `evaluate` writes; move it away"):
+        read_scores(tmp_path)
 
 
 def test_a_data_set_is_opened_by_its_name_and_split(monkeypatch):

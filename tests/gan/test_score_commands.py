@@ -1,5 +1,6 @@
 """The commands `fid` and `evaluate`, with features that take a millisecond."""
 
+import errno
 import json
 
 import pytest
@@ -9,10 +10,14 @@ from data.exporting import export
 from data.opening import open_source
 from data.packing import pack
 from data.shapes import COUNTS
-from gan import report
-from metrics.protocol import Score, require_alike
+from gan import report, sampling
+from gan.training import train
+from metrics import scoring
+from metrics.protocol import PROTOCOLS, Score, require_alike
 from metrics.statistics import Statistics
-from tests.helpers import FEATURES, NAME, one_error
+from tests.helpers import FEATURES, NAME, PulledPlug, one_error
+
+OTHER = "module:tiny_networks.other"
 
 pytestmark = pytest.mark.usefixtures("tiny_networks")
 
@@ -75,8 +80,75 @@ def test_evaluate_against_another_reference_says_so(run, call, fifty):
     assert (card["real"], card["real_count"]) == ("fifty.zip", 40)
 
 
+def test_a_later_evaluate_adds_to_an_earlier_one(run, call):
+    for more in (["--checkpoint", "2"], ["--checkpoint", "last"], ["--checkpoint", "last", "--seed", 1], ["--features", OTHER]):
+        more = more if "--features" in more else [*more, "--features", FEATURES]
+        assert call("evaluate", run, "--scores", "fid", "--count", 20, *more)[0] == 0
+    records = json.loads((run / "scores.json").read_text())
+    found = [(r["step"], s["name"], s["card"]["seed"]) for r in records for s in r["scores"]]
+    assert found == [(2, NAME, 0), (4, f"fd_{OTHER}", 0), (4, NAME, 1)]
+
+
+def test_a_kill_loses_only_the_checkpoint_at_work(run, call, monkeypatch):
+    load = sampling.load_generator
+
+    def killed_at_the_last(run, step, device):
+        if step == 4:
+            raise PulledPlug
+        return load(run, step, device)
+
+    monkeypatch.setattr(sampling, "load_generator", killed_at_the_last)
+    with pytest.raises(PulledPlug):
+        call("evaluate", run, "--checkpoint", "all", "--scores", "fid", "--count", 20, "--features", FEATURES)
+    assert [r["step"] for r in json.loads((run / "scores.json").read_text())] == [2]
+
+
+def test_the_reference_of_all_checkpoints_is_hashed_once(run, call, monkeypatch):
+    passes = []
+    fingerprint = scoring.fingerprint
+    monkeypatch.setattr(scoring, "fingerprint", lambda batches: (passes.append(1), fingerprint(batches))[1])
+    arguments = ["--checkpoint", "all", "--scores", "fid", "--count", 20, "--features", FEATURES]
+    assert call("evaluate", run, *arguments)[0] == 0 and len(passes) == 1
+    assert len(json.loads((run / "scores.json").read_text())) == 2
+
+
+def test_evaluate_takes_the_part_that_is_asked_for_or_that_of_the_run(tiny, call, tmp_path):
+    options = ["dataset.hold_out=0.3", "evaluate.split=test", "train.steps=2", "train.checkpoint_every=2"]
+    train(tiny("dcgan", *options), tmp_path / "run", progress=False)
+    found = []
+    for more in ([], ["--split", "test"], ["--split", "train"]):
+        (tmp_path / "run/scores.json").unlink(missing_ok=True)
+        arguments = ["--scores", "fid", "--count", 20, "--features", FEATURES, *more]
+        assert call("evaluate", tmp_path / "run", *arguments)[0] == 0
+        ((record,),) = (r["scores"] for r in json.loads((tmp_path / "run/scores.json").read_text()))
+        found.append((record["card"]["real"], record["card"]["real_count"]))
+    assert found[0] == found[1] and "hold-out" in found[0][0] and "without" in found[2][0]
+    assert found[0][1] + found[2][1] == 50
+
+
+@pytest.mark.parametrize("command", ["evaluate", "fid"])
+def test_resize_and_precision_reach_the_features_and_the_card(run, fifty, call, tmp_path, command):
+    arguments = [run] if command == "evaluate" else [fifty, run, "--json", tmp_path / "s.json"]
+    found = {}
+    for resize in ("clean", "pytorch_fid", "tf1"):
+        options = ["--scores", "fid", "--count", 20, "--features", FEATURES, "--resize", resize, "--precision", "bf16"]
+        assert call(command, *arguments, *options)[0] == 0
+        scores = json.loads((run / "scores.json" if command == "evaluate" else tmp_path / "s.json").read_text())
+        score = scores[0]["scores"][0] if command == "evaluate" else scores[0]
+        assert (score["card"]["resize"], score["card"]["precision"]) == (resize, "bf16")
+        found[resize] = score["value"]
+    assert len(set(found.values())) == 3
+    status, _, err = call(command, *arguments, "--features", FEATURES, "--resize", "nearest")
+    assert status == 1 and "resize is one of" in one_error(err)
+
+
 EVALUATE_REFUSES = [
-    (["{run}/nowhere"], "config"),
+    (["{run}/nowhere"], "is not a run directory: it has no config.yaml"),
+    (["{run}", "--split", "test"], "has no test split"),
+    (["{run}", "--split", "validation"], "splits train and test"),
+    (["{run}", "--split", "train", "--real", "shapes"], "leave it out with --real shapes"),
+    (["{run}", "--device", "meta"], "this PyTorch finds no device 'meta'"),
+    (["{run}", "--device", "mps:7"], "this PyTorch finds no device 'mps:7'"),
     (["{run}", "--checkpoint", "first"], "--checkpoint is last, best, all or a step"),
     (["{run}", "--checkpoint", "3"], "has no checkpoint of step 3; it has 2, 4"),
     (["{run}", "--checkpoint", "best"], "keeps no best checkpoint; train it with evaluate.every"),
@@ -123,8 +195,11 @@ def test_fid_of_a_pack_and_an_lsun_database_of_the_same_images_is_zero(fifty, ca
     assert "fifty.pack" in score["card"]["real"] and "shapes, train" in score["card"]["generated"]
 
 
-def test_the_floor_is_printed_with_its_count(fifty, call):
-    status, _, err = call("fid", fifty, fifty, "--features", FEATURES, "--floor")
+def test_the_floor_is_printed_with_its_count_and_written(fifty, call, tmp_path):
+    status, _, err = call("fid", fifty, fifty, "--features", FEATURES, "--floor", "--json", tmp_path / "s.json")
+    fd, floor = map(Score.from_dict, json.loads((tmp_path / "s.json").read_text()))
+    assert (fd.name, floor.name, floor.card.generated_count) == (NAME, f"{NAME}_floor", 25)
+    assert f" is {floor.value:.3f}" in err and floor.value > fd.value
     assert status == 0 and f"floor: {NAME} between two halves of the reference (25 images each) is " in err
 
 
@@ -134,7 +209,42 @@ def test_a_protocol_that_a_data_set_is_too_small_for_is_refused(fifty, call, mon
     assert status == 1 and "has 60 images, fewer than the 5,000 asked for" in one_error(err)
 
 
+def test_a_protocol_is_named_on_the_card(fifty, call, tmp_path, monkeypatch):
+    monkeypatch.setitem(COUNTS, "test", 60)
+    monkeypatch.setitem(PROTOCOLS, "landscape", PROTOCOLS["landscape"]._replace(real=40, generated=30))
+    arguments = ["--features", FEATURES, "--json", tmp_path / "s.json"]
+    assert call("fid", "shapes", fifty, *arguments, "--protocol", "landscape")[0] == 0
+    assert (
+        call("fid", "shapes:test", fifty, *arguments[:2], "--real-count", 40, "--count", 30, "--json", tmp_path / "t.json")[0] == 0
+    )
+    with_it, without = (Score.from_dict(json.loads((tmp_path / name).read_text())[0]) for name in ("s.json", "t.json"))
+    assert (with_it.card.protocol, without.card.protocol) == ("landscape", None)
+    assert with_it.value == without.value and (with_it.card.real_count, with_it.card.generated_count) == (40, 30)
+    require_alike([with_it, without])
+
+
+@pytest.mark.parametrize("option", ["--floor", "--save-statistics"])
+def test_what_is_asked_for_besides_loses_no_score(fifty, call, tmp_path, monkeypatch, option):
+    def fails(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "s.npz")
+
+    monkeypatch.setattr(scoring, "floor", fails)
+    monkeypatch.setattr(Statistics, "save", fails)
+    more = [option, *([tmp_path / "s.npz"] if option == "--save-statistics" else [])]
+    monkeypatch.setattr(scoring, "cached", lambda key, compute: compute())
+    status, _, err = call("fid", fifty, fifty, "--features", FEATURES, "--json", tmp_path / "s.json", *more)
+    assert status == 1 and f"{tmp_path}/s.json" in err and NAME in err
+    assert "s.npz can't be read or written (No space left on device): choose another" in one_error(err[err.index("error: ") :])
+    assert json.loads((tmp_path / "s.json").read_text())[0]["name"] == NAME
+
+
 FID_REFUSES = [
+    (["{npz}", "{zip}", "--real-count", "20"], "s.npz holds a mean and a covariance of all its images; leave its count of 20 out"),
+    (["{zip}", "{npz}", "--count", "20"], "s.npz holds a mean and a covariance of all its images; leave its count of 20 out"),
+    (["shapes", "{zip}", "--protocol", "sn", "--count", "20"], "protocol sn settles how many images are scored"),
+    (["shapes", "{zip}", "--protocol", "sn", "--real-count", "20"], "protocol sn settles how many images are scored"),
+    (["{many}", "{zip}"], "many.npz says that it is of 'many' images"),
+    (["{zip}", "{zip}", "--device", "meta"], "this PyTorch finds no device 'meta'"),
     (["{npz}", "{zip}", "--floor"], "shapes"),
     (["{npz}", "{zip}", "--scores", "kid"], "shapes holds only a mean and a covariance"),
     (["{npz9}", "{zip}"], "the statistics have 9 features"),
@@ -153,14 +263,25 @@ def test_what_fid_cannot_do_ends_in_one_sentence(fifty, call, tmp_path, argument
     Statistics(zeros[:6], eye[:6, :6], 50, {"real": "shapes"}).save(tmp_path / "s.npz")
     Statistics(zeros, eye, 50, {}).save(tmp_path / "s9.npz")
     Statistics(zeros[:6] / 0, eye[:6, :6], 50, {}).save(tmp_path / "nan.npz")
-    places = {"zip": fifty, "npz": tmp_path / "s.npz", "npz9": tmp_path / "s9.npz", "nan": tmp_path / "nan.npz"}
+    Statistics(zeros[:6], eye[:6, :6], "many", {}).save(tmp_path / "many.npz")
+    places = {
+        "many": tmp_path / "many.npz",
+        "zip": fifty,
+        "npz": tmp_path / "s.npz",
+        "npz9": tmp_path / "s9.npz",
+        "nan": tmp_path / "nan.npz",
+    }
     status, out, err = call("fid", *(a.format(**places) for a in arguments), "--features", FEATURES)
     assert (status, out) == (1, "") and words in one_error(err)
 
 
-def test_scores_are_shown_even_if_their_file_cannot_be_written(fifty, call):
-    status, _, err = call("fid", fifty, fifty, "--features", FEATURES, "--json", fifty / "s.json")
-    assert status == 1 and NAME in err and "s.json" in one_error(err[err.index("error: ") :])
+@pytest.mark.parametrize("option", ["--json", "--save-statistics"])
+@pytest.mark.parametrize("place", ["{zip}/s", "{folder}"], ids=["below a file", "a directory"])
+def test_a_file_that_cannot_be_written_is_told_before_the_work(fifty, call, tmp_path, monkeypatch, option, place):
+    monkeypatch.setattr(scoring, "score", lambda *_, **__: pytest.fail("scored"))
+    place = place.format(zip=fifty, folder=tmp_path)
+    status, _, err = call("fid", fifty, fifty, "--features", FEATURES, option, place)
+    assert status == 1 and f"{place} can't be written (" in one_error(err) and one_error(err).endswith("): choose another\n")
 
 
 def test_statistics_of_statistics_are_copied_or_refused(fifty, call, tmp_path):

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from gan import checkpoint, sampling
-from gan.config import dump
-from gan.evaluation import TrainingScores
+from gan.config import ConfigError, dump
+from gan.evaluation import TrainingScores, reference_of
 from gan.run_directory import RunError, read_log
 from gan.training import train
+from metrics.protocol import ProtocolError
 from tests.helpers import FEATURES, NAME, PulledPlug, assert_same, crash_at, final_state, one_error
 
 pytestmark = pytest.mark.usefixtures("tiny_networks")
@@ -116,6 +117,50 @@ def test_a_later_worse_score_does_not_replace_the_best(tiny, tmp_path, monkeypat
     train(tiny("dcgan", *SCORED, "evaluate.every=3"), tmp_path, progress=False)
     best = checkpoint.load(tmp_path / "checkpoints/best.pt")
     assert (best["step"], best["score"]) == (6, 2.0)
+
+
+@pytest.mark.parametrize("best, expected", [("fid", (6, 2.0)), ("is", (9, 7.0))])
+def test_the_chosen_score_chooses_the_best(tiny, tmp_path, monkeypatch, with_classes, best, expected):
+    found = iter([(3.0, 6.0), (2.0, 1.0), (5.0, 7.0), (9.0, 7.0)])
+    monkeypatch.setattr(TrainingScores, "__call__", lambda self, ema: dict(zip(("fd_classy", "score_classy"), next(found))))
+    train(tiny("dcgan", *SCORED, "evaluate.every=3", f"evaluate.best={best}"), tmp_path, progress=False)
+    kept = checkpoint.load(tmp_path / "checkpoints/best.pt")
+    assert (kept["step"], kept["score"]) == expected
+
+
+def test_a_score_that_the_features_cannot_give_is_refused_before_the_first_step(tiny, tmp_path):
+    with pytest.raises(ProtocolError, match=r"gives no class probabilities, so no score 'is'; set evaluate\.best=fid"):
+        train(tiny("dcgan", *SCORED, "evaluate.best=is"), tmp_path, progress=False)
+    assert read_log(tmp_path) == []
+
+
+def test_a_best_of_before_there_was_a_choice_is_kept(tiny, tmp_path):
+    train(tiny("dcgan", *SCORED, "train.steps=6"), tmp_path, progress=False)
+    path = tmp_path / "checkpoints/best.pt"
+    saved = checkpoint.load(path)
+    how = {key: value for key, value in saved["how"].items() if key not in ("split", "best")}
+    torch.save({**saved, "score": 1e-9, "how": how}, path)
+    train(tiny("dcgan", *SCORED), tmp_path, progress=False)
+    assert checkpoint.load(path)["score"] == 1e-9
+
+
+@pytest.mark.parametrize("memory", [4, 0], ids=["in memory", "streamed"])
+def test_scores_are_taken_against_the_part_that_is_asked_for(tiny, tmp_path, monkeypatch, memory):
+    sides = []
+    call = TrainingScores.__call__
+    monkeypatch.setattr(TrainingScores, "__call__", lambda self, ema: (sides.append(self.real), call(self, ema))[1])
+    held = ["dataset.hold_out=0.3", "train.steps=5", f"dataset.memory={memory}", "dataset.workers=0"]
+    for split in ("train", "test"):
+        train(tiny("dcgan", *SCORED, *held, f"evaluate.split={split}"), tmp_path / split, progress=False)
+    (whole, part), config = sides, tiny("dcgan", *held)
+    assert (whole.count, part.count) == tuple(reference_of(config, split).count for split in ("train", "test"))
+    assert whole.count > 25 > part.count and "hold-out" in part.name and "without" in whole.name
+    assert not torch.equal(whole.statistics.mean, part.statistics.mean)
+
+
+def test_instruments_that_would_never_run_are_refused(tiny):
+    with pytest.raises(ConfigError, match=r"evaluate\.instruments=true logs nothing without evaluate\.every"):
+        tiny("dcgan", "evaluate.instruments=true")
 
 
 @pytest.mark.parametrize("change", ["features", "samples"])

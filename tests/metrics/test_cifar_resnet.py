@@ -1,7 +1,10 @@
 """Features of an exported classifier: what they are, what their scores are called, and every file that is refused."""
 
+import json
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from gan.classification_config import load_config
 from gan.models.classifiers import build_classifier
@@ -34,9 +37,9 @@ def exported():
 
 @pytest.fixture
 def write(tmp_path):
-    def to_file(thing):
-        torch.save(thing, tmp_path / "w.pt")
-        return tmp_path / "w.pt"
+    def to_file(exported):
+        save_file(exported["weights"], tmp_path / "w.safetensors", {"result": json.dumps(exported["result"])})
+        return tmp_path / "w.safetensors"
 
     return to_file
 
@@ -60,17 +63,27 @@ def test_it_needs_a_file(tmp_path):
     with pytest.raises(FeatureError, match=r"needs a file of weights, with --weights FILE: make one with .* --export"):
         open_extractor("cifar_resnet")
     with pytest.raises(FeatureError, match="no weights at"):
-        open_extractor("cifar_resnet", tmp_path / "none.pt")
+        open_extractor("cifar_resnet", tmp_path / "none.safetensors")
 
 
 def test_damaged_foreign_and_changed_files_are_refused(exported, write):
     file = write(exported)
-    file.write_bytes(file.read_bytes()[:2000])
-    with pytest.raises(FeatureError, match="are damaged"):
+    whole = file.read_bytes()
+    for damaged in (whole[:2000], whole[:-1], b"", b"\0" * 100):
+        file.write_bytes(damaged)
+        with pytest.raises(FeatureError, match=r"w\.safetensors is damaged or no safetensors file: make one with"):
+            open_extractor("cifar_resnet", file)
+    torch.save(exported, file)  # what could hold code is never unpickled
+    with pytest.raises(FeatureError, match="is damaged or no safetensors file"):
         open_extractor("cifar_resnet", file)
-    for foreign in ([1, 2], {"step": 3}, {**exported, "weights": {}}):
+    card = exported["result"]["card"]
+    no_mean = {"card": {key: value for key, value in card.items() if key != "mean"}}
+    for foreign in ({"result": {}}, {"result": [1]}, {"result": {"card": {}}}, {"result": no_mean}, {"weights": {}}):
         with pytest.raises(FeatureError, match="holds no classifier of this program"):
-            open_extractor("cifar_resnet", write(foreign))
+            open_extractor("cifar_resnet", write({**exported, **foreign}))
+    save_file(exported["weights"], file)  # no metadata
+    with pytest.raises(FeatureError, match="holds no classifier of this program"):
+        open_extractor("cifar_resnet", file)
     exported["weights"]["head.bias"][0] += 1
     with pytest.raises(FeatureError, match="aren't those of its card"):
         open_extractor("cifar_resnet", write(exported))

@@ -237,13 +237,30 @@ def test_torchvision_by_import_path():
     "build, words",
     [
         (lambda: "a network", "must return an nn.Module"),
-        (lambda argument: Means(), "can't be called without arguments"),
+        (lambda argument: Means(), "called without arguments, fails: TypeError"),
+        (lambda: 1 / 0, "build, called without arguments, fails: ZeroDivisionError: division by zero$"),
+        (lambda: nn.Conv2d(1, 4, 3), r"build can't take images \(N, 3, 32, 32\): RuntimeError: Given groups=1"),
         (nn.Identity, r"must map \(N, 3, 32, 32\) to features \(N, d\), but gave \(2, 3, 32, 32\)"),
     ],
 )
 def test_an_own_network_of_another_kind_is_refused(own, build, words):
     with pytest.raises(FeatureError, match=words):
         open_extractor(own(build), size=32)
+
+
+def test_a_file_of_ones_own_that_fails_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "broken_features.py").write_text("import math\nmath.sqrt(-1)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(FeatureError, match=r"module:broken_features\.build can't be imported \(ValueError: ") as refusal:
+        open_extractor("module:broken_features.build")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("device", ["meta", "cuda:99", "xpu" if not torch.xpu.is_available() else "xpu:99"])
+def test_a_device_that_is_not_there_is_refused_in_one_sentence(device):
+    with pytest.raises(FeatureError, match="device") as refusal:
+        open_extractor(device=device)
+    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("name", ["module:no_such_package.build", "module:metrics.features.no_such_name", "module:", "module:os"])

@@ -10,7 +10,7 @@ from metrics.protocol import MUST_AGREE, PROTOCOLS, Card, ProtocolError, Score, 
 
 CARD = Card(
     features="tiny", weights_sha256="a" * 64, input_size=32, resize="clean", precision="fp32", real="shapes", real_count=100,
-    real_sha256="b" * 64, generated="run step 7", generated_count=50, ema=True, batch_norm="eval", seed=3,
+    real_sha256="b" * 64, generated="run step 7", generated_count=50, ema=True, batch_norm="eval", seed=3, protocol="sn",
 )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def test_which_generator_which_seed_and_which_versions_may_differ(name):
 
 
 def test_all_that_moves_a_score_must_agree():
-    free = {"generated", "seed", "versions"}
+    free = {"generated", "seed", "protocol", "versions"}
     assert set(MUST_AGREE) == {f.name for f in fields(Card)} - free and len(set(MUST_AGREE)) == len(MUST_AGREE)
 
 
@@ -80,8 +80,16 @@ def test_a_later_versions_fields_are_overlooked():
     assert Score.from_dict(record).card == CARD
 
 
+def test_a_card_of_before_there_were_protocols_on_it_is_read_and_compared():
+    record = Score("fd_tiny", 1.0, CARD).to_dict()
+    del record["card"]["protocol"]
+    again = Score.from_dict(record)
+    assert again.card.protocol is None
+    require_alike([again, Score("fd_tiny", 2.0, CARD)])
+
+
 def test_a_card_tells_the_versions_that_matter():
-    assert set(CARD.versions) == {"python", "torch", "torchvision", "numpy", "pillow"}
+    assert {"python", "torch", "numpy", "scipy", "pillow", "pytorch-fid", "efficientnet-lite-pytorch"} <= set(CARD.versions)
     assert "unknown" not in library_versions().values()
 
 

@@ -12,8 +12,8 @@ from metrics.features import Extractor, Network, open_extractor
 from metrics.frechet import frechet_distance, frechet_from_features
 from metrics.inception_score import inception_score
 from metrics.kernel_distance import kernel_distance
-from metrics.protocol import ProtocolError, differences
-from metrics.scoring import WANTED, Side, floor, reference_statistics, score
+from metrics.protocol import Card, ProtocolError, differences
+from metrics.scoring import WANTED, Side, floor, identified, reference_statistics, score
 from metrics.statistics import Statistics, StatisticsError, fingerprint
 
 DIM, CLASSES = 6, 5
@@ -347,6 +347,45 @@ def test_a_generator_as_reference_is_neither_hashed_nor_cached(cache):
     assert len(passes) == 1 and not cache.exists() and scores[0].card.real_sha256 is None
 
 
+def watched(images, **more):
+    """A side, and a list that grows with every pass over it."""
+    passes = []
+    return Side("watched", len(images), lambda: (passes.append(1), iter(images.split(64)))[1], **more), passes
+
+
+def test_a_side_that_knows_its_sha256_is_read_once_and_then_never():
+    real, passes = watched(noise(seed=1), sha256="c" * 64)
+    scores, _ = score(tiny(), real, side(), ["fid"])
+    assert len(passes) == 1 and scores[0].card.real_sha256 == "c" * 64
+    score(tiny(), real, side(), ["fid"])
+    assert len(passes) == 1 and identified(real) is real
+
+
+def test_a_side_is_asked_what_it_knows_of_its_images_before_they_are_hashed():
+    asked = []
+    real, passes = watched(noise(seed=1), identify=lambda: asked.append(1) or "d" * 64)
+    real = identified(real)
+    for _ in range(3):
+        scores, _ = score(tiny(), real, side(), ["fid"])
+    assert len(asked) == len(passes) == 1 and scores[0].card.real_sha256 == "d" * 64
+
+
+def test_an_identified_side_is_hashed_once_for_many_scores():
+    images = noise(seed=1)
+    real, passes = watched(images)
+    real = identified(real)
+    for _ in range(3):
+        scores, _ = score(tiny(), real, side(), ["fid"])
+    assert len(passes) == 2 and scores[0].card.real_sha256 == fingerprint([images])
+
+
+@pytest.mark.parametrize("kind", ["statistics", "generator"])
+def test_what_cannot_be_identified_stays_as_it_is(kind):
+    statistics = Statistics(torch.zeros(DIM).double(), torch.eye(DIM).double(), 100, {})
+    given = known(statistics) if kind == "statistics" else side(fixed=False)
+    assert identified(given) is given
+
+
 def test_progress_counts_every_embedded_image():
     steps = []
     score(tiny(), side(noise(100, seed=1)), side(noise(70, seed=2)), ["fid"], progress=steps.append)
@@ -363,6 +402,8 @@ def test_features_are_kept_only_where_they_are_needed(monkeypatch):
     assert kept[2:] == [True, True]
 
 
+CARD = Card("tiny", "a" * 64, 8, "clean", "fp32", "images", 200, None, "images", 200)
+
 # --- the floor ---------------------------------------------------------------------------------------------------------------
 
 
@@ -370,24 +411,29 @@ def test_features_are_kept_only_where_they_are_needed(monkeypatch):
 def test_the_floor_is_the_distance_between_every_other_image(batch):
     images = noise(301)
     features = tiny()(images)[0]
-    distance, count = floor(tiny(), side(images, batch=batch))
-    assert count == 150 and distance == pytest.approx(frechet_from_features(features[0::2], features[1::2]), rel=1e-4)
+    (against,), _ = score(tiny(), side(images, "noise"), side(about={"ema": True, "protocol": "sn"}), ["fid"])
+    found = floor(tiny(), side(images, "noise", batch=batch), against.card)
+    distance, card = found.value, found.card
+    assert (found.name, card.real, card.generated) == ("fd_tiny_floor", "noise, half", "noise, the other half")
+    assert (card.real_count, card.generated_count, card.ema, card.protocol) == (151, 150, None, None)
+    assert card.weights_sha256 == against.card.weights_sha256 and card.real_sha256 == fingerprint([images])
+    assert distance == pytest.approx(frechet_from_features(features[0::2], features[1::2]), rel=1e-4)
     assert 0 < distance < values(score(tiny(), side(images), side(noise(shift=30)), ["fid"])[0])["fd_tiny"] / 5
 
 
 def test_the_floor_is_the_same_every_time():
-    assert floor(tiny(), side()) == floor(tiny(), side())
+    assert floor(tiny(), side(), CARD) == floor(tiny(), side(), CARD)
 
 
 def test_three_images_have_no_halves():
     with pytest.raises(ProtocolError, match="three is too small to be halved"):
-        floor(tiny(), side(noise(3), "three"))
-    assert floor(tiny(), side(noise(4)))[1] == 2
+        floor(tiny(), side(noise(3), "three"), CARD)
+    assert floor(tiny(), side(noise(4)), CARD).card.generated_count == 2
 
 
 def test_statistics_have_no_halves():
     with pytest.raises(ProtocolError, match=r"known\.npz"):
-        floor(tiny(), known(Statistics(torch.zeros(DIM).double(), torch.eye(DIM).double(), 100, {}), "known.npz"))
+        floor(tiny(), known(Statistics(torch.zeros(DIM).double(), torch.eye(DIM).double(), 100, {}), "known.npz"), CARD)
 
 
 def test_statistics_of_statistics_are_themselves_or_refused():

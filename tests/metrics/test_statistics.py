@@ -58,6 +58,13 @@ def test_mu_and_sigma_are_enough(tmp_path, write, dtype):
     assert found.mean.dtype == torch.float64 and (found.count, found.card) == (None, {})
 
 
+@pytest.mark.parametrize("count", ["many", 2.5, True, 0, -3, [7]], ids=str)
+def test_a_count_that_is_none_is_refused_in_one_sentence(tmp_path, count):
+    some(count=count).save(tmp_path / "s.npz")
+    with pytest.raises(StatisticsError, match=r"s\.npz says that it is of .*, which is no whole number; make it anew"):
+        Statistics.load(tmp_path / "s.npz")
+
+
 class Bomb:
     """Creates a file when it is unpickled."""
 
