@@ -84,7 +84,7 @@ class Batches:
         d = config.dataset
         self.set = data.load(**d.arguments)
         self.order = data.EpochOrder(len(self.set), derive(config.train.seed, "order"), d.block)
-        # A resumed run must find the same pixels. Hashing what is streamed would take hours: its keys or checksums stand for it.
+        # A resumed run must find the same images, wherever they are kept. What stands for those of a file, each source says.
         self.sha256 = self.set.fingerprint or fingerprint([self.set.images])
         if isinstance(self.set, data.StreamedSet):
             n = config.train.batch_size // processes.world

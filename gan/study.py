@@ -180,6 +180,8 @@ def check(study: Study) -> None:
         raise StudyError("a seed stands twice in the study; each must be another one")
     for job in jobs_of(study):
         config_of(study, job)
+    if study.scoring.real and (study.scoring.reference or "").endswith(".npz"):
+        raise StudyError("scoring.real chooses images, and scoring.reference holds statistics only; leave one of them out")
     if isinstance(study.baseline, str) and study.baseline not in [r.label for r in rows]:
         raise StudyError(f"baseline {study.baseline!r} is no row of the study; its rows are {', '.join(r.label for r in rows)}")
     if isinstance(study.baseline, dict) and not any(partner_of(study, row) for row in rows) and len(rows) > 1:

@@ -168,6 +168,10 @@ def _device(device: str | torch.device) -> torch.device:
         raise FeatureError(f"there is no device {device!r}: say cpu, cuda or cuda:1") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise FeatureError("this machine has no CUDA device that torch can use: say device cpu")
+    try:
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError):  # NotImplementedError, a RuntimeError, of the device "meta"
+        raise FeatureError(f"this PyTorch finds no device {str(device)!r}: say cpu, cuda or cuda:1") from None
     return device
 
 
@@ -276,8 +280,11 @@ def user_module(name: str, weights: str | Path | None, resize: str | None, size:
         raise FeatureError(f"{name} returned {type(module).__name__}: it must return an nn.Module")
     module.float().cpu().eval()
     size = size or 224
-    with torch.inference_mode():
-        features = module(torch.zeros(2, 3, size, size))
+    try:
+        with torch.inference_mode():
+            features = module(torch.zeros(2, 3, size, size))
+    except Exception as error:
+        raise FeatureError(f"{name} can't take images (N, 3, {size}, {size}): {_line(error)}") from error
     if not isinstance(features, Tensor) or features.dim() != 2 or len(features) != 2:
         shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise FeatureError(f"{name} must map (N, 3, {size}, {size}) to features (N, d), but gave {shape} for N = 2")
@@ -290,9 +297,13 @@ def _call(name: str) -> object:
     package, _, attribute = name.removeprefix("module:").rpartition(".")
     try:
         function = getattr(importlib.import_module(package), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise FeatureError(f"{name} can't be imported ({error}): write module:package.function, as in an import") from error
+    except Exception as error:  # whatever stands in the user's file
+        raise FeatureError(f"{name} can't be imported ({_line(error)}): write module:package.function, as in an import") from error
     try:
         return function()
-    except TypeError as error:
-        raise FeatureError(f"{name} can't be called without arguments ({error})") from error
+    except Exception as error:
+        raise FeatureError(f"{name}, called without arguments, fails: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

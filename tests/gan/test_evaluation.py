@@ -152,7 +152,7 @@ def test_later_scores_join_the_earlier_ones_and_replace_the_same():
     assert names_and_values(records) == [(2, "fd", 3.0), (4, "fd", 5.0), (4, "fd", 4.0), (4, "score", 2.0)]
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", '{"a": 1}', '[{"step": 1}]', '[{"step": 1, "scores": [{"name": "fd"}]}]'])
+@pytest.mark.parametrize("text", ["{", "[1]", '{"a": 1}', '[{"step": 1}]', '[{"step": 1, "scores": [{"name": "fd", "card": []}]}]'])
 def test_a_file_of_scores_that_is_none_is_refused_before_it_is_written_over(tmp_path, text):
     assert read_scores(tmp_path) == []
     (tmp_path / "scores.json").write_text(text)

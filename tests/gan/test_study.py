@@ -82,6 +82,7 @@ def test_overrides_reach_every_run(study_file):
         ({"rows": [{"train.lr_g": 0.1, "label": "x"}, {"train.lr_g": 0.2, "label": "x"}]}, StudyError, "label 'x c2 nearest'"),
         ({"sedes": [1]}, StudyError, "sedes"),
         ({"axes": {"generator.kernel": []}}, StudyError, "has no rows"),
+        ({"scoring": {"reference": "a.npz", "real": 50}}, StudyError, "leave one of them out"),
         ({"rows": [{"label": "??"}], "axes": {}, "baseline": "??"}, StudyError, "no letter or digit"),
         ({"base": {"generator": 4}}, ConfigError, "generator"),
         ({"base": "nowhere.yaml"}, ConfigError, "nowhere.yaml"),
