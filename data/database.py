@@ -23,9 +23,12 @@ import numpy as np
 from data.images import DataError
 
 MAGIC, VERSION = 0xBEEFC0DE, 1
-BRANCH, LEAF, BIG, TREE, DUPLICATES = 1, 2, 1, 2, 4  # flags of pages; flags of nodes
+BRANCH, LEAF, KINDS, BIG, TREE, DUPLICATES = 1, 2, 15, 1, 2, 4  # flags of pages, and their mask; flags of nodes
 HEADER = 16
 NO_PAGE = 2**64 - 1
+PAGE_SIZES = [2**n for n in range(9, 17)]
+DEPTH = 32  # levels of a tree at most, as in the library
+DESCRIPTION = struct.Struct("<6xH24xQQ")  # of a tree: levels, entries, number of the root page
 AHEAD = 4096  # pages that the disk is asked for at a time, so that it can choose the order
 
 
@@ -66,6 +69,8 @@ class Database:
             # from 40 on: the tree of free pages, which begins with the page size; the main tree; the last page; the transaction
             metas.append((struct.unpack_from("<Q", page, 144)[0], page[88:136]))
             self.psize = struct.unpack_from("<I", page, 40)[0]
+            if self.psize not in PAGE_SIZES:
+                raise self._damaged(f"it says that its pages have {self.psize:,} bytes")
         self._main = max(metas)[1]
 
     def __del__(self):
@@ -93,7 +98,8 @@ class Database:
             raise DataError(f"{self.file} was changed while it's in use: wait until it's complete, then give the command again")
 
     def entries(self, tree: bytes | None = None) -> int:
-        return struct.unpack_from("<Q", tree or self._main, 32)[0]
+        """How many keys a tree has. DataError if its description can't be right."""
+        return self._described(tree)[1]
 
     def tree(self, name: str) -> bytes:
         """The description of a named tree, for `records`."""
@@ -107,16 +113,18 @@ class Database:
         """The values outside of named trees; for files with few of them."""
         main = self.records()
         plain = np.flatnonzero(main.flags & TREE == 0)
-        return {main.key(i).decode(): self.read(int(main.offsets[i]), int(main.sizes[i])) for i in plain}
+        return {main.key(i).decode(errors="backslashreplace"): self.read(int(main.offsets[i]), int(main.sizes[i])) for i in plain}
 
     def records(self, tree: bytes | None = None, progress=lambda n: None) -> Records:
         """All keys of the main tree, or of a named one, in order. progress: called with the number of keys just found."""
-        depth, entries, root = struct.unpack_from("<6xH24xQQ", tree or self._main)
-        if root == NO_PAGE:
+        depth, entries, root = self._described(tree)
+        if not entries:
             return Records(*(np.empty(0, kind) for kind in (np.uint8, np.int64, np.int64, np.int64, np.uint8)))
         pages = np.array([root])
         for _ in range(depth - 1):
             pages = np.concatenate([self._children(number, page) for number, page in self._pages(pages)])
+            if len(pages) > self.size // self.psize:
+                raise self._damaged("its pages lead in circles")
         leaves = []
         for number, page in self._pages(pages):
             leaves.append(self._leaf(number, page))
@@ -127,6 +135,16 @@ class Database:
         if (offsets + sizes).max() > self.size:
             raise self._cut_short(int((offsets + sizes).max()))
         return Records(keys, lengths.cumsum(dtype=np.int64), offsets, sizes, flags)
+
+    def _described(self, tree: bytes | None) -> tuple[int, int, int]:
+        """levels, entries, number of the root page"""
+        found = self._main if tree is None else tree
+        if len(found) != DESCRIPTION.size:
+            raise self._damaged("a tree has no description")
+        depth, entries, root = DESCRIPTION.unpack(found)
+        if (entries == 0) != (root == NO_PAGE) or depth > DEPTH or entries > self.size:
+            raise self._damaged(f"it can't have {entries:,} keys in {depth} levels")
+        return depth, entries, root
 
     def _pages(self, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         for start in range(0, len(numbers), AHEAD):
@@ -145,9 +163,9 @@ class Database:
     def _nodes(self, number: int, page: np.ndarray, kind: int) -> tuple[np.ndarray, np.ndarray]:
         """Where the nodes of a tree page begin (n,), and their four header fields (n, 4)."""
         flags, lower = page[10:14].view("<u2").tolist()
-        pointers = page[HEADER:lower].view("<u2").astype(np.int64)
-        if not flags & kind or not len(pointers) or pointers.max() + 8 > self.psize:
-            raise self._damaged(f"page {number} is no page of keys")
+        pointers = page[HEADER : lower & ~1].view("<u2").astype(np.int64)
+        if flags & KINDS != kind or not len(pointers) or pointers.max() + 8 > self.psize:
+            raise self._no_page_of_keys(number)
         return pointers, page[pointers[:, None] + np.arange(8)].view("<u2").astype(np.int64)
 
     def _children(self, number: int, page: np.ndarray) -> np.ndarray:
@@ -160,16 +178,19 @@ class Database:
         if (flags & DUPLICATES).any():
             raise DataError(f"{self.file} has several values per key, which no LSUN database has: set dataset.path to another")
         begins = pointers + 8
+        data, sizes, big = begins + lengths, low | high << 16, (flags & BIG).astype(bool)
+        if (lengths == 0).any() or (data + np.where(big, 8, sizes)).max() > self.psize:
+            raise self._no_page_of_keys(number)
         if (lengths == lengths[0]).all():
             keys = page[begins[:, None] + np.arange(lengths[0])].ravel()
         else:
             keys = np.concatenate([page[begin : begin + length] for begin, length in zip(begins, lengths)])
-        data = begins + lengths
         offsets = number * self.psize + data
-        big = np.flatnonzero(flags & BIG)
-        own = page[data[big, None] + np.arange(8)].view("<u8")[:, 0].astype(np.int64)
-        offsets[big] = own * self.psize + HEADER
-        return keys, lengths.astype(np.int32), offsets, low | high << 16, flags.astype(np.uint8)  # small: there are millions
+        own = page[data[big, None] + np.arange(8)].view("<u8")[:, 0]
+        if len(own) and own.max() > 2**40:  # such a product might not fit into 64 bits
+            raise self._no_page_of_keys(number)
+        offsets[big] = own.astype(np.int64) * self.psize + HEADER
+        return keys, lengths.astype(np.int32), offsets, sizes, flags.astype(np.uint8)  # small: there are millions
 
     def _stat(self) -> tuple[int, int]:
         stat = os.fstat(self._descriptor)
@@ -178,6 +199,9 @@ class Database:
     def _cut_short(self, wanted: int) -> DataError:
         missing = f"it has {self.size:,} of at least {wanted:,} bytes"
         return DataError(f"{self.file} is cut short: {missing}; get it again, or wait until it's wholly copied")
+
+    def _no_page_of_keys(self, number: int) -> DataError:
+        return self._damaged(f"page {number} is no page of keys")
 
     def _damaged(self, how: str) -> DataError:
         return DataError(f"{self.file} is damaged ({how}): get it, or make it, again")

@@ -62,7 +62,9 @@ def _array(image: Image.Image) -> np.ndarray:
 
 def reason(error: Exception) -> str:
     """What is wrong with an image, in a few words."""
-    return "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error) or type(error).__name__
+    text = str(error)
+    # Pillow names the file, which here is a place in memory: "<_io.BytesIO object at 0x7f…>".
+    return "not an image" if isinstance(error, Image.UnidentifiedImageError) or "<_io." in text else text or type(error).__name__
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -1,24 +1,43 @@
 """`data export`: the encoded images of any source in LSUN's layout, an LMDB with one image per key, unchanged to the last byte."""
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
 
 import lmdb
 
+from data.decoding import as_rgb, reason
 from data.images import DataError
 from data.packed import PackSource, parts
-from data.source import Source
+from data.source import Source, quiet_decoding
 from data.writing import alone, commit, open_writer, publish
 
 PART = 256  # images per transaction
 
 
-def export(source: Source, out: Path, count: int | None = None, progress: Callable[[int], None] = lambda n: None) -> Path:
+@dataclass(frozen=True)
+class Exported:
+    """file: data.mdb; count: images in it; bad: "name (reason)" of each image that can't be decoded, written or not."""
+
+    file: Path
+    count: int
+    bad: tuple[str, ...]
+
+
+def export(
+    source: Source, out: Path, count: int | None = None, progress: Callable[[int], None] = lambda n: None, on_bad: str = "keep"
+) -> Exported:
     """Write `out`/data.mdb; its name should be CATEGORY_train_lmdb. Keys are 40 hexadecimal digits, as LSUN's.
 
-    count: how many; the images are repeated, under other keys, when there are fewer. Returns the file. Raises DataError when it's
-    there already or can't be written, and for packs, which hold no encoded images.
+    count: how many; the images are repeated, under other keys, when there are fewer.
+    on_bad: of images that can't be decoded: "keep" writes them too, as they are, unless they can't even be read; "skip" leaves them
+        out; "refuse" raises DataError at the first.
+
+    Raises DataError when the file is there already or can't be written, when no image is left, and for packs, which hold no
+    encoded images.
     """
     if isinstance(source, PackSource):
         raise DataError(f"{source.path} is a pack, which holds no encoded images: export what it was made of")
@@ -28,20 +47,49 @@ def export(source: Source, out: Path, count: int | None = None, progress: Callab
         if file.exists():
             raise DataError(f"{file} exists: choose another --out, or remove it")
         partial.unlink(missing_ok=True)
-        keys = (sha1(f"{source.name(i % len(source))}/{i}".encode()).hexdigest().encode() for i in range(count))
-        places = sorted((key, i % len(source)) for i, key in enumerate(keys))
+        keys = (sha1(f"{source.name(i % len(source))}/{i}".encode(errors="surrogateescape")) for i in range(count))
+        places = sorted((key.hexdigest().encode(), i % len(source)) for i, key in enumerate(keys))
         environment, _ = open_writer(partial, 2**30)
+        written, bad = 0, {}  # index -> what is wrong with it
         try:
-            for part in parts(0, count, PART):
-                values = [(key, source.read(i)) for key, i in places[part.start : part.stop]]
+            with quiet_decoding(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+                for part in parts(0, count, PART):
+                    chosen = places[part.start : part.stop]
+                    read = list(pool.map(lambda place: _read(source, place[1]), chosen))
+                    bad |= {i: f"{source.name(i)} ({wrong})" for (_, i), (_, wrong) in zip(chosen, read) if wrong}
+                    if bad and on_bad == "refuse":
+                        first = next(iter(bad.values()))
+                        raise DataError(
+                            f"{source.path}: {first} can't be used; leave such images out with --on-bad skip, or mend it"
+                        )
+                    whole = ((key, value) for (key, _), (value, wrong) in zip(chosen, read) if on_bad == "keep" or not wrong)
+                    values = [(key, value) for key, value in whole if value is not None]
 
-                def write(transaction: lmdb.Transaction, values: list[tuple[bytes, bytes]] = values) -> None:
-                    for key, value in values:
-                        transaction.put(key, value, append=True)
+                    def write(transaction: lmdb.Transaction, values: list[tuple[bytes, bytes]] = values) -> None:
+                        for key, value in values:
+                            transaction.put(key, value, append=True)
 
-                commit(environment, partial, write)
-                progress(len(part))
+                    commit(environment, partial, write)
+                    written += len(values)
+                    progress(len(part))
         finally:
             environment.close()
+        if not written:
+            raise DataError(
+                f"{source.path}: none of its images can be used, the first is {next(iter(bad.values()))}: choose others"
+            )
         publish(partial, file)
-    return file
+    return Exported(file, written, tuple(bad.values()))
+
+
+def _read(source: Source, i: int) -> tuple[bytes | None, str]:
+    """Image i as it's stored, or None if it can't be read; and what is wrong with it, if anything."""
+    value = None
+    try:
+        value = source.read(i)
+        as_rgb(value)
+    except DataError:  # not this image alone: the whole source can't be read
+        raise
+    except Exception as error:  # broken bytes make Pillow and zipfile raise a dozen kinds of error
+        return value, reason(error)
+    return value, ""

@@ -1,8 +1,8 @@
 """The key index of an LMDB database: which key is image i, and where it lies. Made once, by one walk that touches no image.
 
-The file: one line of JSON that tells what it belongs to, padded to HEADER bytes; then for each key its end, the offset and the size
-of its value (3 × N int64), the first 8 bytes of its sha256 (N uint64, for hold-outs); and the keys. It's mapped into memory, so
-that all processes share one copy.
+The file: one line of JSON that tells what it belongs to and the sha256 of the rest, padded to HEADER bytes; then for each key its
+end, the offset and the size of its value (3 × N int64), the first 8 bytes of its sha256 (N uint64, for hold-outs); and the keys.
+It's mapped into memory, so that all processes share one copy.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from data.cache import cache_directory
 from data.database import TREE, Database
 from data.images import DataError
 from data.source import hashes_of
-from metrics.statistics import cache_directory
 
-FORMAT = 1
+FORMAT = 2
 HEADER = 1024
 
 
@@ -89,22 +89,33 @@ def _load(place: Path, stamp: dict) -> KeyIndex | None:
         if {key: header[key] for key in stamp} != stamp:
             return None
         whole = np.memmap(place, np.uint8, "r", HEADER)
+        if header["sha256"] != _seal(header["digest"], whole):
+            return None
         n = 8 * stamp["entries"]
         ends, offsets, sizes = (whole[k * n : (k + 1) * n].view(np.int64) for k in range(3))
         hashes, keys = whole[3 * n : 4 * n].view(np.uint64), whole[4 * n :]
-        return KeyIndex(ends, offsets, sizes, hashes, keys, header["digest"]) if len(keys) == ends[-1] == header["bytes"] else None
+        return KeyIndex(ends, offsets, sizes, hashes, keys, header["digest"]) if len(keys) == ends[-1] else None
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
 
 
+def _seal(digest: str, *body: np.ndarray) -> str:
+    """sha256 of all that the index says: one wrong offset would show another picture, or noise."""
+    seal = sha256(digest.encode())
+    for part in body:
+        seal.update(np.ascontiguousarray(part))
+    return seal.hexdigest()
+
+
 def _write(place: Path, stamp: dict, index: KeyIndex) -> None:
     """Whole or not at all, whoever else writes it at the same time."""
-    header = json.dumps({**stamp, "bytes": len(index.keys), "digest": index.digest}).encode()
+    body = index.ends, index.offsets, index.sizes, index.hashes, index.keys
+    header = json.dumps({**stamp, "digest": index.digest, "sha256": _seal(index.digest, *body)}).encode()
     place.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
     try:
         with open(handle, "wb") as file:
-            for part in (header.ljust(HEADER), index.ends, index.offsets, index.sizes, index.hashes, index.keys):
+            for part in (header.ljust(HEADER), *body):
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())

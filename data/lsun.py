@@ -16,6 +16,7 @@ from data.source import Source
 
 SPLITS = {"train": "train", "test": "val"}  # LSUN's own test images have no published categories
 END = "_lmdb"
+SAMPLES, SAMPLE = 256, 2**16  # values of a database that tell it from others, and how much of each, in bytes
 
 
 class LsunSource(Source):
@@ -58,15 +59,30 @@ class LsunSource(Source):
     def hashes(self) -> np.ndarray:
         return np.concatenate([index.hashes for index in self._indexes])
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Of keys and file sizes."""
-        parts = [f"{index.digest},{database.size}" for index, database in zip(self._indexes, self._databases)]
+        """Of all keys, the sizes of all values and of the file, and what stands in SAMPLES values spread over it.
+
+        Another picture of the same size under the same key goes unnoticed unless it's one of these: reading all would take hours.
+        """
+        parts = [
+            f"{index.digest},{database.size},{_sampled(database, index)}" for index, database in zip(self._indexes, self._databases)
+        ]
         return sha256("\n".join(parts).encode()).hexdigest()
 
     def _where(self, i: int) -> tuple[Database, KeyIndex, int]:
         which = int(np.searchsorted(self._ends, i, side="right"))
         return self._databases[which], self._indexes[which], i - (int(self._ends[which - 1]) if which else 0)
+
+
+def _sampled(database: Database, index: KeyIndex) -> str:
+    chosen = np.unique(np.linspace(0, len(index) - 1, SAMPLES).round().astype(np.int64))
+    offsets, sizes = index.offsets[chosen], np.minimum(index.sizes[chosen], SAMPLE)
+    database.will_need(offsets, sizes)
+    digest = sha256()
+    for offset, size in zip(offsets.tolist(), sizes.tolist()):
+        digest.update(database.read(offset, size))
+    return digest.hexdigest()
 
 
 def open_lsun(path: Path, split: str | None = "train", categories: str | None = None) -> LsunSource:
@@ -81,10 +97,17 @@ def open_lsun(path: Path, split: str | None = "train", categories: str | None = 
     path = path.parent if path.name == "data.mdb" else path
     if path.is_file() or (path / "data.mdb").is_file():
         directories = [_of_split(path, split)]
+        only = _category(directories[0])
+        if categories and wanted_categories(categories) != [only]:
+            raise DataError(f"{path} holds {only}, not {categories}: name the directory above it, or leave categories out")
     else:
         directories = _below(path, f"_{SPLITS[split or 'train']}{END}", categories)
     names = ",".join(_category(directory) for directory in directories)
     return LsunSource(directories, f"lsun {names}, {SPLITS[split or 'train']} split")
+
+
+def wanted_categories(categories: str) -> list[str]:
+    return [name.strip() for name in categories.split(",")]
 
 
 def is_lsun(path: Path) -> bool:
@@ -113,7 +136,7 @@ def _below(root: Path, end: str, categories: str | None) -> list[Path]:
     hint = "unpack LSUN's zips there, or set dataset.path, or GAN_DATA, to where the *_lmdb directories lie"
     if not found:
         raise DataError(f"{root} holds no CATEGORY{end}/data.mdb: {hint}")
-    wanted = [name.strip() for name in categories.split(",")] if categories else list(found)
+    wanted = wanted_categories(categories) if categories else list(found)
     for name in wanted:
         if name not in found:
             raise DataError(f"{root} holds no {name}{end} but {', '.join(found)}: {hint}, or change dataset.categories")

@@ -14,13 +14,21 @@ def open_source(path: Path, split: str | None = None, categories: str | None = N
     """A folder or zip of images, a pack, an LSUN database or a directory of such.
 
     split: "train", "test", or None for whatever lies there (of a directory of LSUN databases, train).
+    categories: of LSUN databases alone, see open_lsun.
     Raises DataError for everything a user can put right.
     """
     file = path / "data.mdb" if (path / "data.mdb").is_file() else path
     if is_pack(file):
         if split == "test":
             raise DataError(f"{path} is a pack and has no test split: pack that too, or hold images out with dataset.hold_out=0.01")
+        _no_categories(categories, f"{path} is a pack, all of which is used")
         return PackSource(file)
     if is_database(file) or is_lsun(path) or path.name == "data.mdb":
         return open_lsun(path, split, categories)
+    _no_categories(categories, f"{path} holds no LSUN databases, which alone have categories")
     return FileSource(path, split)
+
+
+def _no_categories(categories: str | None, why: str) -> None:
+    if categories:
+        raise DataError(f"{why}: leave --categories {categories} out")

@@ -17,11 +17,16 @@ import numpy as np
 from PIL import Image
 
 from data.database import Database, is_database
-from data.decoding import Crop, fit
+from data.decoding import Crop, fit, reason
 from data.images import DataError
 from data.source import Source
 
 FORMAT = 1
+MANIFEST = {  # what a manifest holds, by type
+    int: ("format", "count", "size", "skipped"),
+    str: ("stored", "source", "sha256", "fingerprint", "crop", "filter", "made_with"),
+    list: ("classes", "first_skipped"),
+}
 ROW = np.dtype([("sha256", "V32"), ("hash", "<u8"), ("label", "<i4")])  # of the pixels; of the name, for hold-outs
 
 
@@ -36,13 +41,12 @@ class PackSource(Source):
         texts = self._database.texts()
         if "manifest" not in texts:
             raise DataError(f"{path} is a half-finished pack: give the same `data pack` command again, which goes on with it")
-        self.manifest = json.loads(texts["manifest"])
-        if self.manifest["format"] != FORMAT:
-            raise DataError(f"{path} is a pack of format {self.manifest['format']}, not {FORMAT}: pack the images again")
+        self.manifest = _manifest(texts["manifest"], path)
         self._count, self.size, self._stored = (self.manifest[key] for key in ("count", "size", "stored"))
         found = self._database.records(self._database.tree("images"))
-        if found.keys.tobytes() != np.arange(self._count, dtype=">u8").tobytes():
-            raise DataError(f"{path} is damaged: its images aren't those of its manifest; pack them again")
+        whole = self._stored != "raw" or (found.sizes == 3 * self.size**2).all()
+        if not whole or found.keys.tobytes() != np.arange(self._count, dtype=">u8").tobytes():
+            raise DataError(f"{path} is damaged: its images aren't those of its manifest; pack again")
         self._offsets, self._sizes = found.offsets, found.sizes
         self.classes = tuple(self.manifest["classes"])
         self.about = f"pack {path.name} of {self.manifest['source']}"
@@ -89,11 +93,24 @@ class PackSource(Source):
         values = (self._database.read(int(offset), int(size)) for offset, size in zip(where.offsets, where.sizes))
         found = np.frombuffer(b"".join(values), ROW)
         if len(found) != self._count:
-            raise DataError(f"{self.path} is damaged: it describes {len(found):,} of {self._count:,} images; pack them again")
+            raise DataError(f"{self.path} is damaged: it describes {len(found):,} of {self._count:,} images; pack again")
         return found
 
     def _whole(self, i: int) -> np.ndarray:
         return unpack(self.read(i), self._stored, self.size)
+
+
+def _manifest(text: bytes, path: Path) -> dict:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if isinstance(found, dict) and found.get("format", FORMAT) != FORMAT:
+        raise DataError(f"{path} is a pack of format {found['format']}, not {FORMAT}: pack again")
+    names = ((name, kind) for kind, names in MANIFEST.items() for name in names)
+    if not isinstance(found, dict) or not all(isinstance(found.get(name), kind) for name, kind in names):
+        raise DataError(f"{path} is damaged: its manifest can't be read; pack again")
+    return found
 
 
 def key(i: int) -> bytes:
@@ -133,7 +150,7 @@ def verify(source: PackSource, progress: Callable[[int], None] = lambda n: None)
             try:
                 same = sha256(source._whole(i).tobytes()).digest() == rows["sha256"][i].tobytes()
             except Exception as error:  # damaged bytes make Pillow raise a dozen kinds of error
-                found.append(f"image {i} can't be read ({error})")
+                found.append(f"image {i} can't be read ({reason(error)})")
             else:
                 found += [] if same else [f"image {i} has other pixels than were packed"]
         progress(len(part))

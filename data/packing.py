@@ -38,7 +38,7 @@ def pack(
 
     size: R, the side of the stored squares; crop: see data/decoding.py; stored: "raw" or "webp" (lossless).
     on_bad: "skip" counts, lists and leaves out images that can't be used; "refuse" raises DataError at the first. Either way a
-        later call goes on.
+        later call goes on. ("report" of the command line is "skip" here: the manifest lists what was left out.)
     progress: called with the number of images dealt with. map_size: bytes that the file may take at first; it grows.
 
     Raises DataError: another process packs into `out`; `out` or the half-finished pack was made of something else; disk full; a
@@ -81,6 +81,8 @@ class _GrowingPack:
                 begun, state = (json.loads(texts.get(name) or b"null") for name in (b"job", b"state"))
         except lmdb.Error as error:
             raise explained(error, file) from None
+        except ValueError:
+            raise DataError(f"{file} is damaged: remove it, then give the same command again") from None
         self.state = state or {"next": 0, "count": 0, "bad": 0, "first_bad": []}
         if begun is not None and begun != job:
             self.environment.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 from data.cifar import cifar
 from data.decoding import CROPS
 from data.images import DataError, ImageSet
-from data.lsun import open_lsun
+from data.lsun import open_lsun, wanted_categories
 from data.opening import open_source
 from data.packed import PackSource, is_pack
 from data.shapes import shapes
@@ -17,7 +17,8 @@ from data.streamed import StreamedSet
 NAMES = ("cifar10", "cifar100", "celeba", "celeba_hq", "folder", "lsun", "shapes")
 DEFAULT_ROOT = "datasets"
 CELEBA = {  # what the published archives are called, unpacked or not
-    "celeba": ("img_align_celeba", "img_align_celeba.zip"),  # 202,599 JPEGs of 178×218; the centre square is 178×178
+    # 202,599 JPEGs of 178×218; the centre square is 178×178. Last, where torchvision puts them.
+    "celeba": ("img_align_celeba", "img_align_celeba.zip", "celeba/img_align_celeba", "celeba/img_align_celeba.zip"),
     "celeba_hq": ("celeba_hq", "celeba_hq.zip", "CelebA-HQ-img"),  # 30,000 squares of 1024×1024 or 256×256
 }
 
@@ -108,7 +109,7 @@ def _check_pack(pack: PackSource, resolution: int, crop: str, categories: str | 
     made = pack.manifest["crop"]
     if made != crop and pack.size == resolution:
         raise DataError(f"{pack.path} was made with --crop {made}: pack again with --crop {crop}, or set dataset.crop={made}")
-    wanted = [name.strip() for name in categories.split(",")] if categories else []
+    wanted = wanted_categories(categories) if categories else []
     if wanted and pack.classes not in (("all",), tuple(wanted)):
         raise DataError(f"{pack.path} holds {', '.join(pack.classes)}, not {categories}: pack that, or set dataset.categories=null")
 

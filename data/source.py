@@ -26,7 +26,6 @@ class Source:
     path: Path
     about: str  # one line for people
     classes: tuple[str, ...] = ("all",)
-    identified = True  # whether `fingerprint` is what a run remembers its images by, also where they fit into memory
     encoded = True  # whether reading takes so much decoding that processes should do it
 
     def __len__(self) -> int:
@@ -47,13 +46,13 @@ class Source:
 
     @property
     def fingerprint(self) -> str:
-        """A sha256 that changes when the images do, found without reading them all."""
+        """A sha256 that changes when the images do: what a run remembers them by, in memory or streamed. Each kind says of what."""
         raise NotImplementedError
 
     @cached_property
     def hashes(self) -> np.ndarray:
         """(N,) uint64: the first 8 bytes, big-endian, of the sha256 of each name. For choices that no order of files changes."""
-        return hashes_of(self.name(i).encode() for i in range(len(self)))
+        return hashes_of(self.name(i).encode(errors="surrogateescape") for i in range(len(self)))
 
     def will_need(self, indices: np.ndarray) -> None:
         """Ask the disk for these images now, without waiting, where the source can."""
@@ -75,9 +74,9 @@ class Subset(Source):
 
     def __init__(self, whole: Source, chosen: np.ndarray, name: str):
         self.whole, self.chosen = whole, chosen
-        self.identified, self.encoded = whole.identified, whole.encoded
+        self.encoded = whole.encoded
         self.path, self.classes, self.about = whole.path, whole.classes, f"{whole.about}, {name}"
-        self._digest = sha256(f"{whole.fingerprint},{name}".encode()).hexdigest()
+        self._choice = name
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -110,7 +109,7 @@ class Subset(Source):
 
     @property
     def fingerprint(self) -> str:
-        return self._digest
+        return sha256(f"{self.whole.fingerprint},{self._choice}".encode()).hexdigest()
 
 
 def split_by_key(source: Source, share: float) -> tuple[Subset, Subset]:
@@ -170,7 +169,8 @@ def gather(source: Source, resolution: int, on_bad: str, crop: Crop = "center") 
     if bad:
         pixels, labels = np.delete(pixels, bad, axis=0), np.delete(labels, bad)
     skipped = tuple(source.name(i) for i in bad)
-    fingerprint = source.fingerprint if source.identified else None
+    # Without the images left out it's another order than a streamed set's, which shows others in their place.
+    fingerprint = None if bad else source.fingerprint
     return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels), source.classes, source.about, skipped, fingerprint)
 
 

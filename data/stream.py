@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from data.decoding import reason
 from data.images import DataError
 from data.opening import open_source
 from data.source import Source
@@ -47,8 +48,10 @@ def _image(source: Source, i: int) -> tuple[str, Image.Image]:
     name = source.name(i)
     try:
         return name, source.image(i)
+    except DataError:  # not this image alone: the whole source can't be read
+        raise
     except Exception as error:  # broken bytes make Pillow raise a dozen kinds of error
-        raise DataError(f"{source.path}: {name} can't be decoded ({error}); mend or remove it") from None
+        raise DataError(f"{source.path}: {name} can't be decoded ({reason(error)}); mend or remove it") from None
 
 
 def _opened(path: Path | Source) -> Source:

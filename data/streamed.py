@@ -133,8 +133,9 @@ class Feeder:
 def fill(out: np.ndarray, source: Source, indices: list[int], on_bad: str, crop: Crop) -> list[str]:
     """The images at `indices` into (n, 3, R, R) uint8. Returns the unusable ones, with the reason; DataError if that is refused."""
     bad = []
+    many = min(MANY, len(source))
     for row, first in zip(out, indices):
-        for i in range(first, first + MANY):
+        for i in range(first, first + many):
             i %= len(source)
             try:
                 row[...] = source.pixels(i, out.shape[-1], crop)
@@ -147,9 +148,8 @@ def fill(out: np.ndarray, source: Source, indices: list[int], on_bad: str, crop:
                     text = f"{source.path}: {bad[-1]} can't be used; mend it, or leave such images out with dataset.on_bad=skip"
                     raise DataError(text) from None
         else:
-            raise DataError(
-                f"{source.path}: none of {MANY:,} images in a row can be used, the last is {bad[-1]}: choose other images"
-            )
+            which = f"{many:,} images in a row" if many < len(source) else f"the {many:,} images"
+            raise DataError(f"{source.path}: none of {which} can be used, the last is {bad[-1]}: choose other images")
     return bad
 
 

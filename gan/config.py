@@ -177,7 +177,7 @@ COMMANDS = dict.fromkeys(("generator", "discriminator", "objective", "evaluate")
 COMMANDS |= dict.fromkeys(("model", "augment"), "classify")
 
 # Settings that may differ when a run goes on: where it runs and what it writes, not what it computes.
-RUNTIME = {"dataset.path", "dataset.workers", "train.device"}
+RUNTIME = {"dataset.path", "dataset.memory", "dataset.workers", "train.device"}
 RUNTIME |= {"train.sample_every", "train.checkpoint_every", "train.keep_checkpoints"}
 RUNTIME |= {key for key in KEYS if key.startswith("evaluate.")}
 

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.cache import cache_directory
+
 FORMAT = 2  # of what is cached; a new one makes old files unused
 
 
@@ -67,13 +69,6 @@ class Statistics:
         if not (count is None or (type(count) is int and count > 0)):
             raise StatisticsError(f"{path} says that it is of {count!r} images, which is no whole number; make it anew")
         return cls(mu, sigma, count, card)
-
-
-def cache_directory() -> Path:
-    """$GAN_CACHE, else gan-scores in the user's cache directory."""
-    if os.environ.get("GAN_CACHE"):
-        return Path(os.environ["GAN_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "gan-scores"
 
 
 def fingerprint(batches: Iterable[Tensor]) -> str:

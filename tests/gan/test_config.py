@@ -237,6 +237,7 @@ ANOTHER = {
 # Where it runs and what it writes; and train.steps, which is only raised here.
 MAY_CHANGE = {
     "dataset.path",
+    "dataset.memory",
     "dataset.workers",
     "train.device",
     "train.sample_every",
