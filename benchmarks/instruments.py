@@ -100,7 +100,8 @@ def layers(real: Real, runs: list[Path], samples: int, seeds: int, out: Path) ->
         config = resolve(read_config(run))
         g = config.generator
         found = measure(run, samples=samples, seeds=seeds, real=real)
-        name = f"{g.family}, {g.upsampling} {g.kernel}, width {g.width:g}, {found.record['card']['step']:,} steps, seed {config.train.seed}"
+        steps, seed = found.record["card"]["step"], config.train.seed
+        name = f"{g.family}, {g.upsampling} {g.kernel}, width {g.width:g}, {steps:,} steps, seed {seed}"
         trained[name], costs[name] = found, cost(config)
     draw_layers(untrained_nets, smooth_nets, out / "layers.png")
 
