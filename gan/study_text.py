@@ -69,8 +69,13 @@ def instrument_cells(lines: list[Line]) -> Text | None:
     names = [name for name in INSTRUMENTS if any(name in values for _, values in found)]
     if not names:
         return None
-    rows = [[label, *(f"{values[name]:.3g}" if name in values else "-" for name in names)] for label, values in found]
+    rows = [[label, *(_digits(values.get(name)) for name in names)] for label, values in found]
     return ["", *(INSTRUMENTS[name] for name in names)], rows
+
+
+def _digits(value: float | None) -> str:
+    """Three digits; 0 for what is only rounding."""
+    return "-" if value is None else "0" if abs(value) < 1e-6 else f"{value:.3g}"
 
 
 def _scaled(value: float | None, unit: float, name: str) -> str:
