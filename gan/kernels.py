@@ -82,7 +82,7 @@ def memory_format_of(x: Tensor) -> torch.memory_format:
 def _in_words(*tensors: Tensor) -> list[Tensor]:
     """Channels_last tensors seen as words of 8 bytes, where every channel group is a whole number of them; else as they are.
 
-    Fewer and wider copies: measured on CPU, padding 16 channels of 32x32 in bfloat16 takes a third of the time.
+    Fewer and wider copies, which narrow layers in bfloat16 gain most from.
     """
     per_word = 8 // tensors[0].element_size()
     for x in tensors:

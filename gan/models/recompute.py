@@ -1,6 +1,6 @@
 """Activation checkpointing: keep only the maps between the blocks of a network, and compute the rest again when backward needs it.
 
-Chen et al. 2016, arXiv 1604.06174: about a quarter more time for the memory of one block instead of all.
+Chen et al. 2016, arXiv 1604.06174: one more forward pass for the memory of one block instead of all.
 """
 
 import contextlib
