@@ -19,7 +19,8 @@ from common import fastest, machine, peak_memory
 from rich.console import Console
 from rich.table import Table
 
-from gan.kernels import CORNERS, conv2d, group_sizes, memory_format_of, pad_corners, same_padding
+from gan.kernels import conv2d
+from gan.padding import CORNERS, group_sizes, memory_format_of, pad_corners, same_padding
 
 BATCH = {32: 8, 16: 32, 8: 64}
 

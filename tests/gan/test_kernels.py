@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gan import kernels
+from gan import padding
 from gan.kernels import (
     KERNELS,
     OneSidedConv2d,
@@ -236,9 +236,9 @@ def test_compiles_into_one_graph(kernel):
 
 def test_cat_and_buffer_implementations_agree(monkeypatch):
     x = torch.randn(2, 7, 5, 4)
-    buffered = kernels.pad_corners(x, 1, 2)
+    buffered = padding.pad_corners(x, 1, 2)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    assert torch.equal(buffered, kernels.pad_corners(x, 1, 2))
+    assert torch.equal(buffered, padding.pad_corners(x, 1, 2))
 
 
 def macs(model):
