@@ -1,6 +1,6 @@
 """What training costs with each kernel and with other compact blocks: activations, peak memory, time per step of CIFAR ResNets.
 
-    python benchmarks/overheads.py [--device cuda] [--depths 20 56 110] [--batch 128] [--rounds 7] [--chart overheads.png]
+    python benchmarks/overheads.py [--device cuda] [--depths 20 56 110] [--width 16] [--batch 128] [--rounds 7] [--chart FILE]
 
 The compact blocks have, as nearly as their shapes allow, the parameters and multiply-adds of c2sp: 8 c^2 a block of c channels
 (shift and inverted bottleneck: expansion 4; depthwise-separable: twice the width). A step is forward, backward and an SGD update.
@@ -29,10 +29,10 @@ from gan.models.summary import macs
 from gan.report import plt
 
 KERNELS = ("c3", "c2", "c2sp", "c4", "c4sp")
-VARIANTS: dict[str, dict] = {kernel: {"kernel": kernel} for kernel in KERNELS} | {
+VARIANTS: dict[str, dict] = {kernel: {"kernel": kernel} for kernel in KERNELS} | {  # "width" in multiples of --width
     "shift": {"block": "shift", "expansion": 4},
     "inverted bottleneck": {"block": "inverted_bottleneck", "expansion": 4},
-    "depthwise-separable": {"block": "depthwise_separable", "width": 32},
+    "depthwise-separable": {"block": "depthwise_separable", "width": 2},
 }
 REFERENCE = "c2sp"
 
@@ -74,12 +74,12 @@ def training_step(model: nn.Module, batch: int, device: str, precision: str) -> 
     return forward, step
 
 
-def measure(depth: int, batch: int, device: str, precision: str, rounds: int) -> dict[str, dict[str, float]]:
-    """{variant: {parameters, macs, activations, peak, seconds}} of ResNets of one depth; bytes for memory."""
+def measure(depth: int, width: int, batch: int, device: str, precision: str, rounds: int) -> dict[str, dict[str, float]]:
+    """{variant: {parameters, macs, activations, peak, seconds}} of ResNets of one depth and width; bytes for memory."""
     found, steps = {}, {}
     for name, options in VARIANTS.items():
         torch.manual_seed(0)
-        model = build_classifier("resnet", depth=depth, **options)
+        model = build_classifier("resnet", depth=depth, **{**options, "width": width * options.get("width", 1)})
         cost = {"parameters": parameter_count(model), "macs": macs(model, 1, 3, 32, 32)}
         forward, steps[name] = training_step(model, batch, device, precision)
         found[name] = {**cost, "activations": saved_activations(model, forward)}
@@ -87,8 +87,8 @@ def measure(depth: int, batch: int, device: str, precision: str, rounds: int) ->
     return {name: {**row, "peak": peak_memory(steps[name], device), "seconds": seconds[name]} for name, row in found.items()}
 
 
-def table(depth: int, batch: int, rows: dict[str, dict[str, float]]) -> Table:
-    shown = Table(title=f"ResNet-{depth}, batch {batch}", title_justify="left")
+def table(title: str, rows: dict[str, dict[str, float]]) -> Table:
+    shown = Table(title=title, title_justify="left")
     headings = ("parameters", "M multiply-adds", "activations MiB", "peak MiB", "ms / step", "c2sp: memory", "c2sp: time")
     for heading in ("block", *headings):
         shown.add_column(heading, justify="left" if heading == "block" else "right")
@@ -132,23 +132,26 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--device", default="cpu")
     arguments.add_argument("--depths", type=int, nargs="+", default=[20, 56, 110])
+    arguments.add_argument("--width", type=int, default=16, help="channels of the first stage; published: 16")
     arguments.add_argument("--batch", type=int, default=128)
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     arguments.add_argument("--chart", type=Path, default=Path("overheads.png"))
     args = arguments.parse_args()
     console = Console(width=130)
-    about = f"{machine(args.device)}, {args.precision}, batch {args.batch}"
+    about = f"{machine(args.device)}, {args.precision}, batch {args.batch}, width {args.width}"
     console.print(about)
     found = {}
     for depth in args.depths:
-        found[depth] = measure(depth, args.batch, args.device, args.precision, args.rounds)
-        console.print(table(depth, args.batch, found[depth]))
+        found[depth] = measure(depth, args.width, args.batch, args.device, args.precision, args.rounds)
+        console.print(table(f"ResNet-{depth}, width {args.width}, batch {args.batch}", found[depth]))
         chart(found, about, args.chart)
     compact = [name for name in VARIANTS if name not in KERNELS]
     for key, what in (("activations", "memory (activations)"), ("peak", "memory (peak)"), ("seconds", "time")):
         less = [1 - rows[REFERENCE][key] / rows[name][key] for rows in found.values() for name in compact]
         console.print(f"{REFERENCE} takes {min(less):.0%} to {max(less):.0%} less {what} than the other compact blocks")
+    ratios = ", ".join(f"{rows[REFERENCE]['seconds'] / rows['c3']['seconds']:.2f}" for rows in found.values())
+    console.print(f"{REFERENCE} / c3, time of a step: {ratios}")
     console.print(f"chart: {args.chart}")
 
 

@@ -36,7 +36,7 @@ def test_saved_activations_are_counted_once_and_without_weights(overheads):
 def test_compact_blocks_match_the_cost_of_c2sp(overheads, monkeypatch):
     wanted = ("c2sp", "shift", "inverted bottleneck", "depthwise-separable")
     monkeypatch.setattr(overheads, "VARIANTS", {name: overheads.VARIANTS[name] for name in wanted})
-    found = overheads.measure(depth=20, batch=2, device="cpu", precision="fp32", rounds=1)
+    found = overheads.measure(depth=20, width=16, batch=2, device="cpu", precision="fp32", rounds=1)
     reference = found["c2sp"]
     for name in wanted[1:]:
         assert 0.8 < found[name]["parameters"] / reference["parameters"] < 1.35
@@ -46,9 +46,21 @@ def test_compact_blocks_match_the_cost_of_c2sp(overheads, monkeypatch):
 
 
 def test_it_prints_a_table_and_draws(overheads, monkeypatch, tmp_path, capsys):
-    command = ["overheads.py", "--depths", "8", "--batch", "2", "--rounds", "1", "--chart", str(tmp_path / "chart.png")]
+    command = [
+        "overheads.py",
+        "--depths",
+        "8",
+        "--width",
+        "8",
+        "--batch",
+        "2",
+        "--rounds",
+        "1",
+        "--chart",
+        str(tmp_path / "chart.png"),
+    ]
     monkeypatch.setattr(sys, "argv", command)
     overheads.main()
     out = capsys.readouterr().out
-    assert "ResNet-8, batch 2" in out and "depthwise-separable" in out and "c2sp takes" in out
+    assert "ResNet-8, width 8, batch 2" in out and "depthwise-separable" in out and "c2sp takes" in out and "c2sp / c3" in out
     assert (tmp_path / "chart.png").stat().st_size > 10_000
