@@ -1,8 +1,10 @@
 """The default features at several input sizes: images per second, and how well the Fréchet distance tells damage apart.
 
-    GAN_DATA=DIRECTORY python benchmarks/features.py [--device cuda] [--images 2000] [--sizes 224 128] [--rounds 5]
+    GAN_DATA=DIRECTORY python benchmarks/features.py [--device cuda] [--images 2000] [--sizes 224 128] [--rounds 5] [--weights FILE]
 
-Needs the real CIFAR-10 (cifar10-train.zip and cifar10-test.zip). For each size and precision, with disjoint sets of `--images`:
+With --weights, an exported CIFAR-10 classifier stands beside them (`cifar_resnet`); its training images are those of the training
+set here. Needs the real CIFAR-10 (cifar10-train.zip and cifar10-test.zip). For each size and precision, with disjoint sets of
+`--images`:
 
     images/s      64 images a call, resizing included; the variants take turns within each round, the fastest counts
     floor         training set against four more of it, mean and standard deviation: what sampling alone gives
@@ -10,7 +12,7 @@ Needs the real CIFAR-10 (cifar10-train.zip and cifar10-test.zip). For each size 
     noise, blur   training set against the damaged test set, at growing strength (Gaussian, in grey levels and pixels)
     order         pairs of neighbouring strengths whose distances are in the right order
     seen          what noise 2 and blur 0.5 add to the distance of the test set, in standard deviations of the floor
-    named right   test images whose probabilities are highest for the ImageNet classes of their CIFAR-10 class
+    named right   test images whose probabilities are highest for their class, or for the ImageNet classes of it
 
 A wrong order, or slight damage that hardly stands out from sampling, would rule a size out. Target: 60 images/s at 224 on 2 cores.
 """
@@ -35,7 +37,7 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from data import EpochOrder, ImageSet, load
-from metrics.features import PRECISIONS, Extractor, open_extractor
+from metrics.features import DEFAULT, PRECISIONS, Extractor, open_extractor
 from metrics.frechet import frechet_from_features
 
 SIZES = (224, 192, 160, 128, 96, 64)
@@ -60,7 +62,8 @@ def blurred(images: Tensor, sigma: float) -> Tensor:
 
 def named_right(extractor: Extractor, images: Tensor, labels: Tensor) -> float:
     probabilities = extractor(images)[1].cpu()
-    guess = torch.stack([probabilities[:, classes].sum(dim=1) for classes in IN_IMAGENET], dim=1).argmax(dim=1)
+    theirs = IN_IMAGENET if extractor.classes == 1000 else [[k] for k in range(10)]
+    guess = torch.stack([probabilities[:, classes].sum(dim=1) for classes in theirs], dim=1).argmax(dim=1)
     return (guess == labels).float().mean().item()
 
 
@@ -80,10 +83,17 @@ def fidelity(extractor: Extractor, train: ImageSet, test: ImageSet, count: int) 
     clean = distance(images)
     noise, blur = [distance(noisy(images, s)) for s in NOISES], [distance(blurred(images, s)) for s in BLURS]
     order = in_order([clean, *noise]) + in_order([clean, *blur])
-    series = [" ".join(f"{value:.1f}" for value in values) for values in ([clean], noise, blur)]
+    digits = 1 if clean > 10 else 2
+    series = [" ".join(f"{value:.{digits}f}" for value in values) for values in ([clean], noise, blur)]
     seen = " ".join(f"{(slight - clean) / floor.std():.1f}" for slight in (noise[0], blur[0]))
     right = named_right(extractor, images[:1000], test.labels[:count][:1000])
-    return [f"{floor.mean():.1f} ± {floor.std():.1f}", *series, f"{order}/{len(NOISES) + len(BLURS)}", seen, f"{right:.0%}"]
+    return [
+        f"{floor.mean():.{digits}f} ± {floor.std():.{digits}f}",
+        *series,
+        f"{order}/{len(NOISES) + len(BLURS)}",
+        seen,
+        f"{right:.0%}",
+    ]
 
 
 def real_cifar10() -> tuple[ImageSet, ImageSet]:
@@ -106,23 +116,28 @@ def main():
     arguments.add_argument("--images", type=int, default=2000, help="images per set (default 2000); 0 measures speed only")
     arguments.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--weights", type=Path, help="of a cifar_resnet, measured too")
     args = arguments.parse_args()
-    console = Console(width=150)
+    console = Console(width=170)
     train, test = real_cifar10()
     console.print(machine(args.device))
-    extractors = {(s, p): open_extractor(size=s, precision=p, device=args.device) for s in args.sizes for p in PRECISIONS}
+    networks = [(DEFAULT, None, size) for size in args.sizes]
+    if args.weights:
+        networks.append(("cifar_resnet", args.weights, None))
+    opened = [open_extractor(*n[:2], size=n[2], precision=p, device=args.device) for n in networks for p in PRECISIONS]
+    extractors = {(e.name, e.size, e.precision): e for e in opened}
 
     batch = test.images[:64].to(args.device)
     runs = {variant: lambda extractor=extractor: extractor(batch) for variant, extractor in extractors.items()}
     times = fastest(runs, args.rounds, args.device)
 
-    table = Table(title=f"efficientnet_lite0 on CIFAR-10, sets of {args.images} images", title_justify="left")
+    table = Table(title=f"CIFAR-10, sets of {args.images} images", title_justify="left")
     headings = ("images/s", "floor", "test", f"noise {NOISES}", f"blur {BLURS}", "order", "seen", "named right")
-    for heading in ("size", "precision", *headings):
-        table.add_column(heading, justify="left" if heading == "precision" else "right")
-    for (size, precision), extractor in track(extractors.items(), "distances", console=console, transient=True):
+    for heading in ("features", "size", "precision", *headings):
+        table.add_column(heading, justify="left" if heading in ("features", "precision") else "right")
+    for variant, extractor in track(extractors.items(), "distances", console=console, transient=True):
         distances = fidelity(extractor, train, test, args.images) if args.images else []
-        table.add_row(str(size), precision, f"{64 / times[size, precision]:.0f}", *distances)
+        table.add_row(*map(str, variant), f"{64 / times[variant]:.0f}", *distances)
     console.print(table)
 
 
