@@ -8,7 +8,7 @@ until there are --count. It and its packs stay in --scratch for the next run: 10
 throughput   batches of 64 at 128 pixels, shuffled, as uint8 tensors. The variants take turns, each for --seconds a round after a
              warm-up; the fastest round counts. torchvision: Resize, CenterCrop, PILToTensor in --workers processes. Ours from the
              database: as many processes; it shrinks by Lanczos, twice the work of torchvision's bilinear filter. Packs: threads of
-             the training process
+             the training process; the WebP pack holds a fiftieth of the images, since writing it takes longest
 first batch  from the settings to the first batch on the device, in a new process, imports not counted: with the key index yet to
              be made, and later
 memory       anonymous memory of the process that reads a pack, and of the fullest decoding worker of a small database, by epoch
@@ -52,7 +52,7 @@ BATCH, R = 64, 128
 
 
 def prepare(args) -> dict[str, Path]:
-    """The database of --count images, a small one, and the packs, made where they aren't there yet."""
+    """The database of --count images, one of a fiftieth, their packs: made where they aren't there yet."""
     scratch = args.scratch / str(args.count)
     source = args.source or Path(os.environ.get("GAN_DATA", ""), "bedrooms-256.zip")
     if not source.is_file():
@@ -63,9 +63,9 @@ def prepare(args) -> dict[str, Path]:
     for name, count in (("all", args.count), ("small", max(BATCH, args.count // 50))):
         if not (places[name] / "data.mdb").exists():
             export(open_source(source), places[name], count)
-    for stored in ("raw", "webp"):
+    for stored, source in (("raw", "all"), ("webp", "small")):
         places[stored] = scratch / f"{stored}.pack"
-        pack(open_source(places["all"]), places[stored], R, stored=stored, workers=args.workers)
+        pack(open_source(places[source]), places[stored], R, stored=stored, workers=args.workers)
     return places
 
 
