@@ -1,0 +1,47 @@
+"""Erosion in trained classifiers: rows for every kernel, and the drift that one-sided padding leaves."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from gan.classification import train
+from gan.classification_config import load_config
+from tests.helpers import ROOT, save_split
+
+
+def measured(*arguments):
+    command = [sys.executable, "benchmarks/instruments_classifiers.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """runs/KERNEL/seed_N of tiny networks, as `compare` lays them."""
+    root = tmp_path_factory.mktemp("study")
+    save_split(root / "pictures", 40, "train")
+    save_split(root / "pictures", 20, "test")
+    for kernel, seed in (("c2", 0), ("c2", 1), ("c2sp", 0)):
+        settings = ["dataset.name=folder", f"dataset.path={root / 'pictures'}", "model.depth=14", "model.width=4"]
+        settings += ["train.epochs=1", "train.batch_size=40", f"model.kernel={kernel}", f"train.seed={seed}", "train.device=cpu"]
+        train(load_config(None, settings), root / "runs" / kernel / f"seed_{seed}", progress=False)
+    return root / "runs"
+
+
+def test_one_sided_kernels_lean_and_symmetric_ones_do_not(runs, tmp_path):
+    done = measured(runs, "--images", 20, "--out", tmp_path / "erosion.md")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "erosion.md").read_text() == done.stdout
+    rows = [line.strip("| \n").split(" | ") for line in done.stdout.splitlines() if line.startswith("| c")]
+    assert [row[:3] for row in rows] == [
+        ["c2", "2", "untrained"], ["c2", "2", "trained"], ["c2sp", "1", "untrained"], ["c2sp", "1", "trained"]
+    ]  # fmt: skip
+    lean = {(row[0], row[2]): [float(re.match(r"\S+", cell)[0]) for cell in row[6:8]] for row in rows}
+    for when in ("untrained", "trained"):  # half a pixel a layer, up and to the left
+        assert all(c2 < c2sp - 0.01 for c2, c2sp in zip(lean["c2", when], lean["c2sp", when])), lean
+
+
+def test_a_folder_without_results_is_told(tmp_path):
+    done = measured(tmp_path)
+    assert done.returncode == 1 and done.stderr == f"no finished run of `classify` in {tmp_path}\n"
