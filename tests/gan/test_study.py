@@ -20,6 +20,13 @@ def test_every_study_that_comes_along_is_whole(file):
     assert {p.label for p in partners.values() if p} == {label for label, p in partners.items() if p is None}
 
 
+def test_the_study_that_the_documentation_shows_is_whole(tmp_path):
+    text = (ROOT / "docs/studies.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    (tmp_path / "study.yaml").write_text(text.replace("../cifar10", str(ROOT / "configs/cifar10")))
+    study = load_study(tmp_path / "study.yaml")
+    assert len(jobs_of(study)) == 3 * 2 * 3 and study.scoring.split == "test"
+
+
 def labels(study):
     return [row.label for row in rows_of(study)]
 
