@@ -1,7 +1,8 @@
 """Features of a small classifier trained here: ResNet-20 on CIFAR-10 sees 32 pixels as they are, a thousandth of Inception's work.
 
 The weights are a safetensors file that `python run_gan.py classify --export FILE` writes, its result and card as JSON in the
-metadata. Features are the last map, averaged over positions; probabilities are over the classes it was trained on.
+metadata: the file beside this one (results/classification says how it came about), or one of your own. Features are the last map,
+averaged over positions; probabilities are over the classes it was trained on.
 """
 
 import json
@@ -13,19 +14,19 @@ from torch import Tensor, nn
 
 from metrics.features import FeatureError, Network, state_sha256
 
+SHIPPED = Path(__file__).with_name("cifar_resnet.safetensors")
 MAKE = "make one with `python run_gan.py classify --export FILE`"
 
 
 def cifar_resnet(weights: str | Path | None, resize: str | None, size: int | None, insist: bool) -> Network:
-    """The classifier of an exported file. Its sha256 is that of the weights themselves, checked against the file's card.
+    """The classifier of an exported file, by default of SHIPPED. Its sha256 is that of the weights, checked against its card.
 
     Scores with different weights carry different sha256 on their cards, so they are never put side by side. FeatureError for a
     missing, damaged or foreign file; for other networks or data than the name says only without `insist`, which adds the first 8
     digits of the sha256 to the name.
     """
-    if weights is None:
-        raise FeatureError(f"cifar_resnet needs a file of weights, with --weights FILE: {MAKE}")
-    tensors, metadata = _load(Path(weights))
+    weights = Path(weights or SHIPPED)
+    tensors, metadata = _load(weights)
     # Imported here: the only thing that metrics take from gan, so that the network is described in one place.
     from gan.models.classifiers import build_classifier
 

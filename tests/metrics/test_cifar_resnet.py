@@ -4,12 +4,14 @@ import json
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from gan.classification_config import load_config
 from gan.models.classifiers import build_classifier
+from metrics.cifar_resnet import SHIPPED
 from metrics.features import FeatureError, open_extractor, state_sha256
-from tests.helpers import random_images
+from tests.helpers import random_images, real_cifar10
 
 MODEL = load_config(None, ["model.depth=8", "model.width=4", "model.kernel=c2sp"]).model.model_dump()
 MEAN, STD = [120.0, 110.0, 100.0], [60.0, 61.0, 62.0]
@@ -59,10 +61,18 @@ def test_features_and_probabilities_are_those_of_the_classifier(exported, write)
     assert extractor.sha256 == exported["result"]["card"]["weights_sha256"]
 
 
-def test_it_needs_a_file(tmp_path):
-    with pytest.raises(FeatureError, match=r"needs a file of weights, with --weights FILE: make one with .* --export"):
-        open_extractor("cifar_resnet")
-    with pytest.raises(FeatureError, match="no weights at"):
+def test_the_shipped_network_knows_cifar10():
+    assert SHIPPED.stat().st_size < 2e6
+    extractor = open_extractor("cifar_resnet")
+    images, labels = real_cifar10("test", 500)
+    right = (extractor(images)[1].argmax(dim=1) == labels).float().mean()
+    with safe_open(SHIPPED, framework="pt") as file:
+        result = json.loads(file.metadata()["result"])
+    assert abs(right - result["test_accuracy"]) < 0.04 and result["card"]["weights_sha256"] == extractor.sha256
+
+
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises(FeatureError, match=r"no weights at .*none.safetensors: make one with .* --export"):
         open_extractor("cifar_resnet", tmp_path / "none.safetensors")
 
 
