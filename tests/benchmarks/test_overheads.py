@@ -1,6 +1,7 @@
 """The overheads benchmark: memory that autograd keeps, counted by hand; a whole small run."""
 
 import sys
+import weakref
 
 import pytest
 import torch
@@ -31,6 +32,18 @@ def test_saved_activations_are_counted_once_and_without_weights(overheads):
             return y.T @ y  # y: kept by tanh and twice by the product, in one storage
 
     assert overheads.saved_activations(Twice(), lambda: Twice()(x.requires_grad_()).sum()) == 4 * 10 * 8
+
+
+def test_counting_leaves_nothing_behind(overheads):
+    seen = []
+
+    def forward():
+        y = torch.randn(10, requires_grad=True).exp()  # exp keeps its own output
+        seen.append(weakref.ref(y))
+        return y.sum()
+
+    assert overheads.saved_activations(nn.Identity(), forward) == 4 * 10
+    assert seen[0]() is None
 
 
 def test_compact_blocks_match_the_cost_of_c2sp(overheads, monkeypatch):
