@@ -106,15 +106,16 @@ def foot(study: Study, lines: list[Line], costs: dict[str, dict]) -> list[str]:
             f"{card.features} ({card.weights_sha256[:8]}) at {card.input_size} px, resize {card.resize}, {card.precision}; EMA "
             "weights, batch norm in eval mode. Mean ± standard deviation over training seeds."
         )
+    shared = "same images in the same order" + (", same latents" if study.task == "gan" else "")
     notes.append(
-        "Differences are paired by seed (same images in the same order, same latents); the interval is Student's t of the mean. "
+        f"Differences are paired by seed ({shared}); the interval is Student's t of the mean. "
         "One that holds 0 settles nothing; it is not corrected for the number of rows."
     )
     warnings = [text for line in lines for r in line.results if "last" in r for text in r["last"].get("warnings", [])]
     notes += [f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(warnings)]
     if machines := dict.fromkeys(cost["machine"] for cost in costs.values() if "machine" in cost):
         notes.append(
-            f"Time and memory: the fastest of a few steps, rows in turns, on {', '.join(machines)}. Images: real ones shown to D. "
+            f"Time and memory: the fastest of a few steps, rows in turns, on {', '.join(machines)}. Images: real ones trained on. "
             "Memory: the peak above weights, optimizer state and images."
         )
     notes.append(definition(study))
