@@ -67,11 +67,11 @@ class Database:
             if (magic, version) != (MAGIC, VERSION):
                 raise DataError(f"{file} is no LMDB file of version {VERSION}: get it again, or make it anew")
             # from 40 on: the tree of free pages, which begins with the page size; the main tree; the last page; the transaction
-            metas.append((struct.unpack_from("<Q", page, 144)[0], page[88:136]))
+            metas.append((struct.unpack_from("<Q", page, 144)[0], page[88:136], page[40:88]))
             self.psize = struct.unpack_from("<I", page, 40)[0]
             if self.psize not in PAGE_SIZES:
                 raise self._damaged(f"it says that its pages have {self.psize:,} bytes")
-        self._main = max(metas)[1]
+        _, self._main, self._free = max(metas)
 
     def __del__(self):
         if hasattr(self, "_descriptor"):
@@ -96,6 +96,12 @@ class Database:
         """DataError if the file was written to since it was opened: positions may then be wrong."""
         if self._stat() != (self.size, self.mtime_ns):
             raise DataError(f"{self.file} was changed while it's in use: wait until it's complete, then give the command again")
+
+    def check_whole(self) -> None:
+        """DataError unless every page that is in use lies in the file: where one to be written to was cut short when copied."""
+        main = self.records()
+        for tree in (self._free, *(self.read(int(main.offsets[i]), int(main.sizes[i])) for i in np.flatnonzero(main.flags & TREE))):
+            self.records(tree)
 
     def entries(self, tree: bytes | None = None) -> int:
         """How many keys a tree has. DataError if its description can't be right."""

@@ -1,6 +1,5 @@
 """`data export`: the encoded images of any source in LSUN's layout, an LMDB with one image per key, unchanged to the last byte."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,10 +8,11 @@ from pathlib import Path
 
 import lmdb
 
-from data.decoding import as_rgb, reason
+from data.decoding import as_rgb
 from data.images import DataError
 from data.packed import PackSource, parts
-from data.source import Source, quiet_decoding
+from data.source import Source, quiet_decoding, unusable
+from data.workers import cores
 from data.writing import alone, commit, open_writer, publish
 
 PART = 256  # images per transaction
@@ -52,10 +52,11 @@ def export(
         environment, _ = open_writer(partial, 2**30)
         written, bad = 0, {}  # index -> what is wrong with it
         try:
-            with quiet_decoding(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            with quiet_decoding(), ThreadPoolExecutor(min(8, cores())) as pool:
                 for part in parts(0, count, PART):
                     chosen = places[part.start : part.stop]
                     read = list(pool.map(lambda place: _read(source, place[1]), chosen))
+                    source.check_unchanged()
                     bad |= {i: f"{source.name(i)} ({wrong})" for (_, i), (_, wrong) in zip(chosen, read) if wrong}
                     if bad and on_bad == "refuse":
                         first = next(iter(bad.values()))
@@ -69,7 +70,7 @@ def export(
                         for key, value in values:
                             transaction.put(key, value, append=True)
 
-                    commit(environment, partial, write)
+                    commit(environment, partial, write, "which begins anew")
                     written += len(values)
                     progress(len(part))
         finally:
@@ -88,8 +89,6 @@ def _read(source: Source, i: int) -> tuple[bytes | None, str]:
     try:
         value = source.read(i)
         as_rgb(value)
-    except DataError:  # not this image alone: the whole source can't be read
-        raise
-    except Exception as error:  # broken bytes make Pillow and zipfile raise a dozen kinds of error
-        return value, reason(error)
+    except Exception as error:
+        return value, unusable(error, source)
     return value, ""

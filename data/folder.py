@@ -39,7 +39,9 @@ class FileSource(Source):
         self.path = path
         self._prefix, self._zip = "", None
         with open_images(path) as (names, _):
-            if split and {_first(name) for name in names} <= {"train", "test"}:
+            splits = {_first(name) for name in names} <= {"train", "test"}
+            self.both_splits = splits and split is None
+            if split and splits:
                 self._prefix = f"{split}/"
             elif split == "test":
                 # The same images twice would make a real-against-real distance of zero, and nobody would know why.
@@ -49,6 +51,7 @@ class FileSource(Source):
         self.names = [name.removeprefix(self._prefix) for name in names if name.startswith(self._prefix)]
         if not self.names:
             raise DataError(f"{path} has no images in a folder '{split}': add them, or ask for the other split")
+        self._is_zip = path.is_file()
         self.about = about or f"folder {path.name}" + (f", {split} split" if split else "")
         flat = any("/" not in name for name in self.names)
         self.classes = ("all",) if flat else tuple(sorted({_first(name) for name in self.names}))
@@ -61,7 +64,15 @@ class FileSource(Source):
 
     def read(self, i: int) -> bytes:
         name = self._prefix + self.names[i]
-        return self._archive().read(name) if self.path.is_file() else (self.path / name).read_bytes()
+        if self._is_zip:
+            return self._archive().read(name)
+        file = self.path / name
+        try:
+            return file.read_bytes()
+        except FileNotFoundError:
+            if file.is_symlink():  # a dangling link was one all along
+                raise
+            raise DataError(f"{file} is gone since the images were listed: put it back, or give the command again") from None
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -76,7 +87,7 @@ class FileSource(Source):
 
         A directory above WHOLE bytes is told by the beginning, middle and end of each file: a change elsewhere goes unnoticed.
         """
-        if self.path.is_file():
+        if self._is_zip:
             found = (self._archive().getinfo(self._prefix + name) for name in self.names)
             checked = [(info.file_size, info.CRC) for info in found]
         else:

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.decoding import Crop, reason
+from data.decoding import Crop
 from data.images import DataError
 from data.order import EpochOrder
 from data.packed import PackSource
-from data.source import Source, quiet_decoding
+from data.source import Source, quiet_decoding, unusable
 
 SIDE = 128  # pixels at most, unless asked for
 TRIED = 100  # images that can't be used before the search ends, and as many as are wanted
@@ -28,12 +28,11 @@ def glance(source: Source, count: int, seed: int = 0, size: int | None = None, c
         for i in tried:
             try:
                 found.append(np.array(source.pixels(i, size, crop)))
-            except DataError:  # not this image alone: the whole source can't be read
-                raise
-            except Exception as error:  # broken bytes make Pillow raise a dozen kinds of error
-                left_out.append(f"{source.name(i)} ({reason(error)})")
+            except Exception as error:
+                left_out.append(f"{source.name(i)} ({unusable(error, source)})")
             if len(found) == count:
                 break
+    source.check_unchanged()
     if not found:
         raise DataError(
             f"{source.path}: none of {len(tried):,} images can be used, the first is {left_out[0]}: choose other images"
@@ -47,8 +46,6 @@ def _common_side(source: Source, indices: list[int]) -> int:
     for i in indices:
         try:
             sides.append(min(source.image(i).size))
-        except DataError:
-            raise
-        except Exception:  # broken: the caller says so
-            continue
+        except Exception as error:
+            unusable(error, source)  # the caller says why
     return min(SIDE, sorted(sides)[(len(sides) - 1) // 2]) if sides else SIDE

@@ -8,6 +8,7 @@ It's mapped into memory, so that all processes share one copy.
 import contextlib
 import json
 import os
+import sys
 import tempfile
 from dataclasses import dataclass
 from hashlib import sha256
@@ -59,9 +60,10 @@ def key_index(database: Database) -> KeyIndex:
     index = _build(database)
     database.check_unchanged()
     for place in places:
-        with contextlib.suppress(OSError):  # read-only or full: try the next place; without any it's made again each time
+        with contextlib.suppress(OSError):  # read-only or full: try the next place
             _write(place, stamp, index)
-            break
+            return index
+    tqdm.write(f"the index of {database.file} can't be kept and is made again each time: set GAN_CACHE to a directory", sys.stderr)
     return index
 
 

@@ -1,5 +1,6 @@
 """`open_source`: whatever lies at a path, as a source of images."""
 
+import os
 from pathlib import Path
 
 from data.database import is_database
@@ -8,6 +9,13 @@ from data.images import DataError
 from data.lsun import is_lsun, open_lsun
 from data.packed import PackSource, is_pack
 from data.source import Source
+
+
+def located(path: str | Path) -> Path:
+    """A path that a user gave, here or below the directory that GAN_DATA names."""
+    here = Path(path).expanduser()
+    there = Path(os.environ.get("GAN_DATA") or "").expanduser() / here
+    return there if not here.exists() and there.exists() else here
 
 
 def open_source(path: Path, split: str | None = None, categories: str | None = None) -> Source:
@@ -27,6 +35,14 @@ def open_source(path: Path, split: str | None = None, categories: str | None = N
         return open_lsun(path, split, categories)
     _no_categories(categories, f"{path} holds no LSUN databases, which alone have categories")
     return FileSource(path, split)
+
+
+def open_one_split(path: str | Path, split: str | None, categories: str | None = None) -> Source:
+    """The same, of a path here or below GAN_DATA, for what makes another file of it: DataError where two splits would be mixed."""
+    source = open_source(located(path), split, categories)
+    if isinstance(source, FileSource) and source.both_splits:
+        raise DataError(f"{source.path} has the splits train and test: choose one with --split")
+    return source
 
 
 def _no_categories(categories: str | None, why: str) -> None:

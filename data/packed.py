@@ -72,6 +72,11 @@ class PackSource(Source):
     def pixels(self, i: int, resolution: int, crop: Crop = "center") -> np.ndarray:
         return self._whole(i) if resolution == self.size else fit(self.image(i), resolution, crop)
 
+    def require_crop(self, crop: str, advice: str) -> None:
+        """DataError if it was made with another: at whatever size, that can't be undone."""
+        if (made := self.manifest["crop"]) != crop:
+            raise DataError(f"{self.path} was made with --crop {made}: {advice}")
+
     @property
     def fingerprint(self) -> str:
         """The sha256 of all pixels, from the manifest."""
@@ -143,6 +148,8 @@ def verify(source: PackSource, progress: Callable[[int], None] = lambda n: None)
     problems = []
     if total_sha256(rows, source.size) != source.fingerprint:
         problems.append("the list of checksums is not the one that the manifest was made of")
+    elif source.manifest.get("rows_sha256", seal := sha256(rows.tobytes()).hexdigest()) != seal:
+        problems.append("labels or the hashes of names are not those that were packed")
 
     def check(part: range) -> list[str]:
         found = []

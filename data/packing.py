@@ -18,10 +18,10 @@ import PIL
 from PIL import Image
 
 from data import workers as worker
-from data.decoding import FILTER, Crop, reason
+from data.decoding import FILTER, Crop
 from data.images import DataError
 from data.packed import FORMAT, ROW, PackSource, is_pack, key, parts, total_sha256
-from data.source import Source
+from data.source import Source, unusable
 from data.writing import alone, commit, explained, open_writer, publish
 
 PART = 64  # images that a worker decodes at a time
@@ -44,6 +44,8 @@ def pack(
     Raises DataError: another process packs into `out`; `out` or the half-finished pack was made of something else; disk full; a
     worker died; no usable image.
     """
+    if isinstance(source, PackSource):
+        source.require_crop(crop, f"choose --crop {source.manifest['crop']}, or pack the original images")
     job = {"format": FORMAT, "fingerprint": source.fingerprint, "size": size, "crop": crop, "stored": stored}
     job = {**job, "filter": FILTER, "classes": list(source.classes)}
     with alone(out) as partial:
@@ -54,6 +56,7 @@ def pack(
         try:
             progress(growing.state["next"])
             for decoded in _decode_all(source, growing.state["next"], size, crop, stored, workers):
+                source.check_unchanged()  # what changed under the workers' hands is not kept
                 growing.add(decoded, source)
                 if on_bad == "refuse" and growing.state["bad"]:
                     growing.commit()
@@ -127,6 +130,7 @@ class _GrowingPack:
         with self.environment.begin(db=self.rows) as transaction:
             rows = np.frombuffer(b"".join(value for _, value in transaction.cursor()), ROW)
         made = {"source": about, "count": len(rows), **bad, "sha256": total_sha256(rows, self.job["size"])}
+        made["rows_sha256"] = sha256(rows.tobytes()).hexdigest()
         self.commit({**self.job, **made, "made_with": f"Pillow {PIL.__version__}, lmdb {lmdb.__version__}"})
 
 
@@ -153,10 +157,8 @@ def _decode(part: range, size: int, crop: Crop, stored: str) -> Decoded:
     for i in part:
         try:
             pixels = np.ascontiguousarray(worker.shared.pixels(i, size, crop))
-        except DataError:  # not this image alone: the whole source can't be read
-            raise
-        except Exception as error:  # broken bytes make Pillow raise a dozen kinds of error
-            found.append(reason(error))
+        except Exception as error:
+            found.append(unusable(error, worker.shared))
         else:
             found.append((_encoded(pixels) if stored == "webp" else pixels.tobytes(), sha256(pixels).digest()))
     return found

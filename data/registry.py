@@ -6,13 +6,15 @@ from pathlib import Path
 
 from data.cifar import cifar
 from data.decoding import CROPS
+from data.folder import FileSource
 from data.images import DataError, ImageSet
-from data.lsun import open_lsun, wanted_categories
-from data.opening import open_source
+from data.lsun import is_lsun, open_lsun, wanted_categories
+from data.opening import located, open_source
 from data.packed import PackSource, is_pack
 from data.shapes import shapes
 from data.source import Source, gather, split_by_key
 from data.streamed import StreamedSet
+from data.workers import cores
 
 NAMES = ("cifar10", "cifar100", "celeba", "celeba_hq", "folder", "lsun", "shapes")
 DEFAULT_ROOT = "datasets"
@@ -69,7 +71,11 @@ def load(
     root = _root(path)
     if name in ("cifar10", "cifar100"):
         return cifar(name, root, resolution, split, on_bad, download)
+    if name in CELEBA and not path and not any((root / known).exists() for known in CELEBA[name]):
+        raise _no_celeba(name, root)  # not just whatever images lie there
     source = open_named(name, root, None if share else split, categories)
+    if share and isinstance(source, FileSource) and source.both_splits:
+        raise DataError(f"{source.path} has a test split of its own: set dataset.hold_out=0")
     if isinstance(source, PackSource):
         _check_pack(source, resolution, crop, categories)
     if share:
@@ -77,15 +83,13 @@ def load(
     if len(source) * 3 * resolution**2 <= memory * 2**30:
         return gather(source, resolution, on_bad, crop)
     if workers is None:
-        workers = min(8, _cores()) if source.encoded else 0
+        workers = min(8, cores()) if source.encoded else 0
     return StreamedSet(source, resolution, on_bad, crop, workers)
 
 
 def _root(path: str | Path | None) -> Path:
     """Where to look: `path`, here or below GAN_DATA; without one, GAN_DATA; without that, DEFAULT_ROOT."""
-    here = Path(path or os.environ.get("GAN_DATA") or DEFAULT_ROOT).expanduser()
-    there = Path(os.environ.get("GAN_DATA") or "").expanduser() / here
-    return there if not here.exists() and there.exists() else here
+    return located(path or os.environ.get("GAN_DATA") or DEFAULT_ROOT)
 
 
 def open_named(name: str, root: Path, split: str | None, categories: str | None = None) -> Source:
@@ -96,24 +100,26 @@ def open_named(name: str, root: Path, split: str | None, categories: str | None 
         if (root / known).exists():
             root = root / known
             break
-    if not root.exists() and name in CELEBA:
-        wanted = " or ".join(CELEBA[name])
-        raise DataError(
-            f"there is nothing at {root}: set dataset.path, or GAN_DATA, to the directory that holds {wanted}, or to a pack"
-        )
+    if name in CELEBA and (not root.exists() or (is_lsun(root) and not is_pack(root))):
+        raise _no_celeba(name, root)
     return open_source(root, split)
+
+
+def _no_celeba(name: str, root: Path) -> DataError:
+    wanted = " or ".join(CELEBA[name])
+    return DataError(
+        f"there is no {name} at {root}: set dataset.path, or GAN_DATA, to the directory that holds {wanted}, or to a pack of it"
+    )
 
 
 def _check_pack(pack: PackSource, resolution: int, crop: str, categories: str | None) -> None:
     """A pack was cropped when it was made: other settings would be silently without effect."""
-    made = pack.manifest["crop"]
-    if made != crop and pack.size == resolution:
-        raise DataError(f"{pack.path} was made with --crop {made}: pack again with --crop {crop}, or set dataset.crop={made}")
+    pack.require_crop(crop, f"pack again with --crop {crop}, or set dataset.crop={pack.manifest['crop']}")
+    if pack.size < resolution:
+        raise DataError(
+            f"{pack.path} holds images of {pack.size} pixels, and nothing is ever enlarged: pack again with --size {resolution}, "
+            f"or set dataset.resolution={pack.size}"
+        )
     wanted = wanted_categories(categories) if categories else []
     if wanted and pack.classes not in (("all",), tuple(wanted)):
         raise DataError(f"{pack.path} holds {', '.join(pack.classes)}, not {categories}: pack that, or set dataset.categories=null")
-
-
-def _cores() -> int:
-    """Cores for this process, where several of torchrun's share a machine."""
-    return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

@@ -1,6 +1,6 @@
 """What a folder, a zip, an LSUN database and a pack have in common: a `Source`, which reads one image when asked for it."""
 
-import os
+import errno
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +15,7 @@ from PIL import Image
 
 from data.decoding import Crop, as_rgb, fit, reason
 from data.images import DataError, ImageSet
+from data.workers import cores
 
 
 class Source:
@@ -130,6 +131,24 @@ def hashes_of(keys: Iterator[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(sha256(key).digest()[:8] for key in keys), ">u8").astype(np.uint64)
 
 
+OF_ONE_FILE = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOENT, errno.EISDIR, errno.ENAMETOOLONG}
+
+
+def unusable(error: Exception, source: Source) -> str:
+    """Why an image can't be used, if the image is to blame: broken bytes make Pillow and zipfile raise a dozen kinds of error.
+
+    What is no image's fault is raised: a DataError, no memory left, and, as a DataError, a disk or a network that fails.
+    """
+    if isinstance(error, DataError | MemoryError):
+        raise error
+    number = getattr(error, "errno", None)  # which Pillow's own OSErrors haven't
+    if isinstance(error, OSError) and number is not None and number not in OF_ONE_FILE:
+        raise DataError(
+            f"{source.path} can't be read ({error.strerror}): mend the disk or the connection, then give the same command again"
+        ) from error
+    return reason(error)
+
+
 def gather(source: Source, resolution: int, on_bad: str, crop: Crop = "center") -> ImageSet:
     """Decode a whole source into memory by a few threads (Pillow lets go of the interpreter lock while it decodes).
 
@@ -137,22 +156,24 @@ def gather(source: Source, resolution: int, on_bad: str, crop: Crop = "center") 
     Raises DataError as well when no usable image is left.
     """
     count = len(source)
-    pixels = np.empty((count, 3, resolution, resolution), dtype=np.uint8)
+    try:
+        pixels = np.empty((count, 3, resolution, resolution), dtype=np.uint8)
+    except MemoryError:
+        size = count * 3 * resolution**2 / 2**30
+        raise DataError(f"{source.path} takes {size:.1f} GiB of memory, which isn't there: set dataset.memory lower") from None
     problems: dict[int, str] = {}
 
     def work(part: range) -> None:
         for i in part:
-            # Broken bytes make Pillow and zipfile raise a dozen kinds of error; each means: this image is unusable.
             try:
                 pixels[i] = source.pixels(i, resolution, crop)
-            except DataError:  # not this image alone: the whole source can't be read
-                raise
             except Exception as error:
-                problems[i] = f"{source.name(i)} ({reason(error)})"
+                problems[i] = f"{source.name(i)} ({unusable(error, source)})"
 
     parts = [range(i, min(i + 256, count)) for i in range(0, count, 256)]
-    with quiet_decoding(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with quiet_decoding(), ThreadPoolExecutor(min(8, cores())) as pool:
         list(pool.map(work, parts))
+    source.check_unchanged()
 
     bad = sorted(problems)
     if len(bad) == count:

@@ -1,6 +1,5 @@
 """Images as they are, in batches, from a folder, zip, pack or LSUN database: for scores, which must not crop on their own."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,11 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data.decoding import reason
 from data.images import DataError
 from data.opening import open_source
-from data.source import Source
-from data.workers import in_order
+from data.source import Source, unusable
+from data.workers import cores, in_order
 
 
 def count_images(path: Path | Source) -> int:
@@ -30,7 +28,7 @@ def native_batches(path: Path | Source, chosen: list[int], batch_size: int = 64)
     """
     source = _opened(path)
     parts = (chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size))
-    threads = min(8, os.cpu_count() or 1)
+    threads = min(8, cores())
     first = None
     with ThreadPoolExecutor(threads) as pool:
         for batch in in_order(pool, lambda part: [_image(source, int(i)) for i in part], parts, threads):
@@ -41,6 +39,7 @@ def native_batches(path: Path | Source, chosen: list[int], batch_size: int = 64)
                         f"{source.path}: {name} is {image.width}×{image.height}, the first image {first[0]}×{first[1]}; "
                         "a score needs images of one size: `data pack` makes them so"
                     )
+            source.check_unchanged()
             yield torch.from_numpy(np.stack([np.asarray(image) for _, image in batch])).permute(0, 3, 1, 2).contiguous()
 
 
@@ -48,10 +47,8 @@ def _image(source: Source, i: int) -> tuple[str, Image.Image]:
     name = source.name(i)
     try:
         return name, source.image(i)
-    except DataError:  # not this image alone: the whole source can't be read
-        raise
-    except Exception as error:  # broken bytes make Pillow raise a dozen kinds of error
-        raise DataError(f"{source.path}: {name} can't be decoded ({reason(error)}); mend or remove it") from None
+    except Exception as error:
+        raise DataError(f"{source.path}: {name} can't be decoded ({unusable(error, source)}); mend or remove it") from None
 
 
 def _opened(path: Path | Source) -> Source:

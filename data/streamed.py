@@ -13,10 +13,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data import workers as worker
-from data.decoding import Crop, reason
+from data.decoding import Crop
 from data.images import DataError
 from data.order import EpochOrder
-from data.source import Source
+from data.source import Source, unusable
 
 AHEAD = 8  # batches
 MANY = 1000  # unusable images in a row: then something else is wrong
@@ -33,7 +33,7 @@ class StreamedSet:
 
     def __init__(self, origin: Source, resolution: int, on_bad: str = "refuse", crop: Crop = "center", workers: int = 0):
         self.origin, self.resolution, self.on_bad, self.crop, self.workers = origin, resolution, on_bad, crop, workers
-        self.threads = AHEAD if workers else min(4, AHEAD, os.cpu_count() or 1)  # one waits for each process at work
+        self.threads = AHEAD if workers else min(4, AHEAD, worker.cores())  # one waits for each process at work
         self.classes, self.source = origin.classes, origin.about
         self.fingerprint = origin.fingerprint
         self._skipped: dict[str, None] = {}
@@ -117,6 +117,7 @@ class Feeder:
             images.threads, thread_name_prefix="feeder", initializer=_begin_thread, initargs=(self.device,)
         )
         self._ahead: dict[int, Future[Tensor]] = {}  # position -> batch
+        self._advised = -1  # the last window of the order that the disk was asked for
         weakref.finalize(self, self._threads.shutdown, wait=False, cancel_futures=True)
 
     def get(self, position: int) -> Tensor:
@@ -124,10 +125,19 @@ class Feeder:
         wanted = [position + i * self.stride for i in range(AHEAD)]
         for gone in self._ahead.keys() - set(wanted):  # what is behind, or was guessed wrong
             self._ahead.pop(gone).cancel()
+        self._advise(wanted[-1] + self.n)
         for expected in wanted:
             if expected not in self._ahead:
                 self._ahead[expected] = self._threads.submit(_assemble, self.images, self.order, expected, self.n, self.device)
         return self._ahead[position].result()
+
+    def _advise(self, reached: int) -> None:
+        """Ask the disk for the window of the order that holds a position, neighbours in one sweep, and for those before it."""
+        window = self.order.window
+        if self.order.block > 1:
+            for number in range(max(self._advised + 1, (reached - AHEAD * self.stride) // window), reached // window + 1):
+                self._threads.submit(self.images.origin.will_need, self.order.indices(number * window, window).numpy())
+                self._advised = number
 
 
 def fill(out: np.ndarray, source: Source, indices: list[int], on_bad: str, crop: Crop) -> list[str]:
@@ -140,10 +150,8 @@ def fill(out: np.ndarray, source: Source, indices: list[int], on_bad: str, crop:
             try:
                 row[...] = source.pixels(i, out.shape[-1], crop)
                 break
-            except DataError:  # not this image alone: the whole source can't be read
-                raise
-            except Exception as error:  # broken bytes make Pillow raise a dozen kinds of error
-                bad.append(f"{source.name(i)} ({reason(error)})")
+            except Exception as error:
+                bad.append(f"{source.name(i)} ({unusable(error, source)})")
                 if on_bad == "refuse":
                     text = f"{source.path}: {bad[-1]} can't be used; mend it, or leave such images out with dataset.on_bad=skip"
                     raise DataError(text) from None
@@ -164,8 +172,6 @@ def _assemble(images: StreamedSet, order: EpochOrder, position: int, n: int, dev
     shape = (n, 3, images.resolution, images.resolution)
     out = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
     images.read_into(out, order.indices(position, n))
-    if order.block > 1 and position // order.window != (position + n) // order.window:
-        images.origin.will_need(order.indices(position + n, order.window).numpy())  # neighbours in one sweep of the disk
     return out
 
 

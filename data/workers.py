@@ -16,6 +16,13 @@ GRACE = 30  # seconds from SIGTERM to a worker's end
 shared: object = None  # in a worker: what process_pool was given
 
 
+def cores() -> int:
+    """Cores for this process: of those it may use, its share where several of torchrun's, or of `compare`'s, run on one machine."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has no affinity
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) * int(os.environ.get("GAN_COMPARE_WORKERS", 1))
+    return max(1, own // sharing)
+
+
 def process_pool(workers: int, thing: object) -> ProcessPoolExecutor:
     """Workers that find `thing` in `shared`. They may use NumPy and Pillow alone: PyTorch's threads don't survive a fork."""
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"

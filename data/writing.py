@@ -9,8 +9,10 @@ from pathlib import Path
 import filelock
 import lmdb
 
+from data.database import Database
 from data.images import DataError
 
+GOES_ON = "which goes on where it stopped"
 GROWTH = 2  # factor by which a full map grows
 
 
@@ -33,6 +35,11 @@ def alone(out: Path) -> Iterator[Path]:
 
 def open_writer(file: Path, map_size: int, names: tuple[bytes, ...] = ()) -> tuple[lmdb.Environment, list]:
     """An LMDB file to write, and its named databases. The caller is alone with it, so it needs no lock file."""
+    if file.is_file() and file.stat().st_size:  # the library would map what isn't there, and be killed
+        try:
+            Database(file).check_whole()
+        except DataError as error:
+            raise DataError(f"{error}; or, since it's only half finished: remove it, then give the same command again") from None
     try:
         environment = lmdb.open(str(file), subdir=False, lock=False, map_size=map_size, max_dbs=len(names), meminit=False)
         return environment, [environment.open_db(name) for name in names]
@@ -40,8 +47,13 @@ def open_writer(file: Path, map_size: int, names: tuple[bytes, ...] = ()) -> tup
         raise explained(error, file) from None
 
 
-def commit(environment: lmdb.Environment, file: Path, write: Callable[[lmdb.Transaction], None]) -> None:
-    """Run `write` in a transaction, whose effect is on the disk afterwards or not at all. A map that is full grows."""
+def commit(
+    environment: lmdb.Environment, file: Path, write: Callable[[lmdb.Transaction], None], again: str = GOES_ON
+) -> None:  # fmt: skip
+    """Run `write` in a transaction, whose effect is on the disk afterwards or not at all. A map that is full grows.
+
+    again: what the same command does later, for the sentence that says what went wrong.
+    """
     while True:
         try:
             with environment.begin(write=True) as transaction:
@@ -51,12 +63,12 @@ def commit(environment: lmdb.Environment, file: Path, write: Callable[[lmdb.Tran
             try:
                 environment.set_mapsize(GROWTH * environment.info()["map_size"])
             except (lmdb.Error, OSError, OverflowError) as error:
-                raise explained(error, file) from None
+                raise explained(error, file, again) from None
         except (lmdb.Error, OSError) as error:
-            raise explained(error, file) from None
+            raise explained(error, file, again) from None
 
 
-def explained(error: Exception, file: Path) -> DataError:
+def explained(error: Exception, file: Path, again: str = GOES_ON) -> DataError:
     """What went wrong while writing, and what to do. What was committed is safe in every case."""
     text = str(error)
     for number, advice in {
@@ -67,7 +79,7 @@ def explained(error: Exception, file: Path) -> DataError:
         errno.ENOMEM: "the file can't be mapped into memory: raise `ulimit -v`",
     }.items():
         if getattr(error, "errno", None) == number or os.strerror(number) in text:
-            return DataError(f"{file}: {advice}, then give the same command again, which goes on where it stopped")
+            return DataError(f"{file}: {advice}, then give the same command again, {again}")
     return DataError(f"{file} can't be written ({text}): mend that, or remove it, then give the same command again")
 
 

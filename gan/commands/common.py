@@ -96,11 +96,11 @@ def say(text: str, style: str | None = None) -> None:
 
 
 @contextlib.contextmanager
-def progress(unit: str) -> Iterator[Callable[[int], object]]:
-    """A bar of unknown length on stderr; gives the function that advances it."""
+def progress(unit: str, total: int | None = None) -> Iterator[Callable[[int], object]]:
+    """A bar on stderr, of unknown length unless told; gives the function that advances it."""
     from tqdm import tqdm
 
-    with tqdm(unit=unit, unit_scale=True, leave=False, disable=None) as bar:
+    with tqdm(total=total, unit=unit, unit_scale=True, leave=False, disable=None) as bar:
         yield bar.update
 
 

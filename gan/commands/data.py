@@ -1,6 +1,5 @@
 """`data`: pack images for training, and look into packs and databases."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,7 +22,7 @@ Crop = Annotated[Literal["center", "pad", "cut"], typer.Option(help="centre squa
 Stored = Annotated[Literal["raw", "webp"], typer.Option("--format", help="raw reads fastest; lossless webp takes half the space")]
 OnBad = Annotated[
     Literal["skip", "report", "refuse"],
-    typer.Option(help="unusable images: leave out; leave out, list them all and exit with 1; or stop at the first"),
+    typer.Option(help="unusable images: leave out; leave out, list them (up to 1,000) and exit with 1; or stop at the first"),
 ]
 OnBroken = Annotated[
     Literal["keep", "skip", "refuse"],
@@ -52,13 +51,14 @@ def pack(
     Interrupted? The same command goes on. The file gets its name when it's complete.
     """
     from data import DataError
-    from data.opening import open_source
+    from data.opening import open_one_split
     from data.packing import pack as make
+    from data.workers import cores
 
-    found = open_source(source, split, categories)
+    found = open_one_split(source, split, categories)
     say(f"{len(found):,} images of {found.about}")
-    with progress("images") as advance:
-        packed = make(found, out, size, crop, stored, workers or os.cpu_count() or 1, on_bad, advance)
+    with progress("images", len(found)) as advance:
+        packed = make(found, out, size, crop, stored, workers or cores(), on_bad, advance)
     say(f"{out}: {len(packed):,} images, {out.stat().st_size / 2**30:.2f} GiB")
     left_out, named = (packed.manifest[name] for name in ("skipped", "first_skipped"))
     _list_bad("left out", left_out, named, LISTED if on_bad == "report" else FEW)
@@ -71,10 +71,10 @@ def info(source: From) -> None:
     """What a pack, or any other place of images, holds."""
     from rich.table import Table
 
-    from data.opening import open_source
+    from data.opening import located, open_source
     from data.packed import PackSource
 
-    found = open_source(source)
+    found = open_source(located(source))
     if isinstance(found, PackSource):
         m = found.manifest
         rows = {name: m[name] for name in ("source", "count", "skipped", "size", "crop", "filter", "stored", "sha256", "made_with")}
@@ -93,13 +93,17 @@ def info(source: From) -> None:
 def verify(file: Pack) -> None:
     """Read every image of a pack and compare it with the checksums of when it was packed."""
     from data import DataError
+    from data.opening import located
     from data.packed import PackSource, is_pack
     from data.packed import verify as check
 
+    file = located(file)
+    if not file.exists():
+        raise DataError(f"there is nothing at {file}, nor below GAN_DATA: name a pack")
     if not is_pack(file):
         raise DataError(f"{file} is no pack: make one with `data pack`")
     source = PackSource(file)
-    with progress("images") as advance:
+    with progress("images", len(source)) as advance:
         problems = check(source, advance)
     for problem in problems[:20]:
         say(problem, "red")
@@ -117,16 +121,17 @@ def grid(
     size: Annotated[
         int | None, typer.Option(min=1, help="side in pixels; default: a pack's own, else what most have, up to 128")
     ] = None,
+    crop: Crop = "center",
     split: Split = None,
     categories: Categories = None,
 ) -> None:
     """Draw some images, each once, as training sees them."""
     from data.glance import glance
-    from data.opening import open_source
+    from data.opening import located, open_source
     from gan.sampling import save_grid
 
-    found = open_source(source, split, categories)
-    images, left_out = glance(found, count, seed, size)
+    found = open_source(located(source), split, categories)
+    images, left_out = glance(found, count, seed, size, crop)
     save_grid(images, out)
     say(f"{len(images):,} of {len(found):,} images at {images.shape[-1]} pixels: {out}")
     _list_bad("left out", len(left_out), left_out)
@@ -143,10 +148,10 @@ def export(
 ) -> None:
     """Write images in the layout of LSUN's own databases, unchanged."""
     from data.exporting import export as write
-    from data.opening import open_source
+    from data.opening import open_one_split
 
-    found = open_source(source, split, categories)
-    with progress("images") as advance:
+    found = open_one_split(source, split, categories)
+    with progress("images", count or len(found)) as advance:
         made = write(found, out, count, advance, on_bad)
     say(f"{made.file}: {made.count:,} images of {found.about}")
     _list_bad("left out" if on_bad == "skip" else "can't be decoded:", len(made.bad), made.bad)

@@ -42,7 +42,7 @@ def test_celeba_is_found_by_its_published_names(tmp_path):
     for path in (tmp_path / "root", tmp_path / "root/celeba"):
         found = load("celeba", path, 64)
         assert len(found) == 1 and "img_align_celeba" in found.source
-    with pytest.raises(DataError, match=r"nothing at .*img_align_celeba or img_align_celeba.zip"):
+    with pytest.raises(DataError, match=r"there is no celeba at .*img_align_celeba or img_align_celeba.zip"):
         load("celeba", tmp_path / "nowhere", 64)
     with pytest.raises(DataError, match=r"dataset\.crop is one of center, pad, cut"):
         load("celeba", tmp_path, 64, crop="centre")

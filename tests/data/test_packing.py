@@ -14,6 +14,7 @@ import torch
 import data.packing
 from data import DataError, load
 from data.database import Database
+from data.folder import FileSource
 from data.opening import open_source
 from data.packed import PackSource, is_pack, verify
 from data.packing import pack
@@ -75,7 +76,7 @@ def test_a_large_pack_gives_smaller_images(tmp_path, photos, write_folder):
     folder = write_folder({f"{i}.jpg": photo for i, photo in enumerate(photos[:3])})
     pack_of(folder, tmp_path / "a.pack", size=64)
     assert load("folder", tmp_path / "a.pack", 32).images.shape == (3, 3, 32, 32)
-    with pytest.raises(DataError, match="64×64 is smaller than 128×128"):
+    with pytest.raises(DataError, match=r"holds images of 64 pixels.*pack again with --size 128, or set dataset.resolution=64"):
         load("folder", tmp_path / "a.pack", 128)
 
 
@@ -221,8 +222,73 @@ def test_two_at_once(hundred, tmp_path, monkeypatch):
 
 def test_a_half_finished_pack_that_is_damaged(hundred, tmp_path):
     (tmp_path / ".a.pack.partial").write_bytes(b"words" * 5000)
-    with pytest.raises(DataError, match=r"\.a\.pack\.partial can't be written .*remove it, then give the same command again"):
+    with pytest.raises(DataError, match=r"\.a\.pack\.partial .*remove it, then give the same command again"):
         pack_of(hundred, tmp_path / "a.pack")
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_a_half_finished_pack_that_was_cut_when_it_was_copied(hundred, tmp_path, by_tens, monkeypatch, share):
+    """The library would map what isn't there, and the process be killed."""
+    monkeypatch.setattr(data.packing.worker, "in_order", _stops_after(8))
+    with pytest.raises(KeyboardInterrupt):
+        pack_of(hundred, tmp_path / "a.pack")
+    monkeypatch.undo()
+    partial = tmp_path / ".a.pack.partial"
+    os.truncate(partial, int(share * partial.stat().st_size))
+    with pytest.raises(DataError, match=r"remove it, then give the same command again"):
+        pack_of(hundred, tmp_path / "a.pack")
+    partial.unlink()
+    assert verify(pack_of(hundred, tmp_path / "a.pack")) == []
+
+
+def _stops_after(parts):
+    def in_order(pool, work, tasks, ahead):
+        for i, task in enumerate(tasks):
+            if i == parts:
+                raise KeyboardInterrupt
+            yield pool.submit(work, task).result()
+
+    return in_order
+
+
+def test_a_disk_that_fails_is_no_broken_image(hundred, tmp_path, by_tens, monkeypatch):
+    read = FileSource.read
+
+    def failing(self, i):
+        if i == 37:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(self, i)
+
+    monkeypatch.setattr(FileSource, "read", failing)
+    with pytest.raises(DataError, match=r"can't be read \(Input/output error\): mend the disk"):
+        pack_of(hundred, tmp_path / "a.pack")
+    assert not (tmp_path / "a.pack").exists()
+    monkeypatch.undo()
+    assert len(pack_of(hundred, tmp_path / "a.pack")) == 100
+
+
+def test_files_that_go_while_they_are_packed_are_no_broken_images(hundred, tmp_path):
+    source = open_source(hundred)
+    for file in sorted(hundred.rglob("*.png"))[50:]:
+        file.unlink()
+    with pytest.raises(DataError, match="is gone since the images were listed"):
+        pack(source, tmp_path / "a.pack", R)
+
+
+def test_a_database_that_is_written_to_while_it_is_packed(write_lsun, small, tmp_path, by_tens, monkeypatch):
+    source = open_source(write_lsun(values={f"{i:040}".encode(): image for i, image in enumerate(small(40))}))
+    decode = data.packing._decode_all
+
+    def touched(*arguments):
+        for number, part in enumerate(decode(*arguments)):
+            if number == 3:
+                os.utime(source._databases[0].file, (1, 1))
+            yield part
+
+    monkeypatch.setattr(data.packing, "_decode_all", touched)
+    with pytest.raises(DataError, match="was changed while it's in use"):
+        pack(source, tmp_path / "a.pack", R)
+    assert not (tmp_path / "a.pack").exists()
 
 
 def test_a_small_map_grows(hundred, tmp_path):
@@ -322,9 +388,23 @@ def test_settings_that_a_pack_cannot_follow_are_refused(hundred, tmp_path):
     path = pack_of(hundred, tmp_path / "a.pack").path
     with pytest.raises(DataError, match=r"made with --crop center: pack again with --crop cut, or set dataset.crop=center"):
         load("lsun", path, R, crop="cut")
+    with pytest.raises(DataError, match=r"made with --crop center"):  # at another size, too
+        load("lsun", path, R // 2, crop="cut")
+    with pytest.raises(DataError, match=r"made with --crop center: choose --crop center, or pack the original images"):
+        pack_of(path, tmp_path / "b.pack", size=R // 2, crop="pad")
     with pytest.raises(DataError, match=r"a.pack holds a, b, not bedroom"):
         load("lsun", path, R, categories="bedroom")
     assert len(load("lsun", path, R, categories="a,b", crop="center")) == 100
+
+
+def test_labels_and_hashes_are_verified_too(hundred, tmp_path):
+    path = pack_of(hundred, tmp_path / "a.pack").path
+    with lmdb.open(str(path), subdir=False, lock=False, max_dbs=2) as environment:
+        rows = environment.open_db(b"rows")
+        with environment.begin(write=True, db=rows) as transaction:
+            key, value = next(iter(transaction.cursor()))
+            transaction.put(key, value[:-4] + b"\1\0\0\0" if value[-4:] == bytes(4) else value[:-4] + bytes(4))
+    assert verify(PackSource(path)) == ["labels or the hashes of names are not those that were packed"]
 
 
 def test_a_pack_has_no_test_split(hundred, tmp_path):

@@ -1,5 +1,6 @@
 """Streaming gives what memory gives: the same images in the same order, for any number of processes, after any interruption."""
 
+import errno
 import gc
 import os
 import signal
@@ -11,6 +12,7 @@ import torch
 
 import data.streamed
 from data import DataError, EpochOrder, Feeder, load
+from data.database import Database
 from data.opening import open_source
 from data.packing import pack
 from data.streamed import AHEAD, StreamedSet
@@ -82,6 +84,27 @@ def test_unusable_images_are_replaced_by_the_next_one_or_refused(write_lsun, sma
     feeder = Feeder(streamed(directory), EpochOrder(5, 0), n=5, stride=5)
     with pytest.raises(DataError, match=r"bedroom_train_lmdb: [14] \(not an image\) can't be used; mend it, or .*on_bad=skip"):
         feeder.get(0)
+
+
+def test_a_disk_that_fails_replaces_no_image(directory, monkeypatch):
+    images = streamed(directory, on_bad="skip")
+    monkeypatch.setattr(Database, "read", lambda *arguments: (_ for _ in ()).throw(OSError(errno.EIO, os.strerror(errno.EIO))))
+    with pytest.raises(DataError, match=r"can't be read \(Input/output error\): mend the disk"):
+        images.read([0])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_disk_is_asked_for_every_window_once_and_ahead(directory, rank):
+    images, asked = streamed(directory), []
+    order = EpochOrder(len(images), 0, block=2)
+    images.origin.will_need = lambda indices: asked.append(indices.tolist())
+    feeder = Feeder(images, order, 2, 4)
+    for step in range(40):
+        feeder.get(4 * step + 2 * rank)
+        feeder._threads.submit(int).result()
+        assert sum(map(len, asked)) >= 4 * step + 4, "asked for what was read already"
+    expected = [order.indices(64 * i, 64).tolist() for i in range(len(asked))]
+    assert sorted(asked) == sorted(expected)
 
 
 def test_nothing_usable_ends(write_lsun):
