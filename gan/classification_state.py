@@ -43,6 +43,7 @@ class Batches:
         self.sha256, self.test_sha256 = split_sha256(self.train), split_sha256(self.test)
         # Grey levels per channel, of the training images: what is subtracted and divided by.
         self.mean, self.std = grey_levels(self.train.images)
+        self.levels = torch.tensor([self.mean, self.std], dtype=torch.float32).to(self.device)  # once: a copy makes a GPU wait
         self.images, self.labels = self._place(self.train)
         self.order = data.EpochOrder(len(self.train), derive(config.train.seed, "order"))
         self.steps = math.ceil(config.train.epochs * len(self.train) / config.train.batch_size)
@@ -78,7 +79,7 @@ class Batches:
 
     def as_uint8(self, x: Tensor) -> Tensor:
         """Normalised (n, 3, R, R) back to pixels, on the CPU."""
-        mean, std = (torch.tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (self.mean, self.std))
+        mean, std = self.levels.cpu().view(2, 3, 1, 1)
         return (x.cpu() * std + mean).round().clamp(0, 255).to(torch.uint8)
 
     def _place(self, images: ImageSet) -> tuple[Tensor, Tensor]:
@@ -86,8 +87,7 @@ class Batches:
         return images.images.permute(0, 2, 3, 1).contiguous().to(self.device), images.labels.to(self.device)
 
     def _normalised(self, x: Tensor) -> Tensor:
-        mean, std = (torch.tensor(v, dtype=torch.float32, device=self.device) for v in (self.mean, self.std))
-        return (x.float() - mean) / std
+        return (x.float() - self.levels[0]) / self.levels[1]
 
     def _layout(self, x: Tensor) -> Tensor:
         x = x.permute(0, 3, 1, 2)

@@ -64,11 +64,15 @@ def _sentence(error: Exception) -> str:
     """What the system says of a file, in our words; of everything else, the message."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename} can't be read or written ({error.strerror}): choose another"
+    if type(error).__name__ == "OutOfMemoryError":
+        return "the GPU is out of memory: other programs may hold some of it; take a free one, or --device cpu where there is one"
     return str(error)
 
 
 def _expected() -> tuple[type[Exception], ...]:
     """What a user can cause: each message says what is wrong and what to do."""
+    from torch import OutOfMemoryError
+
     from data import DataError
     from gan.checkpoint import CheckpointError
     from gan.config import ConfigError
@@ -80,4 +84,4 @@ def _expected() -> tuple[type[Exception], ...]:
     from metrics.statistics import StatisticsError
 
     scores = FeatureError, ProtocolError, StatisticsError
-    return *scores, ConfigError, DataError, RunError, StudyError, CheckpointError, Diverged, OSError
+    return *scores, ConfigError, DataError, RunError, StudyError, CheckpointError, Diverged, OSError, OutOfMemoryError

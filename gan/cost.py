@@ -89,6 +89,8 @@ def step_costs(configs: dict[str, Config | classification_config.Config], rounds
     images: real ones shown to the discriminator, as in timing.jsonl; here generated shapes, since a step's cost doesn't depend on
     what they show. peak_bytes: above weights, optimizer state and images.
     """
+    # All rows run the same lines of Python, and PyTorch compiles one line for so many networks only: the others would stay eager.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 8 * len(configs))
     device = str(Processes.start(next(iter(configs.values())).train.device).device)
     steps = {name: _step(config) for name, config in configs.items()}
     seconds = fastest(steps, rounds, device)

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 import data
 from data import DataError
 from data.folder import FileSource
-from data.opening import open_source
+from data.opening import located, open_source
 from data.stream import native_batches
 from gan import checkpoint, sampling
 from gan.config import Config
 from gan.models import resolve
+from gan.randomness import derive
 from gan.run_directory import RunError, read_config
 from metrics.features import Extractor, open_extractor
 from metrics.protocol import PROTOCOLS, ProtocolError, Score, differences
@@ -37,7 +38,7 @@ def open_side(
     shuffle: in seeded order, for scores over parts, which files sorted by class would spoil.
     DataError, RunError, StatisticsError or ProtocolError in one sentence for what can't be opened.
     """
-    path = Path(text).expanduser()
+    path = located(text)
     if path.suffix == ".npz":
         if count is not None:
             raise ProtocolError(f"{path.name} holds a mean and a covariance of all its images; leave its count of {count:,} out")
@@ -194,7 +195,10 @@ class TrainingScores:
         self.real = replace(side, statistics=statistics, batches=None)
 
     def __call__(self, ema: nn.Module) -> dict[str, float]:
-        """{'fd_...': distance, 'score_...': Inception-Score-like}; changes nothing that trains."""
-        side = generator_side(ema, "training", self.config.train.seed, self.config.evaluate.samples)
+        """{'fd_...': distance, 'score_...': Inception-Score-like}; changes nothing that trains.
+
+        Of other latents than `evaluate` and `compare` take: what chooses the best checkpoint mustn't score it.
+        """
+        side = generator_side(ema, "training", derive(self.config.train.seed, "select"), self.config.evaluate.samples)
         scores, _ = score(self.extractor, self.real, side, ["fid", "is"] if self.extractor.classes else ["fid"])
         return {s.name: s.value for s in scores}

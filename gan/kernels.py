@@ -213,14 +213,16 @@ def _eligible(layer: nn.Module) -> bool:
             f"convert: a {type(layer).__name__} carries spectral norm or other additions, which would be lost; "
             "convert the model first, then add them"
         )
-    (size, width), (stride, across), (dilation, _) = layer.kernel_size, layer.stride, layer.dilation
-    if size != width or stride != across or not 2 <= size <= 5 or stride not in (1, 2):
+    pairs = [layer.kernel_size, layer.stride, layer.dilation, layer.output_padding]
+    pairs += [layer.padding] if isinstance(layer.padding, tuple) else []
+    size, stride, dilation = layer.kernel_size[0], layer.stride[0], layer.dilation[0]
+    if any(down != across for down, across in pairs) or not 2 <= size <= 5 or stride not in (1, 2):
         return False
     if isinstance(layer, _SameConv2d | _SameConvTranspose2d) or layer.padding == "same":
         return True
     if isinstance(layer, nn.Conv2d):
         reach = dilation * (size - 1) + 1 - stride
-        return layer.padding[0] == layer.padding[1] and layer.padding[0] == (reach + 1) // 2 and (reach % 2 == 0 or stride == 2)
+        return layer.padding[0] == (reach + 1) // 2 and (reach % 2 == 0 or stride == 2)
     return dilation == 1 and size - stride == 2 * layer.padding[0] - layer.output_padding[0]
 
 

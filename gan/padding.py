@@ -60,7 +60,7 @@ def _in_words(*tensors: Tensor) -> list[Tensor]:
 
     Fewer and wider copies, which narrow layers in bfloat16 gain most from.
     """
-    per_word = 8 // tensors[0].element_size()
+    per_word = max(1, 8 // tensors[0].element_size())
     for x in tensors:
         whole = x.shape[1] % (4 * per_word) == 0 and x.storage_offset() % per_word == 0
         if not whole or memory_format_of(x) != torch.channels_last:

@@ -20,6 +20,7 @@ from gan.models import resolve
 from gan.probe_inputs import LEAST, Real, trained, untrained
 from gan.randomness import latents
 from gan.run_directory import RunError, read_config
+from metrics.arithmetic import ieee_float32
 from metrics.checkerboard import constant_picture, image_checkerboard, layer_checkerboard
 from metrics.erosion import activations, erosion
 from metrics.impulse import spatial_layers, up_layers
@@ -100,7 +101,8 @@ def training_instruments(generator: nn.Module, samples: int = 64, seed: int = 0)
     generator.eval()
     try:
         images = torch.cat(list(sampling.samples(generator, seed, samples)))
-        gains = [layer_checkerboard(layer).phase_gain for _, layer in up_layers(generator)]
+        with ieee_float32(), torch.no_grad():
+            gains = [layer_checkerboard(layer).phase_gain for _, layer in up_layers(generator)]
     finally:
         generator.train(was_training)
     found = _image_numbers(images)
@@ -114,7 +116,7 @@ def training_instruments(generator: nn.Module, samples: int = 64, seed: int = 0)
 def measure_networks(generator: nn.Module, discriminator: nn.Module, seed: int, samples: int, real: Real | None) -> Probe:
     """Numbers, layers, stages, erosion and pictures of two networks in the state they are in; the generator in eval mode."""
     device = next(generator.parameters()).device
-    with sampling.ieee_float32(), torch.no_grad():
+    with ieee_float32(), torch.no_grad():
         images = torch.cat(list(sampling.samples(generator, seed, samples)))
         numbers = _image_numbers(images, real.images if real else None)
         z = latents(seed, 0, 64, generator.latent).to(device)

@@ -71,12 +71,12 @@ def trained(run: Path, step: int | str | None, device: torch.device | str = "cpu
     return (found.generator, discriminator), found.step
 
 
-def real_images(config: Config, samples: int, seed: int = 0) -> Real:
+def real_images(config: Config, samples: int, seed: int = 0, split: str | None = None) -> Real:
     """Two halves of up to `samples` images each from the data of a config. DataError if there are none, RunError if too few.
 
-    From the test split where the data set has one of its own: the instruments look at pixels' neighbourhoods, not at which images.
+    split: default, test where the data set has one of its own: the instruments look at pixels' neighbourhoods, not at which images.
     """
-    split = "test" if config.dataset.name in TEST_SPLITS else "train"
+    split = split or ("test" if config.dataset.name in TEST_SPLITS else "train")
     try:
         side = reference_of(config, split, 2 * samples, seed)  # of a streamed set no more is read than is looked at
     except DataError:  # fewer images than that: then all; or no images, which the next line says again

@@ -1,5 +1,6 @@
 """One process or many: the rank, the device, and DistributedDataParallel, started by torchrun."""
 
+import datetime
 import inspect
 import os
 from dataclasses import dataclass
@@ -10,6 +11,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gan.config import ConfigError
+
+TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what it sets beside WORLD_SIZE
+
+# How long processes wait for each other. The main one decodes data and embeds references alone, which takes it hours of large sets.
+PATIENCE = datetime.timedelta(hours=12)
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,8 @@ class Processes:
     def start(cls, device: str) -> "Processes":
         """Join the processes that torchrun started (RANK, WORLD_SIZE in the environment), or be the only one."""
         world = int(os.environ.get("WORLD_SIZE", 1))
+        if world > 1 and (missing := [name for name in TORCHRUN if name not in os.environ]):
+            raise ConfigError(f"WORLD_SIZE={world} is set, but not {', '.join(missing)}; start several processes with torchrun")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if device.startswith("cuda") and not torch.cuda.is_available():
@@ -39,7 +47,7 @@ class Processes:
             device = f"cuda:{os.environ['LOCAL_RANK']}"
             torch.cuda.set_device(device)
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+            dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
         return cls(dist.get_rank(), world, torch.device(device))
 
     @property

@@ -7,7 +7,6 @@ latent in any batch size.
 import io
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from gan.config import Config
 from gan.models import build_generator
 from gan.randomness import latents
 from gan.run_directory import RunError, read_config
+from metrics.arithmetic import ieee_float32
 
 
 @dataclass(frozen=True)
@@ -80,20 +80,6 @@ def draw(generator: nn.Module, z: Tensor, batch_size: int = 64) -> Tensor:
     device = next(generator.parameters()).device
     with ieee_float32():
         return torch.cat([to_uint8(generator(part.to(device)).float()).cpu().contiguous() for part in z.split(batch_size)])
-
-
-@contextmanager
-def ieee_float32() -> Iterator[None]:
-    """No TF32 on CUDA, whatever the training uses: a picture must not depend on it."""
-    settings = [(torch.backends.cuda.matmul, "fp32_precision"), (torch.backends.cudnn.conv, "fp32_precision")]
-    before = [getattr(place, name) for place, name in settings]
-    for place, name in settings:
-        setattr(place, name, "ieee")
-    try:
-        yield
-    finally:
-        for (place, name), value in zip(settings, before):
-            setattr(place, name, value)
 
 
 def samples(generator: nn.Module, seed: int, count: int, batch_size: int = 64) -> Iterator[Tensor]:

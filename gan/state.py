@@ -31,6 +31,7 @@ class State:
         self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), lr=t.lr_d, betas=betas, fused=True)
         self.step = 0
         self.pending: list[Tensor] = []
+        self.device = processes.device
 
     @torch.no_grad()
     def update_ema(self) -> None:
@@ -50,14 +51,14 @@ class State:
             "optimizer_g": self.optimizer_g.state_dict(),
             "optimizer_d": self.optimizer_d.state_dict(),
             "pending": [t.cpu() for t in self.pending],
+            "device": self.device.type,
         }
 
     def load(self, saved: dict) -> None:
         self.step = saved["step"]
         for name in ("generator", "discriminator", "ema", "optimizer_g", "optimizer_d"):
             getattr(self, name).load_state_dict(saved[name])
-        device = next(self.generator.parameters()).device
-        self.pending = [t.to(device) for t in saved["pending"]]
+        self.pending = [t.to(self.device) for t in saved["pending"]]
 
     def finite(self) -> bool:
         """Whether every weight of both networks is a finite number."""

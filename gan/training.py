@@ -7,6 +7,7 @@ with different kernels see the same data and the same latents.
 
 import contextlib
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,14 @@ from gan.randomness import step_noise, step_uniform
 from gan.report import plot_curves
 from gan.run_directory import RunDirectory, RunError, read_log
 from gan.state import Batches, State
+from metrics.arithmetic import allow_tf32
 
 LOGGED = ("d_loss", "g_loss", "d_real", "d_fake", "penalty")  # losses; mean D(x) and D(G(z)); the unweighted penalties
+# Noise and flips are drawn on the device that trains.
+MOVED = (
+    "warning: {directory} was trained on {before} so far and goes on on {now}, which draws other noise from the same seed: "
+    "a good run, but not the one that {before} would have ended with"
+)
 
 
 class Diverged(Exception):
@@ -86,7 +93,10 @@ def troubles_told(directory: str | Path, device: torch.device) -> Iterator[None]
         what = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
         raise RunError(f"{directory}: {what}; mend that and repeat the command, which goes on from the last checkpoint") from error
     except torch.OutOfMemoryError as error:
-        raise RunError(f"{device} is out of memory; lower train.batch_size or the model's width, or use precision=bf16") from error
+        raise RunError(
+            f"{device} is out of memory; lower train.batch_size or the model's width, use train.precision=bf16, or, with GANs, "
+            "lower dataset.memory, or set train.gradient_accumulation=2 or train.activation_checkpointing=true"
+        ) from error
 
 
 def _train(
@@ -103,6 +113,8 @@ def _train(
                 f"{latest.parents[1]} was trained on other images than {batches.set.source}; restore those, or choose another --out"
             )
         state.load(saved)
+        if processes.main and (before := saved.get("device", state.device.type)) != state.device.type:
+            print(MOVED.format(directory=latest.parents[1], before=before, now=state.device.type), file=sys.stderr)
     take_step = Step(config, processes, state, batches)
     keeper = BestKeeper(config, run, batches, processes) if config.evaluate.every and run else None
 
@@ -290,9 +302,8 @@ def diverged(what: str, run: RunDirectory | None) -> Diverged:
 
 def set_precision(config: Config, device: torch.device) -> None:
     """fp32 means IEEE fp32, also in cuDNN; tf32 is asked for by name. Deterministic algorithms only concern CUDA."""
-    tf32 = "tf32" if config.train.precision == "tf32" else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = tf32
-    torch.backends.cudnn.conv.fp32_precision = tf32
+    tf32 = config.train.precision == "tf32"
+    allow_tf32(tf32, tf32)
     torch.backends.cudnn.benchmark = not config.train.deterministic
     if device.type == "cuda":
         torch.use_deterministic_algorithms(config.train.deterministic)

@@ -75,7 +75,11 @@ def _layer(name: str, mean_map: Tensor, start: float) -> LayerErosion:
 
 
 def activations(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """(name, module) of the activations of a network, where the paper reads F_n, in order of definition."""
+    """(name, module) of the activations of a network, where the paper reads F_n, in order of definition.
+
+    The classifiers of gan.models pad before the activation where that is cheaper: there read blocks instead, whose maps have no
+    zeros of the next layer's padding around them.
+    """
     kinds = nn.ReLU | nn.LeakyReLU | nn.Tanh | nn.Sigmoid | nn.SiLU | nn.GELU
     return [(name, module) for name, module in network.named_modules() if isinstance(module, kinds)]
 

@@ -8,8 +8,7 @@ An Extractor also knows what it is (name, sha256 of its weights, resize, precisi
 
 import difflib
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from metrics.arithmetic import ieee_float32
 from metrics.resize import RESIZES, resize
 
 DEFAULT = "efficientnet_lite0"
@@ -84,7 +84,7 @@ class Extractor:
         Both on the extractor's device. FeatureError for any other input, and where a feature isn't finite.
         """
         _check_images(images)
-        with torch.inference_mode(), _ieee_float32(self.device):
+        with torch.inference_mode(), ieee_float32():
             parts = [self._embed(part) for part in images.split(self.batch_size)]
         features, probabilities = (None if part[0] is None else torch.cat(part) for part in zip(*parts))
         return features, probabilities
@@ -182,28 +182,6 @@ def _check_images(images: Tensor) -> None:
         raise FeatureError(f"features are taken of uint8 images, not {kind}: quantise first, by rounding to 0..255")
     if images.dim() != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise FeatureError(f"features are taken of images (N, 3, H, W) with N, H, W at least 1, not {tuple(images.shape)}")
-
-
-@contextmanager
-def _ieee_float32(device: torch.device) -> Iterator[None]:
-    """On CUDA: no TF32, whose ten bits show in the third digit of a score, and cuDNN's repeatable algorithms only."""
-    if device.type != "cuda":
-        yield
-        return
-    settings = [
-        (torch.backends.cuda.matmul, "fp32_precision", "ieee"),
-        (torch.backends.cudnn.conv, "fp32_precision", "ieee"),
-        (torch.backends.cudnn, "benchmark", False),
-        (torch.backends.cudnn, "deterministic", True),
-    ]
-    before = [getattr(place, setting) for place, setting, _ in settings]
-    try:
-        for place, setting, value in settings:
-            setattr(place, setting, value)
-        yield
-    finally:
-        for (place, setting, _), value in zip(settings, before):
-            setattr(place, setting, value)
 
 
 # --- weights -----------------------------------------------------------------------------------------------------------------

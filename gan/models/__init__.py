@@ -5,7 +5,7 @@ import functools
 import torch
 from torch import nn
 
-from gan.config import Config
+from gan.config import Config, ConfigError
 from gan.kernels import parse_kernel
 from gan.models import dcgan, resnet
 from gan.models.counting import macs, parameter_count
@@ -21,6 +21,12 @@ def resolve(config: Config) -> Config:
     g_defaults = _published(g.family, resolution)
     d_family = d.family or g.family
     d_defaults = _published(d_family, resolution)
+    norm = d.norm or d_defaults["discriminator_norm"]
+    if norm == "batch" and (config.objective.gradient_penalty or config.objective.r1):
+        raise ConfigError(
+            "objective.gradient_penalty and r1 penalise the gradient at each image, and batch norm in the discriminator mixes the "
+            "images of a batch (Gulrajani et al. 2017, section 4); set discriminator.norm=none or spectral"
+        )
     return config.replace(
         {
             "generator.kernel": g.kernel or g_defaults["generator_kernel"],
@@ -30,7 +36,7 @@ def resolve(config: Config) -> Config:
             "discriminator.family": d_family,
             "discriminator.kernel": d.kernel or d_defaults["discriminator_kernel"],
             "discriminator.width": d.width or d_defaults["discriminator_width"],
-            "discriminator.norm": d.norm or d_defaults["discriminator_norm"],
+            "discriminator.norm": norm,
         }
     )
 

@@ -40,7 +40,8 @@ class Again:
     """
 
     def __init__(self, segment: nn.Module):
-        self.batch_norms = [m for m in segment.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+        # SyncBatchNorm, too, which several GPUs have instead.
+        self.batch_norms = [m for m in segment.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
         self.spectral_norms = [m for m in segment.modules() if isinstance(m, SpectralNorm) and m.training]
 
     def contexts(self) -> tuple["First", "Second"]:

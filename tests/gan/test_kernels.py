@@ -298,6 +298,22 @@ def test_cuda_computes_what_the_cpu_does(kernel):
             torch.testing.assert_close(a.cpu(), b)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.ConvTranspose2d(4, 4, 4, 2, padding=(1, 0)),
+        nn.ConvTranspose2d(4, 4, 3, 2, 1, output_padding=(1, 0)),
+        nn.Conv2d(4, 4, 3, padding=1, dilation=(1, 2)),
+        nn.Conv2d(4, 4, 3, padding=(1, 0)),
+    ],
+    ids=["padding", "output padding", "dilation", "padding of a convolution"],
+)
+def test_convert_leaves_layers_alone_that_treat_the_axes_differently(layer):
+    model = nn.Sequential(layer, nn.Conv2d(4, 4, 3, padding=1))
+    shape = model(torch.zeros(1, 4, 12, 10)).shape
+    assert convert(model, "c2sp")[0] is layer and model(torch.zeros(1, 4, 12, 10)).shape == shape
+
+
 def test_convert_reaches_transposed_layers_and_says_nothing_of_others():
     model = nn.Sequential(nn.ConvTranspose2d(8, 8, 3, 2, 1, 1), nn.Conv2d(8, 8, 7, padding=3), nn.Conv2d(8, 8, 3))
     convert(model, "c5sp")

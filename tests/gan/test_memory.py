@@ -1,12 +1,15 @@
 """Gradient accumulation and activation checkpointing: less memory, the same training."""
 
+import copy
+
 import pytest
 import torch
+from torch import nn
 
 from gan.config import ConfigError
 from gan.cost import peak_memory
 from gan.models import resolve
-from gan.models.recompute import segments
+from gan.models.recompute import recomputed, segments
 from gan.processes import Processes
 from gan.state import Batches, State
 from gan.training import Step, train
@@ -22,6 +25,16 @@ def test_activation_checkpointing_trains_to_the_same_bits(tiny, tmp_path, overri
         config = tiny(*overrides, "train.steps=3", f"train.activation_checkpointing={option}", "train.deterministic=true")
         train(config, tmp_path / name, progress=False)
     assert_same(final_state(tmp_path / "with"), final_state(tmp_path / "without"))
+
+
+def test_activation_checkpointing_keeps_the_statistics_of_synchronised_batch_norm_too():
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+    plain = nn.SyncBatchNorm.convert_sync_batchnorm(layers)  # by itself, it is as good as the other
+    again, x = copy.deepcopy(plain), torch.randn(2, 3, 8, 8)
+    plain(x).square().mean().backward()
+    recomputed(again, x).square().mean().backward()
+    assert_same(plain.state_dict(), again.state_dict())
 
 
 def step_of(config):

@@ -329,6 +329,32 @@ def test_compile_with_a_penalty_is_refused(tiny):
         tiny("wgan_gp", "train.compile=true")
 
 
+@pytest.mark.parametrize("penalty", ["gradient_penalty", "r1"])
+def test_a_penalty_on_a_discriminator_with_batch_norm_is_refused(tiny, penalty):
+    with pytest.raises(ConfigError, match=r"set discriminator\.norm=none or spectral"):
+        resolve(tiny("dcgan", "discriminator.norm=batch", f"objective.{penalty}=1"))
+
+
+def test_a_run_that_moves_to_another_kind_of_device_is_told(tiny, tmp_path, capsys):
+    train(tiny("dcgan", "train.steps=4"), tmp_path, progress=False)
+    file = checkpoint.saved(tmp_path / "checkpoints")[-1]
+    state = checkpoint.load(file)
+    other = {"cpu": "cuda", "cuda": "cpu"}[state["device"]]
+    torch.save({**state, "device": other}, file)
+    train(tiny("dcgan", "train.steps=6"), tmp_path, progress=False)
+    said = capsys.readouterr().err
+    assert f"was trained on {other} so far" in said and len(said.strip().splitlines()) == 1
+    train(tiny("dcgan", "train.steps=8"), tmp_path, progress=False)
+    assert "was trained on" not in capsys.readouterr().err
+
+
+def test_part_of_what_torchrun_sets_is_named(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ConfigError, match="but not LOCAL_RANK, MASTER_ADDR, MASTER_PORT; start several processes with torchrun"):
+        train(tiny("dcgan"), tmp_path, progress=False)
+
+
 def test_cuda_is_refused_where_there_is_none(tiny, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA GPU")
