@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -10,11 +12,15 @@ from pathlib import Path
 import filelock
 from tqdm import tqdm
 
-from gan.launch import Ended, default_workers, follow_parent, run_here, run_submitit
+from gan.evaluation import open_side
+from gan.launch import Ended, default_workers, follow_parent, gpus_for, run_here, run_submitit
 from gan.run_directory import read_log
 from gan.study import Study, StudyError, config_of, jobs_of, length_of
 from gan.study_folder import StudyFolder
 from gan.training import Interrupted
+from metrics.features import open_extractor
+
+LEAST_SPACE = 2**20  # bytes free on the disk, without which no more runs are started
 
 
 def run_all(
@@ -23,34 +29,48 @@ def run_all(
     """Run what is missing of a study; returns the runs that failed, each of which was said. StudyError if it can't start."""
     if launcher not in ("here", "slurm", "submitit"):
         raise StudyError(f"--launcher is here, slurm or submitit, not {launcher!r}")
+    if workers and launcher != "here":
+        raise StudyError("--workers counts processes on this machine; how many jobs run at once is for the cluster to say")
     folder = StudyFolder(path)
-    with locked(folder):
-        folder.adopt(study)
-        for name in folder.left_out(study):
-            say(f"{folder.path}/runs/{name} is in no row of this study any more: kept, but left out of the table", "yellow")
-        every = jobs_of(study)
-        jobs = [job for job in every if not folder.done(study, job)]
-        say(f"{folder.path}: {len(every)} runs, {len(every) - len(jobs)} done, {len(jobs)} to do")
-        failed = []
-        for job in jobs:
-            folder.note_failure(job, None)
-        with terminated_as_interrupt(launcher), Progress(study, folder, progress and bool(jobs)) as bar:
-            if launcher == "here":
-                ends = run_here(folder, jobs, workers or default_workers(), bar.tick)
-            else:
-                ends = run_submitit(folder, jobs, {"slurm": "slurm", "submitit": "local"}[launcher], options, bar.tick)
-            with contextlib.closing(ends):  # whatever ends this loop, the runs are asked to save before the lock is given up
-                for end in ends:
-                    if end.code == 0 and folder.done(study, end.job):
-                        bar.write(f"{end.job.name}: {summary(folder.result(end.job))}")
-                    else:
-                        failed.append(end)
-                        folder.note_failure(end.job, end.said)
-                        log = folder.run(end.job) / "log.txt" if launcher == "here" else folder.path / "submitit"
-                        bar.write(f"{end.job.name} failed: {end.said} (all of it: {log})")
-        if failed:
-            say(f"{len(failed)} of {len(every)} runs failed; the others are kept: mend the cause and repeat the command", "red")
+    folder.adopt(study)
+    for name in folder.left_out(study):
+        say(f"{folder.path}/runs/{name} is in no row of this study any more: kept, but left out of the table", "yellow")
+    every = jobs_of(study)
+    jobs = [job for job in every if not folder.done(study, job)]
+    say(f"{folder.path}: {len(every)} runs, {len(every) - len(jobs)} done, {len(jobs)} to do")
+    if jobs:
+        check_scoring(study)
+    failed = []
+    with terminated_as_interrupt(launcher), Progress(study, folder, progress and bool(jobs)) as bar:
+        if launcher == "here":
+            gpus = gpus_for(study)
+            ends = run_here(folder, jobs, workers or default_workers(gpus), gpus, bar.tick)
+        else:
+            ends = run_submitit(folder, jobs, {"slurm": "slurm", "submitit": "local"}[launcher], options, bar.tick)
+        with contextlib.closing(ends):  # whatever ends this loop, the runs are asked to save before the lock is given up
+            for end in ends:
+                if end.code == 0 and folder.done(study, end.job):
+                    folder.note_failure(end.job, None)
+                    bar.write(f"{end.job.name}: {summary(folder.result(end.job))}")
+                else:
+                    failed.append(end)
+                    folder.note_failure(end.job, end.said)
+                    log = folder.run(end.job) / "log.txt" if launcher == "here" else folder.path / "submitit"
+                    bar.write(f"{end.job.name} failed: {end.said} (all of it: {log})")
+                if shutil.disk_usage(folder.path).free < LEAST_SPACE:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if failed:
+        say(f"{len(failed)} of {len(every)} runs failed; the others are kept: mend the cause and repeat the command", "red")
     return failed
+
+
+def check_scoring(study: Study) -> None:
+    """What all runs will be scored with is opened once, before hours of training. Raises what `fid` would."""
+    if study.task == "gan":
+        s = study.scoring
+        open_extractor(s.features, s.weights, precision=s.precision)
+        if s.reference is not None:
+            open_side(s.reference, s.real)
 
 
 def run_one(study: Study, path: Path, name: str) -> dict:
@@ -72,14 +92,14 @@ def summary(result: dict) -> str:
 
 
 @contextlib.contextmanager
-def locked(folder: StudyFolder) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """One `compare` at a time in a folder."""
-    folder.path.mkdir(parents=True, exist_ok=True)
+    path.mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(folder.path / ".lock", timeout=0):
+        with filelock.FileLock(path / ".lock", timeout=0):
             yield
     except filelock.Timeout:
-        raise StudyError(f"{folder.path} is in use by another compare; wait for it, or choose another --out") from None
+        raise StudyError(f"{path} is in use by another compare; wait for it, or choose another --out") from None
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ Each job is the command `run_gan.py compare FOLDER --only ROW/seed_N`. Its outpu
 
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from pathlib import Path
 
 import torch
 
-from gan.study import Job, StudyError
-from gan.study_folder import StudyFolder
+from data.workers import cores
+from gan.study import Job, Study, StudyError, config_of, jobs_of
+from gan.study_folder import ADOPTED, StudyFolder
 
 ENTRY = Path(__file__).parents[1] / "run_gan.py"
 PARENT = "GAN_COMPARE_PID"  # in the environment of the runs that `run_here` starts: its process
@@ -31,22 +33,28 @@ class Ended:
 
 
 def command(folder: StudyFolder, job: Job) -> list[str]:
-    return [sys.executable, str(ENTRY), "compare", str(folder.path), "--only", job.name]
+    return [sys.executable, str(ENTRY), "compare", str(folder.path / ADOPTED), "--out", str(folder.path), "--only", job.name]
 
 
-def default_workers() -> int:
+def gpus_for(study: Study) -> list[str]:
+    """The names of the GPUs that the study's runs are dealt out to; [] where they train on the CPU."""
+    if all(config_of(study, job).train.device == "cpu" for job in jobs_of(study)):
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+
+
+def default_workers(gpus: list[str]) -> int:
     """One run per GPU; without one, one per core."""
-    return torch.cuda.device_count() or cores()
+    return len(gpus) or cores()
 
 
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has no affinity
-
-
-def run_here(folder: StudyFolder, jobs: list[Job], workers: int, tick: Callable[[], None] = lambda: None) -> Iterator[Ended]:
+def run_here(
+    folder: StudyFolder, jobs: list[Job], workers: int, gpus: list[str], tick: Callable[[], None] = lambda: None
+) -> Iterator[Ended]:  # fmt: skip
     """Run the jobs, `workers` at a time, and yield each as it ends. Stopped early, it asks those running to save, and waits.
 
-    On the CPU each has one thread, so that its numbers don't depend on how many run. On GPUs they are dealt out in turns.
+    gpus: dealt out in turns. Without one, each run has one thread, so that its numbers don't depend on how many run.
     """
     waiting = queue.SimpleQueue()
     for job in jobs:
@@ -65,13 +73,14 @@ def run_here(folder: StudyFolder, jobs: list[Job], workers: int, tick: Callable[
             try:
                 log.parent.mkdir(parents=True, exist_ok=True)
                 with open(log, "ab") as file:
+                    start = file.seek(0, os.SEEK_END)
                     with starting:
                         if stopping.is_set():
                             return
-                        how = {"stdout": file, "stderr": subprocess.STDOUT, "env": _environment(slot, workers)}
+                        how = {"stdout": file, "stderr": subprocess.STDOUT, "env": _environment(slot, workers, gpus)}
                         running[slot] = subprocess.Popen(command(folder, job), start_new_session=True, **how)
                     code = running[slot].wait()
-                said = last_line(log) if code >= 0 else f"it was killed by {signal.Signals(-code).name}"
+                said = last_line(log, start) if code >= 0 else f"it was killed by {signal.Signals(-code).name}"
                 ended.put(Ended(job, code, said))
             except Exception as error:  # whatever it is, the study must not wait for this run for ever
                 ended.put(Ended(job, 1, f"error: {error}"))
@@ -98,13 +107,11 @@ def run_here(folder: StudyFolder, jobs: list[Job], workers: int, tick: Callable[
             thread.join()
 
 
-def _environment(slot: int, workers: int) -> dict[str, str]:
-    own = {**os.environ, PARENT: str(os.getpid())}
-    if gpus := torch.cuda.device_count():
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        names = visible.split(",") if visible else [str(i) for i in range(gpus)]
+def _environment(slot: int, workers: int, gpus: list[str]) -> dict[str, str]:
+    own = {**os.environ, PARENT: str(os.getpid()), "GAN_COMPARE_WORKERS": str(workers)}
+    if gpus:
         threads = str(max(1, cores() // workers))
-        return {**own, "CUDA_VISIBLE_DEVICES": names[slot % len(names)], "OMP_NUM_THREADS": threads}
+        return {**own, "CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)], "OMP_NUM_THREADS": threads}
     return {**own, "OMP_NUM_THREADS": "1"}
 
 
@@ -131,25 +138,39 @@ def run_submitit(
     """
     import submitit
 
-    executor = submitit.AutoExecutor(folder=folder.path / "submitit", cluster=cluster)
+    try:
+        executor = submitit.AutoExecutor(folder=folder.path / "submitit", cluster=cluster)
+    except RuntimeError as error:  # no Slurm here
+        raise StudyError(f"the jobs can't be submitted: {' '.join(str(error).split())}") from None
     try:
         executor.update_parameters(**{"timeout_min": 24 * 60, **options})
     except (AssertionError, NameError, TypeError, ValueError) as error:  # what submitit checks its options with
         raise StudyError(f"submitit doesn't take these options: {' '.join(str(error).split())}") from None
-    with executor.batch():
-        functions = [submitit.helpers.CommandFunction(command(folder, job), verbose=False) for job in jobs]
-        submitted = [(job, executor.submit(function)) for job, function in zip(jobs, functions)]
+    try:
+        with executor.batch():
+            functions = [submitit.helpers.CommandFunction(command(folder, job), verbose=False) for job in jobs]
+            submitted = [(job, executor.submit(function)) for job, function in zip(jobs, functions)]
+    except (OSError, RuntimeError, submitit.core.utils.FailedJobError) as error:  # Slurm says no
+        raise StudyError(f"the jobs can't be submitted: {' '.join(str(error).split())}") from None
     while submitted:
         for job, handle in list(submitted):
             if handle.done():
                 submitted.remove((job, handle))
                 error = handle.exception()
-                said = str(error).strip().splitlines()[-1] if error else ""
-                yield Ended(job, 1 if error else 0, said)
+                said = _last_words(handle.stderr() or handle.stdout() or str(error)) if error else ""
+                yield Ended(job, 1 if error else 0, said.removeprefix("submitit.core.utils.FailedJobError: "))
         tick()
         time.sleep(1.0)
 
 
-def last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+def last_line(log: Path, start: int = 0) -> str:
+    """The last line that was written after the first `start` bytes."""
+    text = log.read_bytes()[start:].decode(errors="replace")
+    if not text.strip() and shutil.disk_usage(log.parent).free < 2**20:
+        return "it said nothing: the disk is full"
+    return _last_words(text)
+
+
+def _last_words(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1].strip() if lines else "it said nothing"

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
@@ -44,7 +44,7 @@ class Study(Section):
     rows: list[dict[str, Any]] = Field(default=[{}], min_length=1)  # dotted key -> value, and `label`
     axes: dict[str, list[Any]] = Field(default={})  # dotted key -> values; each of their combinations goes with each of the rows
     baseline: str | dict[str, Any]  # a row's label, or the settings that turn a row into the one that it is compared with
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, strict=True)]] = Field(min_length=1)
     scoring: Scoring = Scoring()
     worse_than: float | None = Field(default=None, gt=0)  # a distance (test error in percent) above which a run hasn't converged
 
@@ -53,6 +53,7 @@ class Study(Section):
 class Row:
     label: str
     settings: dict[str, Any]
+    parts: tuple[tuple[str, frozenset[str]], ...]  # of the label, each with the keys that it stands for
 
     @property
     def slug(self) -> str:
@@ -73,20 +74,20 @@ class Job:
 
 
 def load_study(path: Path, overrides: list[str] = ()) -> Study:
-    """A study from its file, or from the folder of one that was started; overrides 'section.key=value' go to all rows."""
+    """A study from its file, or from the folder of one that was started.
+
+    overrides: 'section.key=value' goes to all rows, 'scoring.key=value' to how they are scored.
+    """
     path = Path(path)
     file = path / "study.yaml" if path.is_dir() else path
     if path.is_dir() and not file.is_file():
         raise StudyError(f"{path} holds no study.yaml; give a study file, such as those in configs/studies")
     tree = read_yaml(file)
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise ConfigError(f"{override!r} is not of the form key=value; for example train.steps=1000")
-        try:
-            tree["settings"] = {**(tree.get("settings") or {}), key: yaml.safe_load(text)}
-        except yaml.YAMLError:
-            raise ConfigError(f"{key}: {text!r} is not a value that YAML can read; put quotes around it") from None
+    for key, value in map(value_of, overrides):
+        section = "scoring" if key.startswith("scoring.") else "settings"
+        below = tree.get(section) or {}
+        if isinstance(below, dict):  # anything else is named by the validation
+            tree[section] = {**below, key.removeprefix("scoring."): value}
     if isinstance(tree.get("base"), str):
         tree["base"] = read_yaml(file.parent / tree["base"])
     try:
@@ -98,19 +99,28 @@ def load_study(path: Path, overrides: list[str] = ()) -> Study:
     return study
 
 
+def value_of(text: str) -> tuple[str, Any]:
+    """('key', value) of 'key=value', the value read as YAML. ConfigError where it isn't any."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"{text!r} is not of the form key=value; for example train.steps=1000")
+    try:
+        return key, yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError):  # ValueError: an impossible date
+        raise ConfigError(f"{key}: {value!r} is not a value that YAML can read; put quotes around it") from None
+
+
 def rows_of(study: Study) -> list[Row]:
     """Every row of `rows` with every combination of `axes`, in the file's order."""
     rows = []
     for row in study.rows:
+        own = {key: value for key, value in row.items() if key != "label"}
+        named = [(row["label"], frozenset(own))] if "label" in row else [(str(v), frozenset([k])) for k, v in own.items()]
         for values in itertools.product(*study.axes.values()):
-            settings = {**{k: v for k, v in row.items() if k != "label"}, **dict(zip(study.axes, values))}
-            rows.append(Row(_label(row, values), settings))
+            axes = dict(zip(study.axes, values))
+            parts = tuple(part for part in (*named, *((str(v), frozenset([k])) for k, v in axes.items())) if part[0] != "")
+            rows.append(Row(" ".join(text for text, _ in parts) or "base", {**own, **axes}, parts))
     return rows
-
-
-def _label(row: dict[str, Any], values: tuple) -> str:
-    first = row.get("label", " ".join(str(v) for v in row.values()))
-    return " ".join(str(part) for part in (first, *values) if part != "") or "base"
 
 
 def jobs_of(study: Study) -> list[Job]:
@@ -129,9 +139,16 @@ def config_of(study: Study, job: Job) -> gan_config.Config | classification_conf
     generator = study.base.get("generator")
     if study.task == "gan" and "width_rule" not in (generator if isinstance(generator, dict) else {}):
         changes = {"generator.width_rule": "equal_parameters", **changes}
-    overrides = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+    overrides = [f"{key}={_plain(key, value)}" for key, value in changes.items()]
     config = settings_of(study).load_config(study.base, overrides)
     return resolve(config) if study.task == "gan" else config
+
+
+def _plain(key: str, value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except TypeError:
+        raise StudyError(f"{key}: {value} is a {type(value).__name__}, which no setting takes; put quotes around it") from None
 
 
 def length_of(config: gan_config.Config | classification_config.Config) -> int:
@@ -157,7 +174,11 @@ def facet_of(study: Study, row: Row) -> tuple[str, str]:
     if isinstance(study.baseline, str):
         return "", row.label
     own = [str(row.settings[key]) for key in study.baseline if key in row.settings]
-    return " ".join(part for part in row.label.split(" ") if part not in own), " ".join(own) or row.label
+    shared = [text for text, keys in row.parts if not keys & study.baseline.keys()]
+    for _, keys in row.parts:  # a label of the row's own that also names what the baseline sets: its other settings instead
+        if len(keys) > 1 and keys & study.baseline.keys():
+            shared += [str(row.settings[key]) for key in row.settings if key in keys - study.baseline.keys()]
+    return " ".join(shared), " ".join(own) or row.label
 
 
 def baseline_name(study: Study) -> str:
@@ -178,8 +199,11 @@ def check(study: Study) -> None:
             raise StudyError(f"two rows of the study have the {kind} {twice[0]!r}; give each row a label of its own")
     if len(set(study.seeds)) < len(study.seeds):
         raise StudyError("a seed stands twice in the study; each must be another one")
+    if any("train.seed" in settings for settings in (study.settings, *(row.settings for row in rows))):
+        raise StudyError("train.seed is set by the study's `seeds`; leave it out of settings, rows and axes")
     for job in jobs_of(study):
-        config_of(study, job)
+        if config_of(study, job).train.device.startswith("cuda:"):
+            raise StudyError("train.device=cuda:N: compare deals GPUs out itself; say cuda, and which with CUDA_VISIBLE_DEVICES")
     if study.scoring.real and (study.scoring.reference or "").endswith(".npz"):
         raise StudyError("scoring.real chooses images, and scoring.reference holds statistics only; leave one of them out")
     if isinstance(study.baseline, str) and study.baseline not in [r.label for r in rows]:

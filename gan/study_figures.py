@@ -90,16 +90,21 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
     )
     for row, (facet, group) in zip(axes, facets.items()):
         for axis, (_, cost) in zip(row, panels):
-            for line in group:
-                if axis is not row[0] and line.row.label not in costs:
-                    continue
+            drawn = [line for line in group if axis is row[0] or line.row.label in costs]
+            for i, line in enumerate(sorted(drawn, key=lambda line: fmean(line.final.values()))):
                 y = list(line.final.values())
                 spread = stdev(y) if len(y) > 1 else 0.0
-                axis.errorbar(cost(line), fmean(y), spread, linestyle="none", capsize=3, markersize=6, **_style(lines, line))
-                axis.annotate(line.short, (cost(line), fmean(y)), xytext=(7, 5), textcoords="offset points", fontsize=9)
+                fill = {"markerfacecolor": "white"} if line.problems + line.failures else {}
+                style = {"linestyle": "none", "capsize": 3, "markersize": 6, **fill, **_style(lines, line)}
+                axis.errorbar(cost(line), fmean(y), spread, **style)
+                place = (7, -11) if i % 2 == 0 else (7, 5)  # below and above in turns, so that neighbours stay legible
+                axis.annotate(line.short, (cost(line), fmean(y)), xytext=place, textcoords="offset points", fontsize=9)
             axis.margins(0.12)
         row[0].set(ylabel="final, lower is better")
         row[0].set_title(facet, loc="left", fontsize=11, fontweight="bold")
+    means = [fmean(line.final.values()) for group in facets.values() for line in group]
+    if max(means) > 4 * min(means) > 0:  # one row that went wrong would squash the others
+        axes[0][0].set_yscale("log")
     for axis, (label, _) in zip(axes[-1], panels):
         axis.set(xlabel=label)
     _tidy(axes.flat)
@@ -111,13 +116,12 @@ def plot_grids(study: Study, folder: StudyFolder, lines: list[Line], across: int
 
     That is the first seed that all rows with samples have; where there is none, each row's first, which its title then names.
     """
-    drawn = {
-        line.row.label: [s for s in line.final if (folder.run(Job(line.row, s)) / "grid.png").is_file()] for line in lines
-    }  # fmt: skip
+    drawn = {line.row.label: [s for s in line.final if folder.has_grid(Job(line.row, s))] for line in lines}
     panels = [(line, drawn[line.row.label]) for line in lines if drawn[line.row.label]]
     if not panels:
         return None
-    shared = next((seed for seed in study.seeds if all(seed in seeds for _, seeds in panels)), None)
+    shown = folder.shown_seed(study)
+    shared = shown if all(shown in seeds for _, seeds in panels) else None
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, 2.5 * rows), layout="constrained", squeeze=False)

@@ -10,10 +10,12 @@ import yaml
 from gan import classification_config
 from gan import config as gan_config
 from gan.checkpoint import write_atomically
+from gan.config import ConfigError
 from gan.study import Job, Study, StudyError, config_of, jobs_of, length_of, settings_of
 
 RECORD = "record.json"  # of a run: settings, scores with their cards, curve, cost
 FAILED = "failed.txt"  # of a run that ended without a record: the last line that it said
+ADOPTED = ".study.yaml"  # what the runs read: whoever edits study.yaml while they run changes the next `compare`, not this one
 LIGHT = (
     "study.yaml",
     "costs.json",
@@ -26,6 +28,7 @@ LIGHT = (
     "grids.png",
 )
 LIGHT_OF_RUN = (RECORD, "result.json", "probe.json")
+NOT_OF_CURVES = {"evaluate.weights", "evaluate.instruments", "evaluate.best"}
 KEYS = {"label", "seed", "task", "length", "scoring", "config", "model", "status", "why", "curve"}  # that every record has
 
 
@@ -45,11 +48,11 @@ class StudyFolder:
             return None
         try:
             result = json.loads(file.read_text())
-            if result.keys() >= KEYS:
+            if result.keys() >= KEYS and (result["status"] == "diverged" or result["last"]["scores"]):
                 return result
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, KeyError, TypeError):
             pass
-        raise StudyError(f"{file} is damaged or of another version; delete it, and the run is scored (or trained) again")
+        raise StudyError(f"{file} is damaged or of another version; delete it, and the run is scored or trained again")
 
     def done(self, study: Study, job: Job) -> bool:
         """Whether the run has its result, at the study's steps and scored in the study's way."""
@@ -62,7 +65,9 @@ class StudyFolder:
         """Write study.yaml. Rows, seeds, scoring and more steps may have changed since; settings of what is trained may not."""
         self.require_unchanged(study)
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / "study.yaml", yaml.safe_dump(study.model_dump(), sort_keys=False).encode())
+        text = yaml.safe_dump(study.model_dump(), sort_keys=False).encode()
+        write_atomically(self.path / "study.yaml", text)
+        write_atomically(self.path / ADOPTED, text)
 
     def require_unchanged(self, study: Study) -> None:
         """StudyError if a run in the folder, finished or begun, was trained with other settings than the study now has."""
@@ -71,8 +76,8 @@ class StudyFolder:
             result = self.result(job)
             if result and result["task"] != study.task:
                 raise StudyError(f"{self.run(job)} holds a run of a study of task {result['task']}; choose another --out")
-            old = settings.load_config(result["config"]) if result else self._begun(job, settings)
-            if old and (changes := settings.difference(old, config_of(study, job))):
+            old = self._finished(job, settings, result) if result else self._begun(job, settings)
+            if old and (changes := settings.difference(old, new := config_of(study, job)) + curve_changes(old, new)):
                 raise StudyError(
                     f"{self.run(job)} was trained with other settings ({'; '.join(changes)}); put the study back, "
                     "or start the changed one in another --out"
@@ -81,6 +86,15 @@ class StudyFolder:
     def _begun(self, job: Job, settings: ModuleType) -> gan_config.Config | classification_config.Config | None:
         file = self.run(job) / "config.yaml"
         return settings.load_config(file) if file.is_file() else None
+
+    def _finished(self, job: Job, settings: ModuleType, result: dict) -> gan_config.Config | classification_config.Config:
+        try:
+            return settings.load_config(result["config"])
+        except ConfigError as error:
+            file = self.run(job) / RECORD
+            raise StudyError(
+                f"{file} is of another version ({error}); delete it, and the run is scored (or trained) again"
+            ) from None
 
     def note_failure(self, job: Job, said: str | None) -> None:
         """Keep what a run that failed said last, for the table; None: forget it, since it is tried again."""
@@ -104,7 +118,7 @@ class StudyFolder:
         """
         jobs = [job for job in jobs_of(study) if self.result(job)]
         files = [self.path / name for name in LIGHT] + [self.run(job) / name for job in jobs for name in LIGHT_OF_RUN]
-        files += [self.run(job) / "grid.png" for job in jobs if job.seed == study.seeds[0]]  # those that the report shows
+        files += [self.run(job) / "grid.png" for job in jobs if job.seed == self.shown_seed(study)]
         for file in files:
             if file.is_file():
                 to = target / file.relative_to(self.path)
@@ -112,8 +126,24 @@ class StudyFolder:
                 write_atomically(to, file.read_bytes())
         return len(jobs)
 
+    def shown_seed(self, study: Study) -> int:
+        """The first seed of which all rows with pictures have one; the study's first where there is none."""
+        drawn = {seed: {j.row.label for j in jobs_of(study) if j.seed == seed and self.has_grid(j)} for seed in study.seeds}
+        rows = set().union(*drawn.values())
+        return next((seed for seed in study.seeds if drawn[seed] == rows), study.seeds[0])
+
+    def has_grid(self, job: Job) -> bool:
+        return (self.run(job) / "grid.png").is_file()
+
     def left_out(self, study: Study) -> list[str]:
         """Results in the folder that the study no longer names: kept, but in no table."""
         named = {job.name for job in jobs_of(study)}
         found = [f.parent.relative_to(self.path / "runs").as_posix() for f in self.path.glob(f"runs/*/*/{RECORD}")]
         return sorted(set(found) - named)
+
+
+def curve_changes(old: gan_config.Config | classification_config.Config, new) -> list[str]:
+    """'key: old -> new' of what the scores taken in training depend on: a study's curves are drawn on one axis."""
+    if not isinstance(new, gan_config.Config):
+        return []
+    return gan_config.changes(old, new, {key for key in gan_config.KEYS if not key.startswith("evaluate.")} | NOT_OF_CURVES)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from gan import checkpoint, sampling
 from gan.config import Config
@@ -12,18 +13,18 @@ from gan.models import build
 from gan.models.counting import macs, parameter_count
 from gan.probe import measure, summary, write_record
 from gan.probe_figure import draw_probe
-from gan.probe_inputs import halves
+from gan.probe_inputs import Real, real_images
 from gan.randomness import derive, latents
 from gan.run_directory import read_log
 from gan.study import Scoring
 from gan.training import train
-from metrics.features import open_extractor
+from metrics.features import Extractor, open_extractor
 from metrics.scoring import Side, score
 
-__all__ = ["curve", "model_facts", "score_run", "train"]
+__all__ = ["curve", "model_facts", "openable", "score_run", "train"]
 
 DIVERSITY_IMAGES = 1000
-PROBED = 1000  # images that the instruments look at
+PROBED = 1000  # images that the instruments look at, of each kind
 GRID = 64
 
 
@@ -34,11 +35,10 @@ def curve(directory: Path) -> list[dict]:
 
 def score_run(config: Config, directory: Path, scoring: Scoring, seed: int) -> dict:
     """Scores of the last and, where one was kept, of the best checkpoint; the diversity of the last; a grid of fixed latents."""
-    device = torch.device("cuda" if config.train.device in ("auto", "cuda") and torch.cuda.is_available() else "cpu")
-    extractor = open_extractor(scoring.features, scoring.weights, precision=scoring.precision, device=device)
-    real = reference(config, scoring)
+    extractor, real = opened(config, scoring)
+    device = extractor.device
     # What compares pixels needs images of the generator's own size, which another reference may not have.
-    own = real if scoring.reference is None else reference_of(config, scoring.split)
+    own = real_images(config, PROBED, split=scoring.split)
     wanted = ["fid", "is"] if extractor.classes else ["fid"]
     found = {}
     for which in ("last", "best"):
@@ -52,41 +52,43 @@ def score_run(config: Config, directory: Path, scoring: Scoring, seed: int) -> d
         scores, warnings = score(extractor, real, side, wanted, seed)
         found[which] = {"step": trained.step, "scores": [s.to_dict() for s in scores], "warnings": warnings}
         if which == "last":
-            found["diversity"] = diversity(trained.generator, own, seed)
+            found["diversity"] = diversity(trained.generator, own.images, seed)
             grid = sampling.draw(trained.generator, latents(derive(seed, "grid"), 0, GRID, config.generator.latent).to(device))
             sampling.save_grid(grid, directory / "grid.png")
     found["probe"] = instruments(directory, own, device)
     return found
 
 
-def reference(config: Config, scoring: Scoring) -> Side:
-    """The real images that the runs of a study are scored against."""
+def openable(config: Config, scoring: Scoring) -> None:
+    """What scoring will need, opened and forgotten: what is missing is said before the training, not after it."""
+    opened(config, scoring)
+
+
+def opened(config: Config, scoring: Scoring) -> tuple[Extractor, Side]:
+    """The network and the real images that the runs of a study are scored with. What can't be opened raises, with a reason."""
+    device = "cuda" if config.train.device in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
+    extractor = open_extractor(scoring.features, scoring.weights, precision=scoring.precision, device=torch.device(device))
     if scoring.reference is None:
-        return reference_of(config, scoring.split, scoring.real)
-    return open_side(scoring.reference, scoring.real)
+        return extractor, reference_of(config, scoring.split, scoring.real)
+    return extractor, open_side(scoring.reference, scoring.real)
 
 
-def instruments(directory: Path, real: Side, device: torch.device) -> dict[str, float]:
+def instruments(directory: Path, real: Real, device: torch.device) -> dict[str, float]:
     """The headline numbers of `probe`, whose record and figure are left in the run's folder."""
-    found = measure(directory, real=halves(real, PROBED, seed=0), samples=PROBED, device=device)
+    found = measure(directory, real=real, samples=PROBED, device=device)
     write_record(found.record, directory / "probe.json")
     draw_probe(found, directory / "probe.png")
     return summary(found.record)
 
 
-def diversity(generator: torch.nn.Module, real: Side, seed: int) -> float:
-    """Variance over images, averaged over pixels and colours, of 1,000 generated images by that of as many real ones.
+def diversity(generator: torch.nn.Module, real: Tensor, seed: int) -> float:
+    """Variance over images, averaged over pixels and colours, of 1,000 generated images by that of real ones (N, 3, R, R) uint8.
 
     Twice this variance is the mean squared distance between two images: near 1 for a generator as varied as the data, near 0 for
     one that has collapsed to a single picture.
     """
     generated = torch.cat(list(sampling.samples(generator, seed, DIVERSITY_IMAGES)))
-    stride, first, kept = max(1, real.count // DIVERSITY_IMAGES), 0, []  # from all over the set, which may be sorted by class
-    for batch in real.batches():  # one after the other: all of a large set would not fit in memory
-        kept.append(batch[-first % stride :: stride].clone())
-        first += len(batch)
-    images = torch.cat(kept)[:DIVERSITY_IMAGES]
-    spread = [x.double().var(dim=0).mean() for x in (generated.cpu(), images.cpu())]
+    spread = [x.double().var(dim=0).mean() for x in (generated.cpu(), real.cpu())]
     return float(spread[0] / spread[1])
 
 

@@ -10,7 +10,7 @@ from gan.study_folder import RECORD, StudyFolder
 from gan.training import Diverged
 from metrics.protocol import library_versions
 
-TASKS = {"gan": study_gan, "classify": study_classify}  # each has train, model_facts, curve and score_run
+TASKS = {"gan": study_gan, "classify": study_classify}  # each has openable, train, model_facts, curve and score_run
 
 
 def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:
@@ -21,6 +21,7 @@ def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:
     task, config, directory = TASKS[study.task], config_of(study, job), folder.run(job)
     record = {"label": job.row.label, "seed": job.seed, "task": study.task, "length": length_of(config)}
     record |= {"scoring": study.scoring.model_dump(), "config": config.model_dump(mode="json"), "model": task.model_facts(config)}
+    task.openable(config, study.scoring)
     try:
         task.train(config, directory, progress=False)
         record |= {"status": "finished", "why": None}

@@ -4,8 +4,8 @@ import base64
 import contextlib
 import json
 from pathlib import Path
-from statistics import fmean
 
+import filelock
 import jinja2
 import matplotlib
 import torch
@@ -16,53 +16,56 @@ import matplotlib.ticker
 from matplotlib.figure import Figure
 
 from gan.checkpoint import write_atomically
-from gan.study import Job, Study, config_of, rows_of
+from gan.study import Job, Study, StudyError, config_of
 from gan.study_figures import image, plot_curves, plot_grids, plot_tradeoff
 from gan.study_folder import StudyFolder
-from gan.study_table import Line, lines_of, records, to_csv, to_json
+from gan.study_table import Line, better, lines_of, records, to_csv, to_json
 from gan.study_text import INSTRUMENTS_NOTE, cells, foot, instrument_cells, score_names, to_markdown
 
 TEMPLATE = Path(__file__).with_name("study_report.html")
 
 
-def write_report(study: Study, path: Path, measure: bool = True) -> str:
+def write_report(study: Study, path: Path, measure: bool = False) -> str:
     """Write tables and report of what has finished into the study's folder; returns the Markdown table.
 
-    measure: first time a training step of each row, in turns, if all runs are done and that hasn't been done yet.
+    measure: first time a training step of each row, in turns, if all runs have ended and that hasn't been done yet.
     """
     folder = StudyFolder(path)
+    if not folder.path.is_dir():
+        raise StudyError(f"{folder.path} doesn't exist, so no run of the study has begun; repeat the command without --report")
     lines = lines_of(study, folder)
-    complete = all(len(line.results) == line.asked for line in lines)
-    costs = costs_of(study, folder, measure and complete)
+    costs = costs_of(study, folder, lines, measure and all(line.ended == line.asked for line in lines))
     table = records(lines, costs)
     figures = {}
     if any(line.final for line in lines):
         figures = {"curves": plot_curves(lines), "tradeoff": plot_tradeoff(lines, costs)}
         figures["grids"] = plot_grids(study, folder, lines)
-    for name, figure in figures.items():
-        if figure is not None:
-            write_atomically(folder.path / f"{name}.png", image(figure, "png"))
     files = {
         "table.md": to_markdown(study, lines, costs),
         "table.csv": to_csv(table),
         "table.json": to_json(study, lines, table, costs),
         "report.html": to_html(study, lines, costs, figures),
     }
-    for name, text in files.items():
-        write_atomically(folder.path / name, text.encode())
+    written = {name: text.encode() for name, text in files.items()}
+    written |= {f"{name}.png": image(figure, "png") for name, figure in figures.items() if figure is not None}
+    with filelock.FileLock(folder.path / ".report.lock"):  # somebody may look while `compare` ends
+        for name, content in written.items():
+            write_atomically(folder.path / name, content)
     plt.close("all")
     return files["table.md"]
 
 
-def costs_of(study: Study, folder: StudyFolder, measure: bool) -> dict[str, dict]:
-    """costs.json: {row: ms per step, ...}, measured if asked for and some row of the study isn't in it."""
+def costs_of(study: Study, folder: StudyFolder, lines: list[Line], measure: bool) -> dict[str, dict]:
+    """costs.json: {row: ms per step, ...}, measured if asked for and some row that trains isn't in it."""
     file = folder.path / "costs.json"
-    found = json.loads(file.read_text()) if file.is_file() else {"rows": {}}
-    labels = [row.label for row in rows_of(study)]
-    if measure and not set(labels) <= set(found["rows"]):
+    found = {"rows": {}}
+    with contextlib.suppress(FileNotFoundError, ValueError):  # a torn file is measured anew
+        found = json.loads(file.read_text())
+    trained = [line.row for line in lines if line.results]
+    if measure and trained and not {row.label for row in trained} <= set(found["rows"]):
         from gan.cost import machine, step_costs
 
-        configs = {row.label: config_of(study, Job(row, study.seeds[0])) for row in rows_of(study)}
+        configs = {row.label: config_of(study, Job(row, study.seeds[0])) for row in trained}
         device = next(iter(configs.values())).train.device
         with contextlib.suppress(torch.OutOfMemoryError):  # all rows at once may be too many for a GPU: no times, but a table
             found = {"machine": machine(device), "rows": step_costs(configs)}
@@ -73,9 +76,7 @@ def costs_of(study: Study, folder: StudyFolder, measure: bool) -> dict[str, dict
 def to_html(study: Study, lines: list[Line], costs: dict[str, dict], figures: dict[str, Figure | None]) -> str:
     """One file with everything in it: figures as data, no script, no link."""
     heads, rows = cells(study, lines, costs)
-    means = [fmean(line.final.values()) if line.final and not line.problems + line.failures else None for line in lines]
-    best = min((mean for mean in means if mean is not None), default=None)  # of the rows whose runs all converged
-    marked = [mean is not None and mean == best for mean in means]
+    marked = better(lines)
     embedded = {name: base64.b64encode(image(f, "png")).decode() for name, f in figures.items() if f is not None}
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text())
@@ -83,6 +84,8 @@ def to_html(study: Study, lines: list[Line], costs: dict[str, dict], figures: di
         study=study,
         heads=heads,
         rows=list(zip(rows, marked)),
+        marked=any(marked),
+        missing=[line.row.label for line in lines if line.ended and not line.final],
         notes=foot(study, lines, costs),
         instruments=instrument_cells(lines),
         instruments_note=INSTRUMENTS_NOTE,

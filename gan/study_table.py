@@ -15,7 +15,7 @@ from gan.study_folder import StudyFolder
 from metrics.protocol import Score, require_alike
 
 COLLAPSED = 0.1  # diversity (gan.study_gan.diversity) below which a generator counts as collapsed
-IMPROVING = 0.05  # a score that fell by more than this share over the last quarter of training has not settled
+IMPROVING = 0.05  # a score that fell by more than this share over the last quarter of training, or a bit more, has not settled
 VALUE = {"gan": "distance", "classify": "test error, %"}  # what the first score of a run is called
 
 
@@ -45,11 +45,17 @@ class Line:
     best: dict[int, float]  # seed -> distance of the best checkpoint
     inception_like: dict[int, float]
     difference: Difference | None
-    settling: float | None  # mean share by which the score fell over the last quarter of training
+    settling: float | None  # mean share by which the score of converged runs fell over the end of training
+    end: float | None  # which share of training that end is: the last quarter, or what scores there are say
 
     @property
     def converged(self) -> int:
         return len(self.results) - len(self.problems)
+
+    @property
+    def ended(self) -> int:
+        """Runs that are done, diverged or failed."""
+        return len(self.results) + len(self.failures)
 
     @property
     def model(self) -> dict:
@@ -82,7 +88,8 @@ def lines_of(study: Study, folder: StudyFolder) -> list[Line]:
 def _line(
     study: Study, row: Row, results: dict[int, dict], failures: list[str], finals: dict[str, dict[int, float]]
 ) -> Line:  # fmt: skip
-    problems = [f"seed {seed}: {why}" for seed, result in results.items() if (why := not_converged(study, result))]
+    reasons = {seed: not_converged(study, result) for seed, result in results.items()}
+    settling, end = _settling([result for seed, result in results.items() if not reasons[seed]])
     partner = partner_of(study, row)
     facet, short = facet_of(study, row)
     return Line(
@@ -91,13 +98,14 @@ def _line(
         short=short,
         asked=len(study.seeds),
         results=list(results.values()),
-        problems=problems,
+        problems=[f"seed {seed}: {why}" for seed, why in reasons.items() if why],
         failures=failures,
         final=finals[row.label],
         best=_values(results, "best", 0),
         inception_like=_values(results, "last", 1),
         difference=paired_difference(finals[row.label], finals[partner.label], partner.label) if partner else None,
-        settling=_settling(results),
+        settling=settling,
+        end=end,
     )
 
 
@@ -134,16 +142,31 @@ def paired_difference(ours: dict[int, float], theirs: dict[int, float], against:
     return Difference(against, mean, float(mean - half), float(mean + half), len(shared))
 
 
-def _settling(results: dict[int, dict]) -> float | None:
-    """1 - score at the end / score at three quarters of training, as scored in training, averaged over finished seeds."""
-    falls = []
-    for result in results.values():
-        curve = curve_of(result) if result["status"] == "finished" else []
-        end = max((step for step, _ in curve), default=0)
-        earlier = [value for step, value in curve if step <= 0.75 * end]
-        if earlier and earlier[-1]:  # a classifier may be without error
-            falls.append(1 - curve[-1][1] / earlier[-1])
-    return fmean(falls) if falls else None
+def _settling(results: list[dict]) -> tuple[float | None, float | None]:
+    """1 - score at the end / score at three quarters of training, as scored in training, averaged over runs; and the share of
+    training between the two, which is a quarter only where a score was taken there."""
+    falls, shares = [], []
+    for result in results:
+        curve = curve_of(result)
+        last = max((step for step, _ in curve), default=0)
+        earlier = [(step, value) for step, value in curve if step <= 0.75 * last]
+        if earlier and earlier[-1][1]:  # a classifier may be without error
+            falls.append(1 - curve[-1][1] / earlier[-1][1])
+            shares.append(1 - earlier[-1][0] / last)
+    return (fmean(falls), max(shares)) if falls else (None, None)
+
+
+def falling(lines: list[Line]) -> list[str]:
+    """The rows that were still improving when training ended."""
+    return [line.row.label for line in lines if line.settling is not None and line.settling > IMPROVING]
+
+
+def better(lines: list[Line]) -> list[bool]:
+    """Which rows are better than the one they are compared with: the interval lies below 0, all runs are done and have converged,
+    and no row was still improving."""
+    if falling(lines) or any(line.converged < line.asked for line in lines):
+        return [False] * len(lines)
+    return [bool(d := line.difference) and d.high is not None and d.high < 0 for line in lines]
 
 
 def curve_of(result: dict) -> list[tuple[int, float]]:

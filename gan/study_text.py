@@ -2,8 +2,8 @@
 
 from statistics import fmean, stdev
 
-from gan.study import Study, baseline_name
-from gan.study_table import COLLAPSED, IMPROVING, VALUE, Difference, Line, probe_means, records
+from gan.study import Job, Study, baseline_name, config_of
+from gan.study_table import COLLAPSED, IMPROVING, VALUE, Difference, Line, falling, probe_means, records
 from metrics.protocol import Score
 
 
@@ -26,10 +26,19 @@ def mean_std(values: dict[int, float], digits: int = 2) -> str:
     return f"{fmean(values.values()):.{digits}f}{spread}"
 
 
-def difference_text(d: Difference | None) -> str:
+def difference_text(d: Difference | None, asked: int) -> str:
+    """'-1.20 [-2.01, -0.39]', with the number of pairs where there are fewer than seeds."""
     if d is None:
         return "-"
-    return f"{d.mean:+.2f}" if d.low is None else f"{d.mean:+.2f} [{d.low:+.2f}, {d.high:+.2f}]"
+    interval = "" if d.low is None else f" [{d.low:+.2f}, {d.high:+.2f}]"
+    return f"{d.mean:+.2f}{interval}" + (f" (n = {d.seeds})" if d.seeds < asked else "")
+
+
+def converged_text(line: Line) -> str:
+    """'2 of 3'; '1 of 1, 2 to come' while runs are missing."""
+    if not line.ended:
+        return "-"
+    return f"{line.converged} of {line.ended}" + (f", {line.asked - line.ended} to come" if line.ended < line.asked else "")
 
 
 Text = tuple[list[str], list[list[str]]]  # headings, rows
@@ -42,8 +51,8 @@ def cells(study: Study, lines: list[Line], costs: dict[str, dict]) -> Text:
     heads += ["parameters", "multiply-adds", "ms / step", "images / s", "peak memory"]
     rows = []
     for line, r in zip(lines, records(lines, costs)):
-        text = [line.row.label, mean_std(line.final), mean_std(line.best), difference_text(line.difference)]
-        text += [mean_std(line.inception_like), f"{line.converged} of {len(line.results) + len(line.failures)}"]
+        text = [line.row.label, mean_std(line.final), mean_std(line.best), difference_text(line.difference, line.asked)]
+        text += [mean_std(line.inception_like), converged_text(line)]
         text += [_scaled(r["parameters"], 1e3, "k"), _scaled(r["macs"], 1e6, "M")]
         text += [_scaled(r["ms_per_step"], 1, ""), _scaled(r["images_per_s"], 1, ""), _scaled(r["peak_bytes"], 2**20, "MiB")]
         rows.append(text)
@@ -106,6 +115,7 @@ def foot(study: Study, lines: list[Line], costs: dict[str, dict]) -> list[str]:
             f"{card.features} ({card.weights_sha256[:8]}) at {card.input_size} px, resize {card.resize}, {card.precision}; EMA "
             "weights, batch norm in eval mode. Mean ± standard deviation over training seeds."
         )
+    notes += _chosen(study, lines)
     shared = "same images in the same order" + (", same latents" if study.task == "gan" else "")
     notes.append(
         f"Differences are paired by seed ({shared}); the interval is Student's t of the mean. "
@@ -113,32 +123,58 @@ def foot(study: Study, lines: list[Line], costs: dict[str, dict]) -> list[str]:
     )
     warnings = [text for line in lines for r in line.results if "last" in r for text in r["last"].get("warnings", [])]
     notes += [f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(warnings)]
-    if machines := dict.fromkeys(cost["machine"] for cost in costs.values() if "machine" in cost):
-        notes.append(
-            f"Time and memory: the fastest of a few steps, rows in turns, on {', '.join(machines)}. Images: real ones trained on. "
-            "Memory: the peak above weights, optimizer state and images."
-        )
+    notes += _costs(study, lines, costs)
     notes.append(definition(study))
     notes += [f"{line.row.label}, {problem.rstrip('.')}." for line in lines for problem in line.problems + line.failures]
     return notes
 
 
+def _chosen(study: Study, lines: list[Line]) -> list[str]:
+    """How the best checkpoint was found."""
+    row = next((line.row for line in lines if line.best), None)
+    if row is None or study.task != "gan":
+        return []
+    e = config_of(study, Job(row, study.seeds[0])).evaluate
+    same = study.scoring.reference is None and e.split == study.scoring.split
+    warning = ", the split of the table, which flatters it" if same else ""
+    kind = "lowest distance" if e.best == "fid" else "highest score"
+    return [
+        f"Best: the checkpoint of each run with the {kind} in training ({e.features}, {e.samples:,} images, every "
+        f"{e.every:,} steps) against the {e.split} split{warning}."
+    ]
+
+
+def _costs(study: Study, lines: list[Line], costs: dict[str, dict]) -> list[str]:
+    """Of what the columns of cost are."""
+    notes = ["Parameters and multiply-adds: of the generator, per image."] * (study.task == "gan" and any(x.results for x in lines))
+    if machines := dict.fromkeys(cost["machine"] for cost in costs.values() if "machine" in cost):
+        notes.append(
+            f"Time and memory: the fastest of a few steps, rows in turns, on {', '.join(machines)}. Images: real ones trained on. "
+            "Memory: the peak above weights, optimizer state and images."
+        )
+    elif all(line.ended == line.asked for line in lines) and any(line.results for line in lines):
+        notes.append("Time and memory were not measured: `compare` does that here at the end, without --launcher, if all rows fit.")
+    return notes
+
+
 def _settled(study: Study, lines: list[Line]) -> list[str]:
     """Whether the rows had stopped improving, as far as their curves say."""
-    decayed = [r for line in lines for r in line.results if r["config"]["train"].get("lr_decay") != "none"]
-    if decayed:
-        return ["The learning rate falls within a run, which flattens any curve: more steps may still change the order."]
-    falling = [line.row.label for line in lines if line.settling is not None and line.settling > IMPROVING]
-    if falling:
-        return [
-            f"Still improving by more than {IMPROVING:.0%} over the last quarter of training: {', '.join(falling)}. "
-            "This table is a snapshot at equal steps, not a verdict on kernels."
-        ]
-    if any(line.settling is not None for line in lines):
-        return [f"No row improved by more than {IMPROVING:.0%} over the last quarter of training."]
-    if any(line.final for line in lines):
-        return ["No scores were taken in training (evaluate.every), so nothing here says whether a row had stopped improving."]
-    return []
+    notes = []
+    if any(r["config"]["train"].get("lr_decay") != "none" for line in lines for r in line.results):
+        notes = ["The learning rate falls within a run, which flattens any curve: more steps may still change the order."]
+    if study.task == "classify":  # whose schedule ends each run
+        return notes
+    known = [line for line in lines if line.settling is not None]
+    if not known:
+        blind = "No scores were taken in training (evaluate.every), so nothing here says whether a row had stopped improving."
+        return [*notes, blind] if any(line.final for line in lines) else notes
+    rest = ", ".join(line.row.label for line in lines if line.settling is None)
+    unknown = f" Not known of {rest}." if rest else ""
+    span = f"over the last {max(line.end for line in known):.0%} of training"
+    if labels := falling(lines):
+        verdict = "This table is a snapshot at equal steps, not a verdict on kernels."
+        return [*notes, f"Still improving by more than {IMPROVING:.0%} {span}: {', '.join(labels)}.{unknown} {verdict}"]
+    return [*notes, f"No row improved by more than {IMPROVING:.0%} {span}.{unknown}"]
 
 
 def to_markdown(study: Study, lines: list[Line], costs: dict[str, dict]) -> str:

@@ -34,10 +34,8 @@ def compare(
     The same command again goes on: finished runs are kept, interrupted ones resumed. A run that fails or diverges is counted and
     shown.
     """
-    import yaml
-
-    from gan.compare import nothing_lost, run_all, run_one
-    from gan.study import StudyError, load_study
+    from gan.compare import locked, nothing_lost, run_all, run_one
+    from gan.study import StudyError, load_study, value_of
     from gan.study_folder import StudyFolder
     from gan.study_report import write_report
 
@@ -45,13 +43,17 @@ def compare(
         raise StudyError("compare starts the runs itself: start it with python, not with torchrun (WORLD_SIZE is set)")
     loaded = load_study(study, settings or [])
     folder = out or (study if study.is_dir() else Path("runs") / study.stem)
-    options = {key: yaml.safe_load(value) for key, _, value in (option.partition("=") for option in launch or [])}
+    options = dict(value_of(option) for option in launch or [])
     with nothing_lost(folder):
         if only:
             run_one(loaded, folder, only)
             return
-        failed = [] if report else run_all(loaded, folder, workers, launcher, options, say, progress=not quiet)
-        table = write_report(loaded, folder, measure=not report and launcher == "here")  # elsewhere, this machine isn't theirs
+        if report:
+            failed, table = [], write_report(loaded, folder)
+        else:
+            with locked(folder):
+                failed = run_all(loaded, folder, workers, launcher, options, say, progress=not quiet)
+                table = write_report(loaded, folder, measure=launcher == "here")  # elsewhere, this machine isn't theirs
     if not quiet:
         print(table)
     say(f"table: {folder / 'table.md'}, report: {folder / 'report.html'}")

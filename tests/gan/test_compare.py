@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,13 +12,13 @@ import time
 import pytest
 import yaml
 
+from data import DataError
 from gan import checkpoint
 from gan.launch import command
 from gan.study import jobs_of, load_study
 from gan.study_folder import StudyFolder
 from gan.study_gan import diversity
 from gan.study_job import run_job
-from metrics.scoring import Side
 from tests.helpers import ROOT, assert_same, final_state
 
 SMALL = {
@@ -184,11 +185,40 @@ def test_a_full_disk_ends_in_one_sentence_and_the_run_goes_on_later(study_of, tm
     assert result["status"] == "finished"
 
 
+def test_a_full_disk_starts_no_more_runs(study_of, tmp_path, call, monkeypatch):
+    real = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=0))
+    gone = [{"label": "gone", "dataset.path": str(tmp_path / "gone.zip")}, {"label": "there"}]
+    code, _, said = call("compare", study_of(rows=gone, axes={}, baseline="there"), "--out", tmp_path / "out", "--workers", "1")
+    assert code == 1 and "the disk is full" in said.splitlines()[-1]
+    assert not (tmp_path / "out/runs/there/seed_0/record.json").exists()
+
+
+def test_what_scoring_needs_is_opened_before_the_training(study_of, tmp_path):
+    study = load_study(study_of(scoring={"samples": 30, "features": "module:tiny_features.build", "real": 51}))
+    with pytest.raises(DataError, match="has 50 images, fewer than the 51 asked for"):
+        run_job(study, StudyFolder(tmp_path / "out"), jobs_of(study)[0])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_study_file_edited_while_its_runs_go_on_changes_the_next_compare_only(study_of, tmp_path):
+    study, folder = load_study(study_of()), StudyFolder(tmp_path / "out")
+    folder.adopt(study)
+    (folder.path / "study.yaml").write_text("title: half an ed")
+    job = jobs_of(study)[0]
+    subprocess.run(command(folder, job), check=True, capture_output=True, timeout=300)
+    assert folder.done(study, job)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["--launcher", "cloud"], "--launcher is here, slurm or submitit"),
         (["--launcher", "submitit", "--launch", "colour=red"], "submitit doesn't take these options"),
+        (["--launcher", "submitit", "--launch", "timeout_min"], "is not of the form key=value"),
+        (["--launcher", "submitit", "--workers", "2"], "--workers counts processes on this machine"),
+        (["scoring.features=efficentnet"], "efficientnet_lite0"),
+        (["scoring.reference=nowhere.zip"], "nowhere.zip"),
         (["--only", "c9/seed_0"], "it has c2/seed_0, c3/seed_0"),
     ],
 )
@@ -217,12 +247,9 @@ def test_diversity_is_one_for_the_data_and_zero_for_one_picture():
             noise = torch.rand(len(z), 3, 8, 8, generator=torch.Generator().manual_seed(int(1e6 * z[0, 0].abs())))
             return (noise - 0.5) * self.spread
 
-    def real():
-        return iter([torch.randint(64, 192, (500, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)])
-
-    side = Side("real", 500, real)
-    assert diversity(Painter(1.0).eval(), side, 0) == pytest.approx(1.0, abs=0.02)
-    assert diversity(Painter(0.0).eval(), side, 0) == pytest.approx(0.0, abs=1e-3)
+    real = torch.randint(64, 192, (500, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    assert diversity(Painter(1.0).eval(), real, 0) == pytest.approx(1.0, abs=0.02)
+    assert diversity(Painter(0.0).eval(), real, 0) == pytest.approx(0.0, abs=1e-3)
 
 
 def wait_until(true, seconds=120):

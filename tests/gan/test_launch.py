@@ -9,7 +9,7 @@ import time
 import pytest
 
 from gan import launch
-from gan.study import jobs_of, load_study
+from gan.study import StudyError, jobs_of, load_study
 from gan.study_folder import StudyFolder
 from tests.helpers import ROOT
 
@@ -26,13 +26,13 @@ def python(monkeypatch, text):
 
 def test_a_run_that_was_killed_says_so_and_not_what_stood_last_in_its_log(monkeypatch, tmp_path, jobs):
     python(monkeypatch, "import os, sys; print('fine', flush=True); os.kill(os.getpid(), 9)")
-    ends = list(launch.run_here(StudyFolder(tmp_path), jobs[:1], 1))
+    ends = list(launch.run_here(StudyFolder(tmp_path), jobs[:1], 1, []))
     assert [(end.code, end.said) for end in ends] == [(-9, "it was killed by SIGKILL")]
 
 
 def test_every_run_ends_and_failures_end_with_their_last_line(monkeypatch, tmp_path, jobs):
     python(monkeypatch, "import sys; print('first'); sys.exit('error: last')")
-    ends = list(launch.run_here(StudyFolder(tmp_path), jobs, 3))
+    ends = list(launch.run_here(StudyFolder(tmp_path), jobs, 3, []))
     assert {(end.code, end.said) for end in ends} == {(1, "error: last")} and len(ends) == len(jobs)
 
 
@@ -40,7 +40,7 @@ def test_runs_are_asked_to_save_when_the_loop_over_them_ends_early(monkeypatch, 
     python(monkeypatch, "import os, time; print(os.getpid(), flush=True); time.sleep(600)")
     monkeypatch.setattr(launch, "command", _first_ends_at_once(launch.command, jobs[0]))
     start = time.monotonic()
-    ends = launch.run_here(StudyFolder(tmp_path), jobs, 2)
+    ends = launch.run_here(StudyFolder(tmp_path), jobs, 2, [])
     next(ends)
     ends.close()
     assert time.monotonic() - start < 60
@@ -54,12 +54,34 @@ def _first_ends_at_once(others, first):
     return lambda folder, job: [sys.executable, "-S", "-c", ""] if job == first else others(folder, job)
 
 
-def test_gpus_are_dealt_out_in_turns_of_those_that_are_visible(monkeypatch):
+def test_gpus_are_dealt_out_in_turns_of_those_that_are_visible(monkeypatch, study_file):
     monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert launch.gpus_for(load_study(study_file())) == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert [launch._environment(slot, 4)["CUDA_VISIBLE_DEVICES"] for slot in range(4)] == ["3", "5", "3", "5"]
-    monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 0)
-    assert launch._environment(1, 4)["OMP_NUM_THREADS"] == "1"
+    gpus = launch.gpus_for(load_study(study_file()))
+    assert [launch._environment(slot, 4, gpus)["CUDA_VISIBLE_DEVICES"] for slot in range(4)] == ["3", "5", "3", "5"]
+    assert launch.default_workers(gpus) == 2
+    assert launch.gpus_for(load_study(study_file(settings={"train.device": "cpu"}))) == []
+    assert launch._environment(1, 4, [])["OMP_NUM_THREADS"] == "1"
+
+
+def test_what_a_run_said_in_an_earlier_attempt_is_not_said_again(monkeypatch, tmp_path, jobs):
+    folder = StudyFolder(tmp_path)
+    for text, said in (("import sys; sys.exit('error: old')", "error: old"), ("import sys; sys.exit(1)", "it said nothing")):
+        python(monkeypatch, text)
+        assert [end.said for end in launch.run_here(folder, jobs[:1], 1, [])] == [said]
+
+
+def test_a_job_that_fails_on_a_cluster_is_explained_by_its_own_last_line(monkeypatch, tmp_path, jobs):
+    python(monkeypatch, "import sys; print('begun'); sys.exit('error: no such zip')")
+    ends = list(launch.run_submitit(StudyFolder(tmp_path), jobs[:1], "local", {}))
+    assert [(end.code, end.said) for end in ends] == [(1, "error: no such zip")]
+
+
+def test_a_machine_without_slurm_is_named(tmp_path, jobs):
+    with pytest.raises(StudyError, match=r"can't be submitted: .*srun"):
+        list(launch.run_submitit(StudyFolder(tmp_path), jobs[:1], "slurm", {}))
 
 
 def test_a_run_is_stopped_once_its_launcher_is_gone(tmp_path):

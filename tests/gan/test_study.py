@@ -1,5 +1,7 @@
 """The definition of a study: its rows, seeds and settings, and the folder that remembers which runs are done."""
 
+import datetime
+
 import pytest
 
 from gan.config import ConfigError, dump
@@ -92,6 +94,11 @@ def test_overrides_reach_every_run(study_file):
         ({"scoring": {"reference": "a.npz", "real": 50}}, StudyError, "leave one of them out"),
         ({"rows": [{"label": "??"}], "axes": {}, "baseline": "??"}, StudyError, "no letter or digit"),
         ({"base": {"generator": 4}}, ConfigError, "generator"),
+        ({"seeds": [True, 0]}, StudyError, "seeds.0"),
+        ({"settings": "abc"}, StudyError, "settings"),
+        ({"settings": {"train.seed": 3}}, StudyError, "train.seed is set by the study's `seeds`"),
+        ({"settings": {"train.device": "cuda:1"}}, StudyError, "CUDA_VISIBLE_DEVICES"),
+        ({"settings": {"train.lr_g": datetime.date(2020, 1, 1)}}, StudyError, "train.lr_g: 2020-01-01 is a date"),
         ({"base": "nowhere.yaml"}, ConfigError, "nowhere.yaml"),
     ],
 )
@@ -176,11 +183,41 @@ def test_a_torn_result_says_what_to_do(study_file, tmp_path):
     job = Job(rows_of(study)[0], 0)
     done(folder, study, job)
     (folder.run(job) / "record.json").write_text("{")
-    with pytest.raises(StudyError, match=r"delete it, and the run is scored \(or trained\) again"):
+    with pytest.raises(StudyError, match=r"delete it, and the run is scored or trained again"):
         folder.done(study, job)
     (folder.run(job) / "record.json").write_text('{"label": "of another version"}')
     with pytest.raises(StudyError, match="of another version"):
         folder.done(study, job)
+
+
+def test_a_record_of_another_version_is_named(study_file, tmp_path):
+    folder, study = StudyFolder(tmp_path / "out"), load_study(study_file())
+    config = config_of(study, jobs_of(study)[0]).model_dump(mode="json")
+    config["train"]["new_key"] = 1
+    done(folder, study, jobs_of(study)[0], config=config)
+    with pytest.raises(StudyError, match=r"c2_nearest/seed_0/record.json is of another version \(unknown key 'train.new_key'"):
+        folder.require_unchanged(study)
+
+
+def test_what_curves_depend_on_is_one_for_all_rows(study_file, tmp_path):
+    folder, study = StudyFolder(tmp_path / "out"), load_study(study_file())
+    done(folder, study, jobs_of(study)[0])
+    with pytest.raises(StudyError, match=r"evaluate\.features: efficientnet_lite0 -> inception"):
+        folder.adopt(load_study(study_file(settings={"evaluate.features": "inception"})))
+    folder.adopt(load_study(study_file(settings={"evaluate.weights": "there.pth"})))
+
+
+def test_scoring_is_set_on_the_command_line_too(study_file):
+    study = load_study(study_file(), ["scoring.samples=30", "scoring.weights=mine.pth", "train.steps=9"])
+    assert (study.scoring.samples, study.scoring.weights, study.settings["train.steps"]) == (30, "mine.pth", 9)
+
+
+@pytest.mark.parametrize("settings", ["abc", {"train.steps": 1}])
+@pytest.mark.parametrize("override", ["train.steps=2020-13-45", "train.steps", "train.steps=abc"])
+def test_wrong_overrides_are_one_sentence(study_file, settings, override):
+    with pytest.raises((ConfigError, StudyError)) as found:
+        load_study(study_file(settings=settings), [override])
+    assert "\n" not in str(found.value)
 
 
 @pytest.mark.parametrize("name", ["upsampling_cifar10", "upsampling_cifar10_cpu", "kernels_cifar10_cpu"])

@@ -6,7 +6,7 @@ import json
 import pytest
 from scipy import stats
 
-from gan.study import StudyError, jobs_of, load_study
+from gan.study import StudyError, facet_of, jobs_of, load_study, rows_of
 from gan.study_figures import band
 from gan.study_folder import StudyFolder
 from gan.study_report import write_report
@@ -71,7 +71,7 @@ def test_rows_hold_means_over_training_seeds(study):
     text = to_markdown(loaded, lines_of(loaded, folder), {})
     row = next(line for line in text.splitlines() if line.startswith("| c2"))
     assert "| 12.00 ± 2.83 | 11.00 ± 2.83 | +2.50 [-16.56, +21.56] | 2.00 ± 0.00 | 2 of 2 | 1 k | 2 M |" in row
-    assert "Unfinished" not in text and "No row improved by more than 5%" in text
+    assert "Unfinished" not in text and "No row improved by more than 5% over the last 25% of training." in text
 
 
 def test_a_diverged_run_is_shown_and_counted_not_dropped(study):
@@ -95,7 +95,7 @@ def test_settings_that_changed_since_are_refused_by_the_report_too(study):
     loaded, folder = study({"c2": [10.0], "c3": [9.0]})
     changed = loaded.model_copy(update={"settings": {**loaded.settings, "train.lr_g": 0.1}})
     with pytest.raises(StudyError, match=r"train\.lr_g: 0\.0002 -> 0\.1"):
-        write_report(changed, folder.path, measure=False)
+        write_report(changed, folder.path)
 
 
 def test_curves_are_of_the_seeds_that_finished(study):
@@ -124,12 +124,97 @@ def test_labels_may_hold_what_markdown_means(study_file, tmp_path):
     assert "| a\\|b |" in to_markdown(loaded, lines_of(loaded, StudyFolder(tmp_path)), {})
 
 
-def test_the_best_row_is_one_whose_runs_all_converged(study):
-    nan = {"status": "diverged", "why": "NaN", "curve": [], "model": MODEL, "timing": {}}
-    loaded, folder = study({"c2": [1.0, nan], "c3": [9.0, 10.0]})
-    write_report(loaded, folder.path, measure=False)
-    best = (folder.path / "report.html").read_text().split('<tr class="best">')
-    assert len(best) == 2 and best[1].startswith("<td>c3</td>")
+NAN = {"status": "diverged", "why": "NaN", "curve": [], "model": MODEL, "timing": {}}
+FALLING = result(1.0, curve=(40.0, 30.0, 20.0, 18.0))
+
+
+@pytest.mark.parametrize(
+    ("values", "bold"),
+    [
+        ({"c2": [1.0, 2.1], "c3": [9.0, 10.0], "c4": [9.5, 10.0]}, ["c2"]),
+        ({"c2": [1.0, NAN], "c3": [9.0, 10.0]}, []),
+        ({"c2": [1.0], "c3": [9.0, 10.0]}, []),
+        ({"c2": [FALLING, FALLING], "c3": [9.0, 9.1]}, []),
+        ({"c2": [1.0, 9.0], "c3": [9.0, 10.0]}, []),
+    ],
+    ids=["an interval below 0", "a diverged run", "a missing run", "still improving", "an interval that holds 0"],
+)
+def test_bold_is_only_what_a_finished_and_settled_study_shows(study, values, bold):
+    loaded, folder = study(values)
+    write_report(loaded, folder.path)
+    html = (folder.path / "report.html").read_text()
+    assert [part.partition("</td>")[0] for part in html.split('<tr class="better"><td>')[1:]] == bold
+    assert ("better than the row it is compared with" in html) == bool(bold)
+
+
+def test_pairs_that_are_missing_are_counted(study):
+    loaded, folder = study({"c2": [10.0, 14.0], "c3": [9.0]})
+    text = to_markdown(loaded, lines_of(loaded, folder), {})
+    assert "| +1.00 (n = 1) |" in text and "| 1 of 1, 1 to come |" in text
+
+
+def test_rows_that_have_no_score_are_named_where_figures_leave_them_out(study):
+    loaded, folder = study({"c2": [NAN, NAN], "c3": [9.0, 10.0]})
+    write_report(loaded, folder.path)
+    assert "In no figure, since no run of it has a score: c2." in (folder.path / "report.html").read_text()
+
+
+def test_what_chose_the_best_checkpoint_is_said(study):
+    loaded, folder = study({"c2": [10.0], "c3": [9.0]}, scoring={"split": "test"})
+    assert "against the train split." in to_markdown(loaded, lines_of(loaded, folder), {})
+    loaded, folder = study({"c2": [10.0], "c3": [9.0]}, scoring={"split": "train"})
+    assert "against the train split, the split of the table, which flatters it." in to_markdown(
+        loaded, lines_of(loaded, folder), {}
+    )
+
+
+def test_runs_that_did_not_converge_do_not_count_as_improving(study):
+    collapsed = result(10.0, curve=(40.0, 30.0, 20.0, 10.0), diversity=0.01)
+    loaded, folder = study({"c2": [collapsed, result(9.0)], "c3": [9.0, 10.0]})
+    text = to_markdown(loaded, lines_of(loaded, folder), {})
+    assert lines_of(loaded, folder)[0].settling == 0.0 and "Still improving" not in text
+
+
+def test_the_note_on_settling_names_the_rows_that_it_cannot_speak_of_and_the_span_that_it_can(study):
+    loaded, folder = study({"c2": [result(10.0, curve=())], "c3": [result(9.0, curve=(20.0, 20.0, 20.0, 20.0, 20.0)), 10.0]})
+    text = to_markdown(loaded, lines_of(loaded, folder), {})
+    assert "over the last 40% of training. Not known of c2." in text
+
+
+def test_a_falling_learning_rate_hides_no_row_that_still_improves(study):
+    loaded, folder = study({"c2": [FALLING], "c3": [9.0]}, base={"train": {"lr_decay": "linear"}})
+    text = to_markdown(loaded, lines_of(loaded, folder), {})
+    assert "more steps may still change the order" in text and "not a verdict" in text
+
+
+def test_facets_are_what_differs_beside_the_baseline_even_where_values_coincide(study_file):
+    axes = {"generator.kernel": ["c2", "c3"], "discriminator.kernel": ["c2", "c3"]}
+    loaded = load_study(study_file(axes=axes, baseline={"generator.kernel": "c3"}))
+    assert [facet_of(loaded, row) for row in rows_of(loaded)] == [("c2", "c2"), ("c3", "c2"), ("c2", "c3"), ("c3", "c3")]
+    rows = [{"label": f"{k} slow", "generator.kernel": k, "train.lr_g": 0.1} for k in ("c2", "c3")]
+    loaded = load_study(study_file(rows=rows, axes={}, baseline={"generator.kernel": "c3"}))
+    assert [facet_of(loaded, row) for row in rows_of(loaded)] == [("0.1", "c2"), ("0.1", "c3")]
+
+
+def test_torn_costs_are_as_none(study):
+    loaded, folder = study({"c2": [10.0, 14.0], "c3": [9.0, 10.0]})
+    (folder.path / "costs.json").write_text('{"rows": {')
+    assert "Time and memory were not measured" in write_report(loaded, folder.path)
+
+
+def test_costs_are_measured_once_every_run_has_ended_of_the_rows_that_train(study, monkeypatch):
+    asked = []
+    cost = {"ms_per_step": 5}
+    monkeypatch.setattr("gan.cost.step_costs", lambda configs: asked.append(list(configs)) or dict.fromkeys(configs, cost))
+    loaded, folder = study({"c2": [], "c3": [9.0, 10.0]})
+    write_report(loaded, folder.path, measure=True)
+    assert asked == []
+    for job in jobs_of(loaded):
+        if job.row.label == "c2":
+            folder.note_failure(job, "error: no memory")
+    write_report(loaded, folder.path, measure=True)
+    write_report(loaded, folder.path, measure=True)
+    assert asked == [["c3"]]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +237,7 @@ def test_a_table_of_runs_that_still_improve_says_that_it_is_no_verdict(study):
     falling = result(10.0, curve=(40.0, 30.0, 20.0, 18.0))
     loaded, folder = study({"c2": [falling, falling], "c3": [9.0, 10.0]})
     text = to_markdown(loaded, lines_of(loaded, folder), {})
-    assert "Still improving by more than 5% over the last quarter of training: c2." in text
+    assert "Still improving by more than 5% over the last 25% of training: c2." in text
     assert "not a verdict" in text
 
 
@@ -174,7 +259,7 @@ def test_the_report_is_one_file_and_says_the_same_in_all_forms(study):
     (folder.path / "costs.json").write_text(
         json.dumps({"rows": {k: {"ms_per_step": 5, "images_per_s": 7, "peak_bytes": 2**20} for k in ("c2", "c3")}})
     )
-    write_report(loaded, folder.path, measure=False)
+    write_report(loaded, folder.path)
     html = (folder.path / "report.html").read_text()
     assert "Kernels &lt;&amp;&gt; more" in html and "12.00 ± 2.83" in html
     assert html.count("data:image/png;base64,") == 2  # curves and trade-off: no run left a grid
@@ -189,6 +274,12 @@ def test_a_report_of_nothing_finished_is_still_a_report(study):
     loaded, folder = study({"c2": [], "c3": []})
     folder.path.mkdir()
     assert "Unfinished: 0 of 4" in write_report(loaded, folder.path)
+
+
+def test_a_report_of_a_study_that_never_began_says_so(study):
+    loaded, folder = study({"c2": [], "c3": []})
+    with pytest.raises(StudyError, match="repeat the command without --report"):
+        write_report(loaded, folder.path)
 
 
 def test_instruments_stand_in_a_table_of_their_own_as_means_over_seeds(study):
