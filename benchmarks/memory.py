@@ -6,7 +6,7 @@ kept      weights, EMA, optimizer state
 peak      the most that a step allocates on top of that, gradients included
 seconds   of one step (the second one)
 
-Images are generated shapes: what they show costs nothing. To reach: 8 GiB in all, batch 64, bf16.
+Images are generated shapes: what they show costs nothing. To reach: 8 GiB in all, batch 64.
 """
 
 import argparse
