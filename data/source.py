@@ -192,7 +192,13 @@ def gather(source: Source, resolution: int, on_bad: str, crop: Crop = "center") 
     skipped = tuple(source.name(i) for i in bad)
     # Without the images left out it's another order than a streamed set's, which shows others in their place.
     fingerprint = None if bad else source.fingerprint
-    return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels), source.classes, source.about, skipped, fingerprint)
+    about = source.classes, source.about, skipped, fingerprint, shown(resolution, crop, on_bad)
+    return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels), *about)
+
+
+def shown(resolution: int, crop: str, on_bad: str) -> str:
+    """How a set shows the images of its source, in memory or streamed: with their fingerprint, what the pixels are."""
+    return f"{resolution},{crop},{on_bad}"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from data import workers as worker
 from data.decoding import Crop
 from data.images import DataError
 from data.order import EpochOrder
-from data.source import Source, unusable
+from data.source import Source, shown, unusable
 
 AHEAD = 8  # batches
 MANY = 1000  # unusable images in a row: then something else is wrong
@@ -35,7 +35,7 @@ class StreamedSet:
         self.origin, self.resolution, self.on_bad, self.crop, self.workers = origin, resolution, on_bad, crop, workers
         self.threads = AHEAD if workers else min(4, AHEAD, worker.cores())  # one waits for each process at work
         self.classes, self.source = origin.classes, origin.about
-        self.fingerprint = origin.fingerprint
+        self.fingerprint, self.shown = origin.fingerprint, shown(resolution, crop, on_bad)
         self._skipped: dict[str, None] = {}
         worker.quiet_pillow()
         self._processes: ProcessPoolExecutor | None = None

@@ -78,10 +78,9 @@ def identity(fingerprint: str, chosen: list[int], how: str) -> str:
 
 def image_side(images: data.ImageSet | data.StreamedSet, count: int | None, seed: int, shuffle: bool = False) -> Side:
     chosen = choice(len(images), count, seed, images.source, shuffle)
-    identify = None  # in memory the pixels themselves are soon hashed
-    if isinstance(images, data.StreamedSet):
-        how = f"{images.resolution},{images.crop},{images.on_bad}"
-        identify = lambda: identity(images.fingerprint, chosen, how)
+    identify = None  # then the pixels themselves are hashed
+    if images.fingerprint:
+        identify = lambda: identity(images.fingerprint, chosen, images.shown)
     return Side(images.source, len(chosen), lambda: images.batches(chosen, BATCH), identify=identify)
 
 

@@ -1,5 +1,6 @@
 import io
 import shutil
+import struct
 import warnings
 import zipfile
 import zlib
@@ -165,6 +166,22 @@ def test_16_bit_grey_is_scaled_not_clipped(tmp_path):
     found = load_one(tmp_path, Image.fromarray(grey))
     assert torch.equal(found[0], torch.from_numpy((grey / 257).round().astype(np.uint8)))
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+def test_16_bit_colour_is_scaled_not_clipped(tmp_path):
+    """Written by hand, since Pillow writes no such PNGs."""
+    colours = np.random.default_rng(0).integers(0, 65536, (R, R, 3), np.uint16)
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in colours)
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", R, R, 16, 2, 0, 0, 0)
+    (tmp_path / "deep.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    )
+    found = load("folder", tmp_path, R).images[0].permute(1, 2, 0).numpy()
+    assert np.abs(found - colours / 257).max() <= 1
 
 
 def test_palette(tmp_path):

@@ -1,11 +1,14 @@
 """LSUN's layout: directories, categories, splits; the pixels are the folder reader's; held-out images."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
 
 import data.lsun
 from data import DataError, load
+from data.database import Database
 from data.lsun import open_lsun
 from data.opening import open_source
 from data.source import split_by_key
@@ -89,6 +92,20 @@ def test_a_fingerprint_is_also_of_some_values(write_lsun, small, tmp_path, place
 
 
 BAD = {"a_word": b"no image", "empty": b"", "pixel": encoded(noise(0, (1, 1))), "torn": encoded(noise(0, (64, 64)))[:500]}
+
+
+def test_a_database_that_is_written_to_while_it_is_read_into_memory(write_lsun, small, monkeypatch):
+    directory = write_lsun(values={f"{i}".encode(): image for i, image in enumerate(small(20))})
+    read = Database.read
+
+    def touched(self, offset, size):
+        os.utime(self.file, (1, 1))
+        return read(self, offset, size)
+
+    open_source(directory)  # makes the index
+    monkeypatch.setattr(Database, "read", touched)
+    with pytest.raises(DataError, match="was changed while it's in use"):
+        load("lsun", directory, 16)
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -16,6 +16,12 @@ from data.database import Database
 from data.opening import open_source
 from data.packing import pack
 from data.streamed import AHEAD, StreamedSet
+from gan.config import load_config
+from gan.evaluation import image_side
+from gan.progress import Writer
+from gan.training import train
+from metrics.scoring import identified
+from tests.helpers import assert_same, final_state
 
 R = 16
 
@@ -131,6 +137,29 @@ def test_a_worker_that_dies_is_one_sentence(directory):
     assert "\n" not in str(error.value)
 
 
+def test_a_worker_that_dies_while_training_ends_the_run_which_goes_on_to_the_same_bits(write_lsun, tmp_path, monkeypatch):
+    settings = ["dataset.name=lsun", f"dataset.path={write_lsun()}", "dataset.memory=0", "dataset.workers=2"]
+    settings += ["dataset.resolution=32"]
+    settings += ["generator.width=4", "discriminator.width=4", "train.batch_size=8", "train.steps=24", "train.checkpoint_every=4"]
+    config = load_config(None, [*settings, "train.log_every=8", "train.device=cpu", "generator.latent=8"])
+    tick, ticks = Writer.tick, []
+
+    def kill_one(self):
+        tick(self)
+        ticks.append(self)
+        if len(ticks) == 9:
+            os.kill(next(iter(pools[0]._processes)), signal.SIGKILL)
+
+    make, pools = data.streamed.worker.process_pool, []
+    monkeypatch.setattr(data.streamed.worker, "process_pool", lambda *given: pools.append(make(*given)) or pools[-1])
+    monkeypatch.setattr(Writer, "tick", kill_one)
+    with pytest.raises(DataError, match=r"a decoding process died.*same command again"):
+        train(config, tmp_path / "broken", progress=False)
+    train(config, tmp_path / "broken", progress=False)
+    train(config, tmp_path / "whole", progress=False)
+    assert_same(final_state(tmp_path / "broken"), final_state(tmp_path / "whole"))
+
+
 def test_a_job_asked_to_stop_can_finish_its_step(directory, images):
     """Schedulers send SIGTERM to every process of a job; the workers must outlive the step that is still to be saved."""
     found = streamed(directory, workers=2)
@@ -184,6 +213,13 @@ def test_the_choice_between_memory_and_disk(directory, tmp_path):
     assert load("lsun", directory, R, memory=0).workers >= 1  # encoded images want processes, packs don't
     packed = pack(open_source(directory), tmp_path / "a.pack", R)
     assert load("lsun", packed.path, R, memory=0).workers == 0
+
+
+def test_scores_know_the_images_by_one_name_in_memory_or_streamed(directory):
+    sides = [image_side(load("lsun", directory, R, memory=memory, workers=0), 20, 0) for memory in (4, 0)]
+    assert len({identified(side).sha256 for side in sides}) == 1
+    other = image_side(load("lsun", directory, R // 2, memory=0, workers=0), 20, 0)
+    assert identified(other).sha256 != identified(sides[0]).sha256
 
 
 def test_it_passes_for_an_image_set(directory, images):
