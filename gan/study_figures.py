@@ -40,7 +40,7 @@ def plot_curves(lines: list[Line]) -> Figure | None:
     facets = {facet: group for facet, group in facets.items() if group}
     if not facets:
         return None
-    figure, axes = plt.subplots(len(facets), 2, figsize=(10, 3.9 * len(facets)), layout="constrained", sharey=True, squeeze=False)
+    figure, axes = plt.subplots(len(facets), 2, figsize=(10, 3.9 * len(facets)), layout="constrained", sharey="row", squeeze=False)
     for row, (facet, group) in zip(axes, facets.items()):
         for line in group:
             steps, mean, spread = band(line)
@@ -56,10 +56,8 @@ def plot_curves(lines: list[Line]) -> Figure | None:
         row[1].legend(frameon=False, fontsize=9)
     axes[-1][0].set(xlabel="training steps")
     axes[-1][1].set(xlabel="multiply-adds spent on training (10¹²)")
-    axes[0][0].set_yscale("log")
     for axis in axes[:, 0]:
-        axis.yaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
-        axis.yaxis.set_minor_formatter(matplotlib.ticker.ScalarFormatter())
+        _logarithmic(axis)
     _tidy(axes.flat)
     return figure
 
@@ -86,25 +84,32 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
     facets = {facet: group for facet, group in facets.items() if group}
     size = (5 * len(panels), 3.6 * len(facets))
     figure, axes = plt.subplots(
-        len(facets), len(panels), figsize=size, layout="constrained", sharey=True, sharex="col", squeeze=False
+        len(facets), len(panels), figsize=size, layout="constrained", sharey="row", sharex="col", squeeze=False
     )
     for row, (facet, group) in zip(axes, facets.items()):
         for axis, (_, cost) in zip(row, panels):
-            drawn = [line for line in group if axis is row[0] or line.row.label in costs]
-            for i, line in enumerate(sorted(drawn, key=lambda line: fmean(line.final.values()))):
-                y = list(line.final.values())
-                spread = stdev(y) if len(y) > 1 else 0.0
+            points = {
+                line.short: (cost(line), fmean(line.final.values()), line)
+                for line in group
+                if axis is row[0] or line.row.label in costs
+            }
+            width = max((x for x, _, _ in points.values()), default=0) - min((x for x, _, _ in points.values()), default=0)
+            for name, (x, y, line) in points.items():
+                values = list(line.final.values())
+                spread = stdev(values) if len(values) > 1 else 0.0
                 fill = {"markerfacecolor": "white"} if line.problems + line.failures else {}
                 style = {"linestyle": "none", "capsize": 3, "markersize": 6, **fill, **_style(lines, line)}
-                axis.errorbar(cost(line), fmean(y), spread, **style)
-                place = (7, -11) if i % 2 == 0 else (7, 5)  # below and above in turns, so that neighbours stay legible
-                axis.annotate(line.short, (cost(line), fmean(y)), xytext=place, textcoords="offset points", fontsize=9)
+                axis.errorbar(x, y, spread, **style)
+                # Below the point where another of about the same cost stands above it, so that both stay legible.
+                crowned = any(abs(x - other[0]) < 0.1 * width and other[1] > y for other in points.values())
+                place = (7, -11) if crowned else (7, 5)
+                axis.annotate(name, (x, y), xytext=place, textcoords="offset points", fontsize=9)
             axis.margins(0.12)
         row[0].set(ylabel="final, lower is better")
         row[0].set_title(facet, loc="left", fontsize=11, fontweight="bold")
-    means = [fmean(line.final.values()) for group in facets.values() for line in group]
-    if max(means) > 4 * min(means) > 0:  # one row that went wrong would squash the others
-        axes[0][0].set_yscale("log")
+        means = [fmean(line.final.values()) for line in group]
+        if max(means) > 3 * min(means) > 0:  # one row that went wrong would squash the others
+            _logarithmic(row[0])
     for axis, (label, _) in zip(axes[-1], panels):
         axis.set(xlabel=label)
     _tidy(axes.flat)
@@ -134,6 +139,13 @@ def plot_grids(study: Study, folder: StudyFolder, lines: list[Line], across: int
         axis.imshow(grid[: down * tile + 2, : across * tile + 2], interpolation="nearest")
         axis.set_title(f"{line.row.label}   {mean_std(line.final, 1)}" + f"   seed {seed}" * (shared is None), fontsize=9)
     return figure
+
+
+def _logarithmic(axis) -> None:
+    """A logarithmic y axis that is labelled with plain numbers."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
+    axis.yaxis.set_minor_formatter(matplotlib.ticker.ScalarFormatter())
 
 
 def _tidy(axes) -> None:
