@@ -56,16 +56,20 @@ def memory_format_of(x: Tensor) -> torch.memory_format:
 
 
 def _in_words(*tensors: Tensor) -> list[Tensor]:
-    """Channels_last tensors seen as words of 8 bytes, where every channel group is a whole number of them; else as they are.
+    """Channels_last tensors seen as words of 16 or 8 bytes, where every channel group is a whole number of them; else as they are.
 
-    Fewer and wider copies, which narrow layers in bfloat16 gain most from.
+    Fewer and wider copies, which narrow layers gain most from: 16 channels are padded and cropped in half the time.
     """
-    per_word = max(1, 8 // tensors[0].element_size())
-    for x in tensors:
-        whole = x.shape[1] % (4 * per_word) == 0 and x.storage_offset() % per_word == 0
-        if not whole or memory_format_of(x) != torch.channels_last:
-            return list(tensors)
-    return [x.permute(0, 2, 3, 1).view(torch.int64).permute(0, 3, 1, 2) for x in tensors]
+    for word in (torch.complex128, torch.int64) if tensors[0].device.type in ("cpu", "cuda") else (torch.int64,):
+        per_word = max(1, word.itemsize // tensors[0].element_size())
+        if all(
+            x.shape[1] % (4 * per_word) == 0
+            and x.storage_offset() % per_word == 0
+            and memory_format_of(x) == torch.channels_last
+            for x in tensors
+        ):  # fmt: skip
+            return [x.permute(0, 2, 3, 1).view(word).permute(0, 3, 1, 2) for x in tensors]
+    return list(tensors)
 
 
 class _PadCorners(torch.autograd.Function):
