@@ -16,6 +16,7 @@ from data.workers import cores
 from data.writing import alone, commit, open_writer, publish
 
 PART = 256  # images per transaction
+ANEW = "which begins anew"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def export(
         partial.unlink(missing_ok=True)
         keys = (sha1(f"{source.name(i % len(source))}/{i}".encode(errors="surrogateescape")) for i in range(count))
         places = sorted((key.hexdigest().encode(), i % len(source)) for i, key in enumerate(keys))
-        environment, _ = open_writer(partial, 2**30)
+        environment, _ = open_writer(partial, 2**30, again=ANEW)
         written, bad = 0, {}  # index -> what is wrong with it
         try:
             with quiet_decoding(), ThreadPoolExecutor(min(8, cores())) as pool:
@@ -70,7 +71,7 @@ def export(
                         for key, value in values:
                             transaction.put(key, value, append=True)
 
-                    commit(environment, partial, write, "which begins anew")
+                    commit(environment, partial, write, ANEW)
                     written += len(values)
                     progress(len(part))
         finally:

@@ -39,9 +39,9 @@ class FileSource(Source):
         self.path = path
         self._prefix, self._zip = "", None
         with open_images(path) as (names, _):
-            splits = {_first(name) for name in names} <= {"train", "test"}
-            self.both_splits = splits and split is None
-            if split and splits:
+            found = {_first(name) for name in names}
+            self.both_splits = split is None and found == {"train", "test"}
+            if split and found <= {"train", "test"}:
                 self._prefix = f"{split}/"
             elif split == "test":
                 # The same images twice would make a real-against-real distance of zero, and nobody would know why.
@@ -52,6 +52,7 @@ class FileSource(Source):
         if not self.names:
             raise DataError(f"{path} has no images in a folder '{split}': add them, or ask for the other split")
         self._is_zip = path.is_file()
+        self._stamp = _stamp(path) if self._is_zip else None
         self.about = about or f"folder {path.name}" + (f", {split} split" if split else "")
         flat = any("/" not in name for name in self.names)
         self.classes = ("all",) if flat else tuple(sorted({_first(name) for name in self.names}))
@@ -98,8 +99,15 @@ class FileSource(Source):
     def _archive(self) -> zipfile.ZipFile:
         """The open zip of this process: forked ones would share one position in the file."""
         if self._zip is None or self._zip[0] != os.getpid():
-            self._zip = (os.getpid(), zipfile.ZipFile(self.path))
+            try:
+                self._zip = (os.getpid(), zipfile.ZipFile(self.path))
+            except (OSError, zipfile.BadZipFile) as error:
+                raise DataError(f"{self.path} can't be read any more ({error}): put it back, or give the command again") from None
         return self._zip[1]
+
+    def check_unchanged(self) -> None:
+        if self._is_zip and _stamp(self.path) != self._stamp:
+            raise DataError(f"{self.path} was changed while it's in use: wait until it's complete, then give the command again")
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_zip": None}
@@ -178,6 +186,15 @@ def _image_names(files: Iterator[str] | list[str], path: Path) -> list[str]:
         kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
         raise DataError(f"{path} holds no images ({kinds}): set dataset.path to where they lie")
     return names
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file; None where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _first(name: str) -> str:

@@ -8,18 +8,24 @@ from data.decoding import Crop
 from data.images import DataError
 from data.order import EpochOrder
 from data.packed import PackSource
-from data.source import Source, quiet_decoding, unusable
+from data.source import Source, quiet_decoding, require_image_at_fault, unusable
 
 SIDE = 128  # pixels at most, unless asked for
 TRIED = 100  # images that can't be used before the search ends, and as many as are wanted
 
 
-def glance(source: Source, count: int, seed: int = 0, size: int | None = None, crop: Crop = "center") -> tuple[Tensor, list[str]]:
+def glance(
+    source: Source, count: int, seed: int = 0, size: int | None = None, crop: Crop | None = None
+) -> tuple[Tensor, list[str]]:
     """Images chosen at random, each once: (n, 3, R, R) uint8, n at most `count`, and what was left out, as "name (reason)".
 
-    size: R; by default a pack's own, else at most 128 and no more than half of the chosen images have. Raises DataError when none
-    of those tried can be used.
+    crop: by default a pack's own, else "center". size: R; by default a pack's own, else at most 128 and no more than half of the
+    chosen images have. Raises DataError when none of those tried can be used, or a pack was cropped otherwise.
     """
+    if isinstance(source, PackSource):
+        crop = crop or source.manifest["crop"]
+        source.require_crop(crop, f"leave --crop {crop} out")
+    crop = crop or "center"
     order = EpochOrder(len(source), seed)
     tried = order.indices(0, min(len(source), 2 * count + TRIED)).tolist()
     with quiet_decoding():
@@ -47,5 +53,5 @@ def _common_side(source: Source, indices: list[int]) -> int:
         try:
             sides.append(min(source.image(i).size))
         except Exception as error:
-            unusable(error, source)  # the caller says why
+            require_image_at_fault(error, source)  # the caller says why
     return min(SIDE, sorted(sides)[(len(sides) - 1) // 2]) if sides else SIDE

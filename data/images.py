@@ -20,7 +20,7 @@ class ImageSet:
     source: one line for people: which data, which split, read from what
     skipped: names of the images left out because they couldn't be used, in order
     fingerprint: a sha256 that stands for the pixels, where the source has one; None: hash the pixels themselves
-    shown: how the images of such a source are shown: resolution, crop, what is done about bad ones
+    shown: how the images of such a source are shown: resolution and crop
     """
 
     images: Tensor

@@ -63,7 +63,10 @@ def key_index(database: Database) -> KeyIndex:
         with contextlib.suppress(OSError):  # read-only or full: try the next place
             _write(place, stamp, index)
             return index
-    tqdm.write(f"the index of {database.file} can't be kept and is made again each time: set GAN_CACHE to a directory", sys.stderr)
+    tqdm.write(
+        f"the index of {database.file} can't be kept: set GAN_CACHE to a directory that can be written to",
+        sys.stderr,
+    )
     return index
 
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from data.cifar import cifar
+from data.database import is_database
 from data.decoding import CROPS
 from data.folder import FileSource
 from data.images import DataError, ImageSet
@@ -71,7 +72,7 @@ def load(
     root = _root(path)
     if name in ("cifar10", "cifar100"):
         return cifar(name, root, resolution, split, on_bad, download)
-    if name in CELEBA and not path and not any((root / known).exists() for known in CELEBA[name]):
+    if name in CELEBA and not path and not _is_celeba(name, root):
         raise _no_celeba(name, root)  # not just whatever images lie there
     source = open_named(name, root, None if share else split, categories)
     if share and isinstance(source, FileSource) and source.both_splits:
@@ -100,9 +101,14 @@ def open_named(name: str, root: Path, split: str | None, categories: str | None 
         if (root / known).exists():
             root = root / known
             break
-    if name in CELEBA and (not root.exists() or (is_lsun(root) and not is_pack(root))):
+    if name in CELEBA and (not root.exists() or ((is_lsun(root) or is_database(root)) and not is_pack(root))):
         raise _no_celeba(name, root)
     return open_source(root, split)
+
+
+def _is_celeba(name: str, root: Path) -> bool:
+    known = CELEBA[name]
+    return is_pack(root) or root.name in {Path(k).name for k in known} or any((root / k).exists() for k in known)
 
 
 def _no_celeba(name: str, root: Path) -> DataError:

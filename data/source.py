@@ -131,14 +131,19 @@ def hashes_of(keys: Iterator[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(sha256(key).digest()[:8] for key in keys), ">u8").astype(np.uint64)
 
 
+# Of a file in a folder: a dangling link, one that others may not read.
 OF_ONE_FILE = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOENT, errno.EISDIR, errno.ENAMETOOLONG}
 
 
 def unusable(error: Exception, source: Source) -> str:
-    """Why an image can't be used, if the image is to blame: broken bytes make Pillow and zipfile raise a dozen kinds of error.
+    """Why an image can't be used: broken bytes make Pillow and zipfile raise a dozen kinds of error. Raises what no image is to
+    blame for."""
+    require_image_at_fault(error, source)
+    return reason(error)
 
-    What is no image's fault is raised: a DataError, no memory left, and, as a DataError, a disk or a network that fails.
-    """
+
+def require_image_at_fault(error: Exception, source: Source) -> None:
+    """Raises what is no image's fault: a DataError, no memory left, and, as a DataError, a disk or a connection that fails."""
     if isinstance(error, DataError | MemoryError):
         raise error
     number = getattr(error, "errno", None)  # which Pillow's own OSErrors haven't
@@ -146,7 +151,6 @@ def unusable(error: Exception, source: Source) -> str:
         raise DataError(
             f"{source.path} can't be read ({error.strerror}): mend the disk or the connection, then give the same command again"
         ) from error
-    return reason(error)
 
 
 def gather(source: Source, resolution: int, on_bad: str, crop: Crop = "center") -> ImageSet:
@@ -192,13 +196,13 @@ def gather(source: Source, resolution: int, on_bad: str, crop: Crop = "center") 
     skipped = tuple(source.name(i) for i in bad)
     # Without the images left out it's another order than a streamed set's, which shows others in their place.
     fingerprint = None if bad else source.fingerprint
-    about = source.classes, source.about, skipped, fingerprint, shown(resolution, crop, on_bad)
+    about = source.classes, source.about, skipped, fingerprint, shown(resolution, crop)
     return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels), *about)
 
 
-def shown(resolution: int, crop: str, on_bad: str) -> str:
+def shown(resolution: int, crop: str) -> str:
     """How a set shows the images of its source, in memory or streamed: with their fingerprint, what the pixels are."""
-    return f"{resolution},{crop},{on_bad}"
+    return f"{resolution},{crop}"
 
 
 @contextmanager

@@ -35,7 +35,7 @@ class StreamedSet:
         self.origin, self.resolution, self.on_bad, self.crop, self.workers = origin, resolution, on_bad, crop, workers
         self.threads = AHEAD if workers else min(4, AHEAD, worker.cores())  # one waits for each process at work
         self.classes, self.source = origin.classes, origin.about
-        self.fingerprint, self.shown = origin.fingerprint, shown(resolution, crop, on_bad)
+        self.fingerprint, self.shown = origin.fingerprint, shown(resolution, crop)
         self._skipped: dict[str, None] = {}
         worker.quiet_pillow()
         self._processes: ProcessPoolExecutor | None = None

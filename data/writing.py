@@ -33,18 +33,21 @@ def alone(out: Path) -> Iterator[Path]:
         lock.release()
 
 
-def open_writer(file: Path, map_size: int, names: tuple[bytes, ...] = ()) -> tuple[lmdb.Environment, list]:
+def open_writer(
+    file: Path, map_size: int, names: tuple[bytes, ...] = (), again: str = GOES_ON
+) -> tuple[lmdb.Environment, list]:  # fmt: skip
     """An LMDB file to write, and its named databases. The caller is alone with it, so it needs no lock file."""
     if file.is_file() and file.stat().st_size:  # the library would map what isn't there, and be killed
         try:
             Database(file).check_whole()
         except DataError as error:
-            raise DataError(f"{error}; or, since it's only half finished: remove it, then give the same command again") from None
+            why = str(error).removeprefix(f"{file} ").partition(":")[0]
+            raise DataError(f"{file}, which is half finished, {why}: remove it, then give the same command again") from None
     try:
         environment = lmdb.open(str(file), subdir=False, lock=False, map_size=map_size, max_dbs=len(names), meminit=False)
         return environment, [environment.open_db(name) for name in names]
     except (lmdb.Error, OSError) as error:
-        raise explained(error, file) from None
+        raise explained(error, file, again) from None
 
 
 def commit(

@@ -65,7 +65,9 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename} can't be read or written ({error.strerror}): choose another"
     if type(error).__name__ == "OutOfMemoryError":
-        return "the GPU is out of memory: other programs may hold some of it; take a free one, or --device cpu where there is one"
+        return "the GPU is out of memory: other programs may hold some of it; free it, take another, or compute on the CPU"
+    if isinstance(error, MemoryError):
+        return "out of memory: close other programs, or ask for fewer or smaller images"
     return str(error)
 
 
@@ -84,4 +86,4 @@ def _expected() -> tuple[type[Exception], ...]:
     from metrics.statistics import StatisticsError
 
     scores = FeatureError, ProtocolError, StatisticsError
-    return *scores, ConfigError, DataError, RunError, StudyError, CheckpointError, Diverged, OSError, OutOfMemoryError
+    return *scores, ConfigError, DataError, RunError, StudyError, CheckpointError, Diverged, OSError, OutOfMemoryError, MemoryError

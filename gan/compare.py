@@ -2,8 +2,6 @@
 
 import contextlib
 import errno
-import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -19,8 +17,6 @@ from gan.study import Study, StudyError, config_of, jobs_of, length_of
 from gan.study_folder import StudyFolder
 from gan.training import Interrupted
 from metrics.features import open_extractor
-
-LEAST_SPACE = 2**20  # bytes free on the disk, without which no more runs are started
 
 
 def run_all(
@@ -57,8 +53,6 @@ def run_all(
                     folder.note_failure(end.job, end.said)
                     log = folder.run(end.job) / "log.txt" if launcher == "here" else folder.path / "submitit"
                     bar.write(f"{end.job.name} failed: {end.said} (all of it: {log})")
-                if shutil.disk_usage(folder.path).free < LEAST_SPACE:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if failed:
         say(f"{len(failed)} of {len(every)} runs failed; the others are kept: mend the cause and repeat the command", "red")
     return failed

@@ -181,6 +181,8 @@ class TrainingScores:
     best checkpoint. ProtocolError where the features can't give it.
     """
 
+    LATENTS = "select"  # the stream of the seed that they are drawn from
+
     def __init__(self, config: Config, images: data.ImageSet | data.StreamedSet, device: torch.device):
         e = config.evaluate
         self.config = config
@@ -198,6 +200,6 @@ class TrainingScores:
 
         Of other latents than `evaluate` and `compare` take: what chooses the best checkpoint mustn't score it.
         """
-        side = generator_side(ema, "training", derive(self.config.train.seed, "select"), self.config.evaluate.samples)
+        side = generator_side(ema, "training", derive(self.config.train.seed, self.LATENTS), self.config.evaluate.samples)
         scores, _ = score(self.extractor, self.real, side, ["fid", "is"] if self.extractor.classes else ["fid"])
         return {s.name: s.value for s in scores}

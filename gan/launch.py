@@ -1,6 +1,6 @@
 """Runs the jobs of a study as processes of their own: several at once on this machine, or on a cluster through submitit.
 
-Each job is the command `run_gan.py compare FOLDER --only ROW/seed_N`. Its output goes to the run's log.txt.
+Each job is `run_gan.py compare` with --only ROW/seed_N, of the study as it was adopted. Its output goes to the run's log.txt.
 """
 
 import os
@@ -22,6 +22,7 @@ from gan.study import Job, Study, StudyError, config_of, jobs_of
 from gan.study_folder import ADOPTED, StudyFolder
 
 ENTRY = Path(__file__).parents[1] / "run_gan.py"
+LEAST_SPACE = 2**20  # bytes
 PARENT = "GAN_COMPARE_PID"  # in the environment of the runs that `run_here` starts: its process
 
 
@@ -40,8 +41,8 @@ def gpus_for(study: Study) -> list[str]:
     """The names of the GPUs that the study's runs are dealt out to; [] where they train on the CPU."""
     if all(config_of(study, job).train.device == "cpu" for job in jobs_of(study)):
         return []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+    count, visible = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",")[:count] if visible and count else [str(i) for i in range(count)]
 
 
 def default_workers(gpus: list[str]) -> int:
@@ -56,6 +57,7 @@ def run_here(
 
     gpus: dealt out in turns. Without one, each run has one thread, so that its numbers don't depend on how many run.
     """
+    workers = min(workers, len(jobs))
     waiting = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
@@ -71,6 +73,9 @@ def run_here(
                 return
             log = folder.run(job) / "log.txt"
             try:
+                if disk_is_full(folder.path):
+                    ended.put(Ended(job, 1, "not started: the disk is full"))
+                    continue
                 log.parent.mkdir(parents=True, exist_ok=True)
                 with open(log, "ab") as file:
                     start = file.seek(0, os.SEEK_END)
@@ -85,7 +90,7 @@ def run_here(
             except Exception as error:  # whatever it is, the study must not wait for this run for ever
                 ended.put(Ended(job, 1, f"error: {error}"))
 
-    threads = [threading.Thread(target=work, args=(slot,), daemon=True) for slot in range(min(workers, len(jobs)))]
+    threads = [threading.Thread(target=work, args=(slot,), daemon=True) for slot in range(workers)]
     for thread in threads:
         thread.start()
     left = len(jobs)
@@ -166,9 +171,13 @@ def run_submitit(
 def last_line(log: Path, start: int = 0) -> str:
     """The last line that was written after the first `start` bytes."""
     text = log.read_bytes()[start:].decode(errors="replace")
-    if not text.strip() and shutil.disk_usage(log.parent).free < 2**20:
+    if not text.strip() and disk_is_full(log.parent):
         return "it said nothing: the disk is full"
     return _last_words(text)
+
+
+def disk_is_full(path: Path) -> bool:
+    return shutil.disk_usage(path).free < LEAST_SPACE
 
 
 def _last_words(text: str) -> str:

@@ -14,8 +14,8 @@ from gan.config import ConfigError
 
 TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what it sets beside WORLD_SIZE
 
-# How long processes wait for each other. The main one decodes data and embeds references alone, which takes it hours of large sets.
-PATIENCE = datetime.timedelta(hours=12)
+# How long processes wait for each other. The main one opens data and embeds the reference alone: half an hour of a large set.
+PATIENCE = datetime.timedelta(hours=2)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from gan import classification_config
 from gan import config as gan_config
 from gan.config import ConfigError, Section, read_yaml
-from gan.models import resolve
+from gan.models import resolve_to_train
 
 
 class StudyError(Exception):
@@ -115,7 +115,7 @@ def rows_of(study: Study) -> list[Row]:
     rows = []
     for row in study.rows:
         own = {key: value for key, value in row.items() if key != "label"}
-        named = [(row["label"], frozenset(own))] if "label" in row else [(str(v), frozenset([k])) for k, v in own.items()]
+        named = [(str(row["label"]), frozenset(own))] if "label" in row else [(str(v), frozenset([k])) for k, v in own.items()]
         for values in itertools.product(*study.axes.values()):
             axes = dict(zip(study.axes, values))
             parts = tuple(part for part in (*named, *((str(v), frozenset([k])) for k, v in axes.items())) if part[0] != "")
@@ -141,7 +141,7 @@ def config_of(study: Study, job: Job) -> gan_config.Config | classification_conf
         changes = {"generator.width_rule": "equal_parameters", **changes}
     overrides = [f"{key}={_plain(key, value)}" for key, value in changes.items()]
     config = settings_of(study).load_config(study.base, overrides)
-    return resolve(config) if study.task == "gan" else config
+    return resolve_to_train(config) if study.task == "gan" else config
 
 
 def _plain(key: str, value: Any) -> str:
@@ -177,7 +177,9 @@ def facet_of(study: Study, row: Row) -> tuple[str, str]:
     shared = [text for text, keys in row.parts if not keys & study.baseline.keys()]
     for _, keys in row.parts:  # a label of the row's own that also names what the baseline sets: its other settings instead
         if len(keys) > 1 and keys & study.baseline.keys():
-            shared += [str(row.settings[key]) for key in row.settings if key in keys - study.baseline.keys()]
+            shared += [
+                f"{key.partition('.')[2]}={row.settings[key]}" for key in row.settings if key in keys - study.baseline.keys()
+            ]
     return " ".join(shared), " ".join(own) or row.label
 
 

@@ -10,12 +10,12 @@ from gan.models.counting import macs, parameter_count
 from gan.run_directory import read_log
 from gan.study import Scoring
 
-__all__ = ["curve", "model_facts", "openable", "score_run", "train"]
+__all__ = ["curve", "materials", "model_facts", "score_run", "train"]
 
 train = train_classifier
 
 
-def openable(config: Config, scoring: Scoring) -> None:
+def materials(config: Config, scoring: Scoring) -> None:
     """Nothing: the training itself opens the test images."""
 
 
@@ -25,7 +25,7 @@ def curve(directory: Path) -> list[dict]:
     return [{"step": r["step"], "test_error": 100 * (1 - r["test_accuracy"])} for r in tested]
 
 
-def score_run(config: Config, directory: Path, scoring: Scoring, seed: int) -> dict:
+def score_run(config: Config, directory: Path, materials: None, seed: int) -> dict:
     """The test error in percent, whose card is that of result.json. There is no best checkpoint: the test set chooses nothing."""
     result = json.loads((directory / "result.json").read_text())
     error = 100 * (1 - result["test_accuracy"])

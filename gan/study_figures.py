@@ -88,22 +88,19 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
     )
     for row, (facet, group) in zip(axes, facets.items()):
         for axis, (_, cost) in zip(row, panels):
-            points = {
-                line.short: (cost(line), fmean(line.final.values()), line)
-                for line in group
-                if axis is row[0] or line.row.label in costs
-            }
-            width = max((x for x, _, _ in points.values()), default=0) - min((x for x, _, _ in points.values()), default=0)
-            for name, (x, y, line) in points.items():
+            drawn = [line for line in group if axis is row[0] or line.row.label in costs]
+            points = [(cost(line), fmean(line.final.values())) for line in drawn]
+            width = max(x for x, _ in points) - min(x for x, _ in points) if points else 0
+            for line, (x, y) in zip(drawn, points):
                 values = list(line.final.values())
                 spread = stdev(values) if len(values) > 1 else 0.0
                 fill = {"markerfacecolor": "white"} if line.problems + line.failures else {}
                 style = {"linestyle": "none", "capsize": 3, "markersize": 6, **fill, **_style(lines, line)}
                 axis.errorbar(x, y, spread, **style)
                 # Below the point where another of about the same cost stands above it, so that both stay legible.
-                crowned = any(abs(x - other[0]) < 0.1 * width and other[1] > y for other in points.values())
+                crowned = any(abs(x - other[0]) < 0.1 * width and other[1] > y for other in points)
                 place = (7, -11) if crowned else (7, 5)
-                axis.annotate(name, (x, y), xytext=place, textcoords="offset points", fontsize=9)
+                axis.annotate(line.short, (x, y), xytext=place, textcoords="offset points", fontsize=9)
             axis.margins(0.12)
         row[0].set(ylabel="final, lower is better")
         row[0].set_title(facet, loc="left", fontsize=11, fontweight="bold")
@@ -121,23 +118,21 @@ def plot_grids(study: Study, folder: StudyFolder, lines: list[Line], across: int
 
     That is the first seed that all rows with samples have; where there is none, each row's first, which its title then names.
     """
-    drawn = {line.row.label: [s for s in line.final if folder.has_grid(Job(line.row, s))] for line in lines}
-    panels = [(line, drawn[line.row.label]) for line in lines if drawn[line.row.label]]
+    shown = folder.shown_grids(study)
+    panels = [(line, shown[line.row.label]) for line in lines if line.row.label in shown]
     if not panels:
         return None
-    shown = folder.shown_seed(study)
-    shared = shown if all(shown in seeds for _, seeds in panels) else None
+    several = len(set(shown.values())) > 1
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, 2.5 * rows), layout="constrained", squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    for axis, (line, seeds) in zip(axes.flat, panels):
-        seed = seeds[0] if shared is None else shared
+    for axis, (line, seed) in zip(axes.flat, panels):
         grid = plt.imread(folder.run(Job(line.row, seed)) / "grid.png")
         tile = (grid.shape[0] - 2) // 8
         axis.imshow(grid[: down * tile + 2, : across * tile + 2], interpolation="nearest")
-        axis.set_title(f"{line.row.label}   {mean_std(line.final, 1)}" + f"   seed {seed}" * (shared is None), fontsize=9)
+        axis.set_title(f"{line.row.label}   {mean_std(line.final, 1)}" + f"   seed {seed}" * several, fontsize=9)
     return figure
 
 

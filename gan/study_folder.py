@@ -28,7 +28,7 @@ LIGHT = (
     "grids.png",
 )
 LIGHT_OF_RUN = (RECORD, "result.json", "probe.json")
-NOT_OF_CURVES = {"evaluate.weights", "evaluate.instruments", "evaluate.best"}
+NOT_OF_CURVES = {"evaluate.weights", "evaluate.instruments"}
 KEYS = {"label", "seed", "task", "length", "scoring", "config", "model", "status", "why", "curve"}  # that every record has
 
 
@@ -118,7 +118,8 @@ class StudyFolder:
         """
         jobs = [job for job in jobs_of(study) if self.result(job)]
         files = [self.path / name for name in LIGHT] + [self.run(job) / name for job in jobs for name in LIGHT_OF_RUN]
-        files += [self.run(job) / "grid.png" for job in jobs if job.seed == self.shown_seed(study)]
+        shown = self.shown_grids(study)
+        files += [self.run(job) / "grid.png" for job in jobs if job.seed == shown.get(job.row.label)]
         for file in files:
             if file.is_file():
                 to = target / file.relative_to(self.path)
@@ -126,14 +127,14 @@ class StudyFolder:
                 write_atomically(to, file.read_bytes())
         return len(jobs)
 
-    def shown_seed(self, study: Study) -> int:
-        """The first seed of which all rows with pictures have one; the study's first where there is none."""
-        drawn = {seed: {j.row.label for j in jobs_of(study) if j.seed == seed and self.has_grid(j)} for seed in study.seeds}
-        rows = set().union(*drawn.values())
-        return next((seed for seed in study.seeds if drawn[seed] == rows), study.seeds[0])
-
-    def has_grid(self, job: Job) -> bool:
-        return (self.run(job) / "grid.png").is_file()
+    def shown_grids(self, study: Study) -> dict[str, int]:
+        """{row: seed} of the pictures that a report shows: the first seed that all rows with any have, else each one's first."""
+        seeds: dict[str, list[int]] = {}
+        for job in jobs_of(study):
+            if (self.run(job) / "grid.png").is_file():
+                seeds.setdefault(job.row.label, []).append(job.seed)
+        shared = next((seed for seed in study.seeds if all(seed in own for own in seeds.values())), None)
+        return {label: own[0] if shared is None else shared for label, own in seeds.items()}
 
     def left_out(self, study: Study) -> list[str]:
         """Results in the folder that the study no longer names: kept, but in no table."""

@@ -1,5 +1,6 @@
 """What a study does with one GAN: its cost, the scores of its last and best checkpoint, its diversity, the instruments."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from gan.models import build
 from gan.models.counting import macs, parameter_count
 from gan.probe import measure, summary, write_record
 from gan.probe_figure import draw_probe
-from gan.probe_inputs import Real, real_images
+from gan.probe_inputs import Real, halves, real_images
 from gan.randomness import derive, latents
 from gan.run_directory import read_log
 from gan.study import Scoring
@@ -21,11 +22,34 @@ from gan.training import train
 from metrics.features import Extractor, open_extractor
 from metrics.scoring import Side, score
 
-__all__ = ["curve", "model_facts", "openable", "score_run", "train"]
+__all__ = ["curve", "materials", "model_facts", "score_run", "train"]
 
 DIVERSITY_IMAGES = 1000
 PROBED = 1000  # images that the instruments look at, of each kind
 GRID = 64
+WALKED = 100_000  # images, of which a few are picked by a walk over all; of more, only those few are opened
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What the runs of a study are scored with."""
+
+    extractor: Extractor
+    real: Side  # the reference
+    own: Real  # real images of the generator's size, for what compares pixels; another reference may not have them
+    samples: int  # generated images
+
+
+def materials(config: Config, scoring: Scoring) -> Materials:
+    """All of it, opened. What can't be opened raises, with a reason."""
+    device = "cuda" if config.train.device in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
+    extractor = open_extractor(scoring.features, scoring.weights, precision=scoring.precision, device=torch.device(device))
+    if scoring.reference is not None:
+        real, own = open_side(scoring.reference, scoring.real), real_images(config, PROBED, split=scoring.split)
+    else:
+        real = reference_of(config, scoring.split, scoring.real)
+        own = halves(real, PROBED) if real.count <= WALKED else real_images(config, PROBED, split=scoring.split)
+    return Materials(extractor, real, own, scoring.samples)
 
 
 def curve(directory: Path) -> list[dict]:
@@ -33,12 +57,10 @@ def curve(directory: Path) -> list[dict]:
     return [record for record in read_log(directory) if "d_loss" not in record]
 
 
-def score_run(config: Config, directory: Path, scoring: Scoring, seed: int) -> dict:
+def score_run(config: Config, directory: Path, materials: Materials, seed: int) -> dict:
     """Scores of the last and, where one was kept, of the best checkpoint; the diversity of the last; a grid of fixed latents."""
-    extractor, real = opened(config, scoring)
+    extractor, real, own, samples = materials.extractor, materials.real, materials.own, materials.samples
     device = extractor.device
-    # What compares pixels needs images of the generator's own size, which another reference may not have.
-    own = real_images(config, PROBED, split=scoring.split)
     wanted = ["fid", "is"] if extractor.classes else ["fid"]
     found = {}
     for which in ("last", "best"):
@@ -48,7 +70,7 @@ def score_run(config: Config, directory: Path, scoring: Scoring, seed: int) -> d
         if which == "best" and trained.step == found["last"]["step"]:
             found["best"] = found["last"]
             continue
-        side = generator_side(trained.generator, f"{directory.parent.name} step {trained.step}", seed, scoring.samples)
+        side = generator_side(trained.generator, f"{directory.parent.name} step {trained.step}", seed, samples)
         scores, warnings = score(extractor, real, side, wanted, seed)
         found[which] = {"step": trained.step, "scores": [s.to_dict() for s in scores], "warnings": warnings}
         if which == "last":
@@ -57,20 +79,6 @@ def score_run(config: Config, directory: Path, scoring: Scoring, seed: int) -> d
             sampling.save_grid(grid, directory / "grid.png")
     found["probe"] = instruments(directory, own, device)
     return found
-
-
-def openable(config: Config, scoring: Scoring) -> None:
-    """What scoring will need, opened and forgotten: what is missing is said before the training, not after it."""
-    opened(config, scoring)
-
-
-def opened(config: Config, scoring: Scoring) -> tuple[Extractor, Side]:
-    """The network and the real images that the runs of a study are scored with. What can't be opened raises, with a reason."""
-    device = "cuda" if config.train.device in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
-    extractor = open_extractor(scoring.features, scoring.weights, precision=scoring.precision, device=torch.device(device))
-    if scoring.reference is None:
-        return extractor, reference_of(config, scoring.split, scoring.real)
-    return extractor, open_side(scoring.reference, scoring.real)
 
 
 def instruments(directory: Path, real: Real, device: torch.device) -> dict[str, float]:

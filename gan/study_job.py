@@ -10,7 +10,7 @@ from gan.study_folder import RECORD, StudyFolder
 from gan.training import Diverged
 from metrics.protocol import library_versions
 
-TASKS = {"gan": study_gan, "classify": study_classify}  # each has openable, train, model_facts, curve and score_run
+TASKS = {"gan": study_gan, "classify": study_classify}  # each has materials, train, model_facts, curve and score_run
 
 
 def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:
@@ -21,7 +21,7 @@ def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:
     task, config, directory = TASKS[study.task], config_of(study, job), folder.run(job)
     record = {"label": job.row.label, "seed": job.seed, "task": study.task, "length": length_of(config)}
     record |= {"scoring": study.scoring.model_dump(), "config": config.model_dump(mode="json"), "model": task.model_facts(config)}
-    task.openable(config, study.scoring)
+    materials = task.materials(config, study.scoring)  # before the training: what is missing is said now, not after hours
     try:
         task.train(config, directory, progress=False)
         record |= {"status": "finished", "why": None}
@@ -29,7 +29,7 @@ def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:
         record |= {"status": "diverged", "why": str(error).partition(". ")[0]}  # without the advice on what to do next
     record["curve"] = task.curve(directory)
     if record["status"] == "finished":
-        record |= task.score_run(config, directory, study.scoring, job.seed)
+        record |= task.score_run(config, directory, materials, job.seed)
     record["finished"] = time.strftime("%Y-%m-%d", time.gmtime())
     record |= {"versions": library_versions(), "machine": machine(config.train.device)}
     checkpoint.write_atomically(directory / RECORD, (json.dumps(record, indent=1) + "\n").encode())

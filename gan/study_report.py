@@ -76,7 +76,7 @@ def costs_of(study: Study, folder: StudyFolder, lines: list[Line], measure: bool
 def to_html(study: Study, lines: list[Line], costs: dict[str, dict], figures: dict[str, Figure | None]) -> str:
     """One file with everything in it: figures as data, no script, no link."""
     heads, rows = cells(study, lines, costs)
-    marked = better(lines)
+    marked = better(study, lines)
     embedded = {name: base64.b64encode(image(f, "png")).decode() for name, f in figures.items() if f is not None}
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text())

@@ -161,12 +161,20 @@ def falling(lines: list[Line]) -> list[str]:
     return [line.row.label for line in lines if line.settling is not None and line.settling > IMPROVING]
 
 
-def better(lines: list[Line]) -> list[bool]:
-    """Which rows are better than the one they are compared with: the interval lies below 0, all runs are done and have converged,
-    and no row was still improving."""
-    if falling(lines) or any(line.converged < line.asked for line in lines):
-        return [False] * len(lines)
-    return [bool(d := line.difference) and d.high is not None and d.high < 0 for line in lines]
+def better(study: Study, lines: list[Line]) -> list[bool]:
+    """Which rows are better than the one they are compared with: the interval lies below 0, and in both rows all runs are done and
+    have converged, and scores taken in training say that they had stopped improving. (Classifiers end with their schedule.)"""
+    by_label = {line.row.label: line for line in lines}
+
+    def settled(line: Line) -> bool:
+        flat = study.task == "classify" or (line.settling is not None and line.settling <= IMPROVING)
+        return flat and line.converged == line.asked
+
+    def is_better(line: Line) -> bool:
+        d = line.difference
+        return d is not None and d.high is not None and d.high < 0 and settled(line) and settled(by_label[d.against])
+
+    return [is_better(line) for line in lines]
 
 
 def curve_of(result: dict) -> list[tuple[int, float]]:

@@ -135,12 +135,13 @@ def _chosen(study: Study, lines: list[Line]) -> list[str]:
     if row is None or study.task != "gan":
         return []
     e = config_of(study, Job(row, study.seeds[0])).evaluate
+    every = f"every {e.every:,} steps" if e.every else "now and then"
     same = study.scoring.reference is None and e.split == study.scoring.split
     warning = ", the split of the table, which flatters it" if same else ""
     kind = "lowest distance" if e.best == "fid" else "highest score"
     return [
-        f"Best: the checkpoint of each run with the {kind} in training ({e.features}, {e.samples:,} images, every "
-        f"{e.every:,} steps) against the {e.split} split{warning}."
+        f"Best: the checkpoint of each run with the {kind} in training ({e.features}, {e.samples:,} images, {every}) "
+        f"against the {e.split} split{warning}."
     ]
 
 
@@ -167,7 +168,8 @@ def _settled(study: Study, lines: list[Line]) -> list[str]:
     known = [line for line in lines if line.settling is not None]
     if not known:
         blind = "No scores were taken in training (evaluate.every), so nothing here says whether a row had stopped improving."
-        return [*notes, blind] if any(line.final for line in lines) else notes
+        scored = any(r["curve"] for line in lines for r in line.results)
+        return [*notes, blind] if any(line.final for line in lines) and not scored else notes
     rest = ", ".join(line.row.label for line in lines if line.settling is None)
     unknown = f" Not known of {rest}." if rest else ""
     span = f"over the last {max(line.end for line in known):.0%} of training"

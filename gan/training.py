@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from gan import checkpoint
 from gan.config import Config, Evaluate, Train
 from gan.evaluation import TrainingScores
-from gan.models import resolve
+from gan.models import resolve_to_train
 from gan.objectives import LOSSES, gradient_penalty, r1_penalty
 from gan.probe import training_instruments
 from gan.processes import Processes
@@ -63,7 +63,7 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
     Raises DataError, ConfigError, RunError, CheckpointError, Diverged or Interrupted; each says what to do. Nothing that was
     checkpointed is lost in any of them.
     """
-    config = resolve(config)
+    config = resolve_to_train(config)
     processes = Processes.start(config.train.device)
     try:
         with troubles_told(directory, processes.device), contextlib.ExitStack() as stack:
@@ -244,7 +244,7 @@ class BestKeeper:
         self.scores = TrainingScores(config, batches.set, processes.device)
         # Scores by other features or counts can't be compared: then the best is looked for anew.
         how, default = (e.model_dump(exclude={"every", "instruments"}) for e in (config.evaluate, Evaluate()))
-        self.how = {**how, "sha256": self.scores.extractor.sha256}
+        self.how = {**how, "sha256": self.scores.extractor.sha256, "latents": self.scores.LATENTS}
         self.lower = config.evaluate.best == "fid"
         self.instruments, self.seed = config.evaluate.instruments, config.train.seed
         path = run.checkpoints / checkpoint.BEST

@@ -42,7 +42,7 @@ class Card:
     precision: str  # of that network
     real: str  # the reference: which data, which split
     real_count: int | None  # None: statistics of somebody else's that don't say
-    real_sha256: str | None  # of its pixels; of a set that is streamed, of what its source knows of them and which were chosen
+    real_sha256: str | None  # of its pixels, or of what their source knows of them and which were chosen
     generated: str
     generated_count: int | None
     flips: bool = False  # whether mirrored images were added to the reference

@@ -121,7 +121,9 @@ def grid(
     size: Annotated[
         int | None, typer.Option(min=1, help="side in pixels; default: a pack's own, else what most have, up to 128")
     ] = None,
-    crop: Crop = "center",
+    crop: Annotated[
+        Literal["center", "pad", "cut"] | None, typer.Option(help="as of `pack`; default: a pack's own, else center")
+    ] = None,
     split: Split = None,
     categories: Categories = None,
 ) -> None:

@@ -21,12 +21,6 @@ def resolve(config: Config) -> Config:
     g_defaults = _published(g.family, resolution)
     d_family = d.family or g.family
     d_defaults = _published(d_family, resolution)
-    norm = d.norm or d_defaults["discriminator_norm"]
-    if norm == "batch" and (config.objective.gradient_penalty or config.objective.r1):
-        raise ConfigError(
-            "objective.gradient_penalty and r1 penalise the gradient at each image, and batch norm in the discriminator mixes the "
-            "images of a batch (Gulrajani et al. 2017, section 4); set discriminator.norm=none or spectral"
-        )
     return config.replace(
         {
             "generator.kernel": g.kernel or g_defaults["generator_kernel"],
@@ -36,9 +30,20 @@ def resolve(config: Config) -> Config:
             "discriminator.family": d_family,
             "discriminator.kernel": d.kernel or d_defaults["discriminator_kernel"],
             "discriminator.width": d.width or d_defaults["discriminator_width"],
-            "discriminator.norm": norm,
+            "discriminator.norm": d.norm or d_defaults["discriminator_norm"],
         }
     )
+
+
+def resolve_to_train(config: Config) -> Config:
+    """`resolve`, for what is going to be trained. ConfigError for what only the family's choices show to be wrong."""
+    config = resolve(config)
+    if config.discriminator.norm == "batch" and (config.objective.gradient_penalty or config.objective.r1):
+        raise ConfigError(
+            "objective.gradient_penalty and r1 penalise the gradient at each image, and batch norm in the discriminator mixes the "
+            "images of a batch (Gulrajani et al. 2017, section 4); set discriminator.norm=none or spectral"
+        )
+    return config
 
 
 def _published(family: str, resolution: int) -> dict:

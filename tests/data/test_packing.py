@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -222,7 +223,9 @@ def test_two_at_once(hundred, tmp_path, monkeypatch):
 
 def test_a_half_finished_pack_that_is_damaged(hundred, tmp_path):
     (tmp_path / ".a.pack.partial").write_bytes(b"words" * 5000)
-    with pytest.raises(DataError, match=r"\.a\.pack\.partial .*remove it, then give the same command again"):
+    with pytest.raises(
+        DataError, match=r"\.a\.pack\.partial, which is half finished, .*remove it, then give the same command again"
+    ):
         pack_of(hundred, tmp_path / "a.pack")
 
 
@@ -235,7 +238,7 @@ def test_a_half_finished_pack_that_was_cut_when_it_was_copied(hundred, tmp_path,
     monkeypatch.undo()
     partial = tmp_path / ".a.pack.partial"
     os.truncate(partial, int(share * partial.stat().st_size))
-    with pytest.raises(DataError, match=r"remove it, then give the same command again"):
+    with pytest.raises(DataError, match=r"remove it, then give the same command"):
         pack_of(hundred, tmp_path / "a.pack")
     partial.unlink()
     assert verify(pack_of(hundred, tmp_path / "a.pack")) == []
@@ -273,6 +276,25 @@ def test_files_that_go_while_they_are_packed_are_no_broken_images(hundred, tmp_p
         file.unlink()
     with pytest.raises(DataError, match="is gone since the images were listed"):
         pack(source, tmp_path / "a.pack", R)
+
+
+@pytest.mark.parametrize("change", ["gone", "another"])
+def test_a_zip_that_changes_while_it_is_packed(hundred, tmp_path, by_tens, monkeypatch, change):
+    archive = Path(shutil.make_archive(str(tmp_path / "images"), "zip", hundred))
+    source, decode = open_source(archive), data.packing._decode_all
+
+    def changed(*arguments):
+        for number, part in enumerate(decode(*arguments)):
+            if number == 3 and change == "gone":
+                archive.unlink()
+            elif number == 3:
+                archive.write_bytes(archive.read_bytes()[:-100])
+            yield part
+
+    monkeypatch.setattr(data.packing, "_decode_all", changed)
+    with pytest.raises(DataError, match=r"was changed while it's in use|can't be read any more"):
+        pack(source, tmp_path / "a.pack", R)
+    assert not (tmp_path / "a.pack").exists()
 
 
 def test_a_database_that_is_written_to_while_it_is_packed(write_lsun, small, tmp_path, by_tens, monkeypatch):

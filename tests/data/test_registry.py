@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from PIL import Image
 
 from data import NAMES, DataError, ImageSet, load
 from data.opening import open_one_split
+from data.packing import pack
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("cifar-10", "cifar10"), ("CIFAR100", "cifar100"), ("shape", "shapes")])
@@ -38,7 +40,14 @@ def test_faces_are_not_whatever_lies_there(tmp_path, write_lsun, small, monkeypa
     for path in (lsun, lsun.parent):
         with pytest.raises(DataError, match="there is no celeba at"):
             load("celeba", path)
+    with pytest.raises(DataError, match="there is no celeba at"):
+        load("celeba", lsun / "data.mdb")
     assert len(load("celeba", tmp_path / "data")) == 1  # named by the user: a folder of faces
+    (tmp_path / "data").rename(tmp_path / "img_align_celeba")
+    pack(open_one_split(tmp_path / "img_align_celeba", None), tmp_path / "faces.pack", 32)
+    for place in ("img_align_celeba", "faces.pack"):
+        monkeypatch.setenv("GAN_DATA", str(tmp_path / place))
+        assert len(load("celeba")) == 1
 
 
 def test_splits_are_not_mixed(tmp_path, write_folder, small):
@@ -49,6 +58,9 @@ def test_splits_are_not_mixed(tmp_path, write_folder, small):
     with pytest.raises(DataError, match="has the splits train and test: choose one with --split"):
         open_one_split(folder, None)
     assert len(open_one_split(folder, "test")) == 4
+    shutil.rmtree(folder / "test")  # then there is nothing to mix
+    assert len(open_one_split(folder, None)) == 4
+    assert len(load("folder", folder, 16, share=0.5)) + len(load("folder", folder, 16, share=0.5, split="test")) == 4
 
 
 def test_more_images_than_memory_is_a_sentence(write_folder, small, monkeypatch):

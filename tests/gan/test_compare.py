@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import yaml
 from data import DataError
 from gan import checkpoint
 from gan.launch import command
+from gan.run_directory import RunError
 from gan.study import jobs_of, load_study
 from gan.study_folder import StudyFolder
 from gan.study_gan import diversity
@@ -185,18 +185,17 @@ def test_a_full_disk_ends_in_one_sentence_and_the_run_goes_on_later(study_of, tm
     assert result["status"] == "finished"
 
 
-def test_a_full_disk_starts_no_more_runs(study_of, tmp_path, call, monkeypatch):
-    real = shutil.disk_usage
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=0))
-    gone = [{"label": "gone", "dataset.path": str(tmp_path / "gone.zip")}, {"label": "there"}]
-    code, _, said = call("compare", study_of(rows=gone, axes={}, baseline="there"), "--out", tmp_path / "out", "--workers", "1")
-    assert code == 1 and "the disk is full" in said.splitlines()[-1]
-    assert not (tmp_path / "out/runs/there/seed_0/record.json").exists()
-
-
-def test_what_scoring_needs_is_opened_before_the_training(study_of, tmp_path):
-    study = load_study(study_of(scoring={"samples": 30, "features": "module:tiny_features.build", "real": 51}))
-    with pytest.raises(DataError, match="has 50 images, fewer than the 51 asked for"):
+@pytest.mark.parametrize(
+    ("scoring", "settings", "words"),
+    [
+        ({"real": 51}, {}, "has 50 images, fewer than the 51 asked for"),
+        ({"split": "test"}, {}, "has no test split"),
+        ({"split": "test"}, {"dataset.hold_out": 0.2}, "the instruments need at least 32"),
+    ],
+)
+def test_what_scoring_needs_is_opened_before_the_training(study_of, tmp_path, scoring, settings, words):
+    study = load_study(study_of(settings, scoring={"samples": 30, "features": "module:tiny_features.build", **scoring}))
+    with pytest.raises((DataError, RunError), match=words):
         run_job(study, StudyFolder(tmp_path / "out"), jobs_of(study)[0])
     assert not (tmp_path / "out").exists()
 

@@ -98,13 +98,21 @@ def sha256(side):
     return identified(side).sha256
 
 
-def test_images_in_memory_are_known_by_their_pixels(tiny, monkeypatch):
+def test_images_of_no_file_are_known_by_their_pixels(tiny, monkeypatch):
     monkeypatch.setitem(COUNTS, "train", 30)
-    for side in (open_side("shapes"), reference_of(tiny("dcgan")), reference_of(tiny("dcgan"), count=10)):
+    for side in (open_side("shapes"), open_side("shapes", 10), reference_of(tiny("dcgan", "dataset.name=shapes"))):
         assert sha256(side) == fingerprint(side.batches())
 
 
-@pytest.mark.parametrize("kind", ["zip", "pack", "streamed"])
+def test_where_bad_images_are_left_out_the_pixels_are_hashed(tiny, fifty, tmp_path):
+    with zipfile.ZipFile(fifty) as old, zipfile.ZipFile(tmp_path / "some.zip", "w") as new:
+        for i, name in enumerate(old.namelist()):
+            new.writestr(name, b"broken" if i == 3 else old.read(name))
+    side = reference_of(tiny("dcgan", f"dataset.path={tmp_path / 'some.zip'}", "dataset.on_bad=skip"))
+    assert side.count == 49 and sha256(side) == fingerprint(side.batches())
+
+
+@pytest.mark.parametrize("kind", ["zip", "pack", "streamed", "in memory"])
 def test_what_is_decoded_is_known_by_its_source_and_the_choice_without_decoding(kind, fifty, tiny, tmp_path, monkeypatch):
     path = fifty
     if kind == "pack":
@@ -112,12 +120,13 @@ def test_what_is_decoded_is_known_by_its_source_and_the_choice_without_decoding(
         pack(open_source(fifty), path, size=32)
 
     def opened(count=None, seed=0, crop="center"):
-        if kind != "streamed":
+        if kind in ("zip", "pack"):
             return open_side(str(path), count, seed)
-        config = tiny("dcgan", "dataset.memory=0", "dataset.workers=0", f"dataset.crop={crop}")
+        memory = 0 if kind == "streamed" else 4
+        config = tiny("dcgan", f"dataset.memory={memory}", "dataset.workers=0", f"dataset.crop={crop}")
         return reference_of(config, count=count, seed=seed)
 
-    sides = [opened(), opened(20), opened(20, 1), *([opened(crop="pad")] if kind == "streamed" else [])]
+    sides = [opened(), opened(20), opened(20, 1), *([opened(crop="pad")] if kind not in ("zip", "pack") else [])]
     for side in sides:
         side.batches = None if side.batches is None else lambda: pytest.fail("decoded")
     found = [sha256(side) for side in sides]

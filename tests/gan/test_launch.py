@@ -1,6 +1,7 @@
 """Processes of a study's runs, with commands that take no time: what they leave, and what becomes of them when they are stopped."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,7 +64,23 @@ def test_gpus_are_dealt_out_in_turns_of_those_that_are_visible(monkeypatch, stud
     assert [launch._environment(slot, 4, gpus)["CUDA_VISIBLE_DEVICES"] for slot in range(4)] == ["3", "5", "3", "5"]
     assert launch.default_workers(gpus) == 2
     assert launch.gpus_for(load_study(study_file(settings={"train.device": "cpu"}))) == []
+    monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 0)
+    for hidden in ("-1", "0", ""):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert launch.gpus_for(load_study(study_file())) == []
     assert launch._environment(1, 4, [])["OMP_NUM_THREADS"] == "1"
+
+
+def test_a_full_disk_starts_no_more_runs(monkeypatch, tmp_path, jobs):
+    real, full = shutil.disk_usage, []
+    python(monkeypatch, "print('begun')")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=0 if full else 2**30))
+    ends = []
+    for end in launch.run_here(StudyFolder(tmp_path), jobs, 1, []):
+        ends.append(end)
+        full.append(True)
+    assert len(ends) == len(jobs) and ends[-1].said == "not started: the disk is full" and ends[-1].code == 1
+    assert len(list(tmp_path.glob("runs/*/*/log.txt"))) <= 2  # the next one may have begun before the disk was full
 
 
 def test_what_a_run_said_in_an_earlier_attempt_is_not_said_again(monkeypatch, tmp_path, jobs):
@@ -79,7 +96,8 @@ def test_a_job_that_fails_on_a_cluster_is_explained_by_its_own_last_line(monkeyp
     assert [(end.code, end.said) for end in ends] == [(1, "error: no such zip")]
 
 
-def test_a_machine_without_slurm_is_named(tmp_path, jobs):
+def test_a_machine_without_slurm_is_named(tmp_path, jobs, monkeypatch):
+    monkeypatch.setenv("PATH", "")
     with pytest.raises(StudyError, match=r"can't be submitted: .*srun"):
         list(launch.run_submitit(StudyFolder(tmp_path), jobs[:1], "slurm", {}))
 

@@ -61,6 +61,11 @@ def test_each_row_is_compared_with_its_own_baseline(study_file):
     }  # fmt: skip
 
 
+def test_labels_may_be_numbers(study_file):
+    study = load_study(study_file(rows=[{"label": 16, "train.lr_g": 1e-5}], axes={}, baseline="16"))
+    assert labels(study) == ["16"]
+
+
 def test_one_row_can_be_the_baseline_of_all(study_file):
     study = load_study(study_file(baseline="c2 unpool"))
     partners = [partner_of(study, row) for row in rows_of(study)]

@@ -125,6 +125,7 @@ def test_labels_may_hold_what_markdown_means(study_file, tmp_path):
 
 
 NAN = {"status": "diverged", "why": "NaN", "curve": [], "model": MODEL, "timing": {}}
+BLIND = result(1.0, curve=())
 FALLING = result(1.0, curve=(40.0, 30.0, 20.0, 18.0))
 
 
@@ -136,8 +137,10 @@ FALLING = result(1.0, curve=(40.0, 30.0, 20.0, 18.0))
         ({"c2": [1.0], "c3": [9.0, 10.0]}, []),
         ({"c2": [FALLING, FALLING], "c3": [9.0, 9.1]}, []),
         ({"c2": [1.0, 9.0], "c3": [9.0, 10.0]}, []),
+        ({"c2": [BLIND, BLIND], "c3": [9.0, 9.1]}, []),
+        ({"c2": [1.0, 2.1], "c3": [9.0, 10.0], "c4": [NAN, 10.0]}, ["c2"]),
     ],
-    ids=["an interval below 0", "a diverged run", "a missing run", "still improving", "an interval that holds 0"],
+    ids=["below 0", "a diverged run", "a missing run", "still improving", "holds 0", "no curve", "another row diverged"],
 )
 def test_bold_is_only_what_a_finished_and_settled_study_shows(study, values, bold):
     loaded, folder = study(values)
@@ -181,6 +184,12 @@ def test_the_note_on_settling_names_the_rows_that_it_cannot_speak_of_and_the_spa
     assert "over the last 40% of training. Not known of c2." in text
 
 
+def test_where_all_collapsed_the_curves_are_not_said_to_be_missing(study):
+    collapsed = result(10.0, diversity=0.01)
+    loaded, folder = study({"c2": [collapsed], "c3": [collapsed]})
+    assert "No scores were taken" not in to_markdown(loaded, lines_of(loaded, folder), {})
+
+
 def test_a_falling_learning_rate_hides_no_row_that_still_improves(study):
     loaded, folder = study({"c2": [FALLING], "c3": [9.0]}, base={"train": {"lr_decay": "linear"}})
     text = to_markdown(loaded, lines_of(loaded, folder), {})
@@ -193,7 +202,7 @@ def test_facets_are_what_differs_beside_the_baseline_even_where_values_coincide(
     assert [facet_of(loaded, row) for row in rows_of(loaded)] == [("c2", "c2"), ("c3", "c2"), ("c2", "c3"), ("c3", "c3")]
     rows = [{"label": f"{k} slow", "generator.kernel": k, "train.lr_g": 0.1} for k in ("c2", "c3")]
     loaded = load_study(study_file(rows=rows, axes={}, baseline={"generator.kernel": "c3"}))
-    assert [facet_of(loaded, row) for row in rows_of(loaded)] == [("0.1", "c2"), ("0.1", "c3")]
+    assert [facet_of(loaded, row) for row in rows_of(loaded)] == [("lr_g=0.1", "c2"), ("lr_g=0.1", "c3")]
 
 
 def test_torn_costs_are_as_none(study):

@@ -15,7 +15,7 @@ import torch
 from data.shapes import shapes
 from gan import checkpoint
 from gan.config import ConfigError, dump
-from gan.models import build, resolve
+from gan.models import build, resolve, resolve_to_train
 from gan.objectives import LOSSES
 from gan.processes import Processes
 from gan.randomness import step_noise, step_uniform
@@ -332,7 +332,7 @@ def test_compile_with_a_penalty_is_refused(tiny):
 @pytest.mark.parametrize("penalty", ["gradient_penalty", "r1"])
 def test_a_penalty_on_a_discriminator_with_batch_norm_is_refused(tiny, penalty):
     with pytest.raises(ConfigError, match=r"set discriminator\.norm=none or spectral"):
-        resolve(tiny("dcgan", "discriminator.norm=batch", f"objective.{penalty}=1"))
+        resolve_to_train(tiny("dcgan", "discriminator.norm=batch", f"objective.{penalty}=1"))
 
 
 def test_a_run_that_moves_to_another_kind_of_device_is_told(tiny, tmp_path, capsys):
