@@ -1,6 +1,7 @@
 """Reading images for training, beside torchvision's LSUN with a DataLoader, from the same LMDB in one run.
 
     GAN_DATA=DIRECTORY python benchmarks/data.py [--count 100000] [--workers 2] [--scratch DIRECTORY] [--device cuda]
+        [--parts throughput first memory cold waiting]
 
 The database is made of real photos (GAN_DATA/bedrooms-256.zip, or --source), else of generated ones, repeated under other keys
 until there are --count. It and its packs stay in --scratch for the next run: 100,000 photos of 32 kB take 3 GB, and 5 GB packed.
@@ -12,6 +13,8 @@ throughput   batches of 64 at 128 pixels, shuffled, as uint8 tensors. The varian
 first batch  from the settings to the first batch on the device, in a new process, imports not counted: with the key index yet to
              be made, and later
 memory       anonymous memory of the process that reads a pack, and of the fullest decoding worker of a small database, by epoch
+cold         images/s from the raw pack when none of it is in memory, in random order and in shuffled blocks of neighbours
+             (dataset.block=256): each variant begins with the system's copy of the file dropped, and the best of its rounds counts
 waiting      share of the time of training steps (SNGAN at 128 pixels, see --width) spent in waiting for the pack
 
 To reach on 2 cores: packs 3 x torchvision; first batch within 1 s at 100,000 images; flat memory over 10 epochs; waiting below 2 %.
@@ -156,6 +159,22 @@ def memory(places: dict[str, Path], args, console: Console) -> None:
         console.print(f"Memory by epoch, {what}, {len(images):,} images, MiB: {', '.join(f'{level:.0f}' for level in levels)}")
 
 
+def cold_disk(places: dict[str, Path], args, console: Console) -> None:
+    if not hasattr(os, "posix_fadvise"):
+        return console.print("Cold: this system can't be asked to drop its copy of a file")
+    best = {1: 0.0, 256: 0.0}
+    for _ in range(args.rounds):
+        for block in best:
+            images = load("lsun", places["raw"], R, memory=0)
+            with open(places["raw"], "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            feeder = Feeder(images, EpochOrder(len(images), 0, block), BATCH, BATCH)
+            batches = (feeder.get(position) for position in itertools.count(0, BATCH))
+            best[block] = max(best[block], images_per_second(batches, args.seconds))
+    speeds = ", ".join(f"dataset.block={block} {speed:,.0f} images/s" for block, speed in best.items())
+    console.print(f"Cold, raw pack, {len(images):,} images: {speeds}")
+
+
 def waiting(places: dict[str, Path], args, console: Console) -> None:
     net = ["generator.family=sngan", "objective.loss=hinge", f"generator.width={args.width}", f"discriminator.width={args.width}"]
     config = settings(places["raw"], args.device, *net, "train.precision=bf16", "train.deterministic=false", "train.beta1=0")
@@ -186,6 +205,15 @@ def waiting(places: dict[str, Path], args, console: Console) -> None:
     )
 
 
+PARTS = {
+    "throughput": throughput,
+    "first": time_to_first_batch,
+    "memory": memory,
+    "cold": cold_disk,
+    "waiting": waiting,
+}
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--count", type=int, default=100_000, help="images in the database")
@@ -198,6 +226,7 @@ def main() -> None:
     arguments.add_argument("--steps", type=int, default=20)
     arguments.add_argument("--width", type=float, default=16, help="of the networks; published: 64, minutes per step on a CPU")
     arguments.add_argument("--device", default="cpu")
+    arguments.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
     arguments.add_argument("--clean", action="store_true", help="remove the database and the packs afterwards")
     arguments.add_argument("--first-batch", type=Path, help=argparse.SUPPRESS)
     args = arguments.parse_args()
@@ -208,8 +237,8 @@ def main() -> None:
     console = Console(width=110)
     console.print(machine(args.device))
     places = prepare(args)
-    for part in (throughput, time_to_first_batch, memory, waiting):
-        part(places, args, console)
+    for part in args.parts:
+        PARTS[part](places, args, console)
     if args.clean:
         shutil.rmtree(args.scratch)
 
