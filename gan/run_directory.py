@@ -52,7 +52,7 @@ class RunDirectory:
 
     def _compare_config(self) -> None:
         file = self.path / "config.yaml"
-        if file.exists():
+        if file.exists() and begun(self.path):
             changes = self.settings.difference(read_config(self.path, self.settings), self.config)
             if changes:
                 raise RunError(
@@ -79,6 +79,11 @@ class RunDirectory:
         """Append one line to `name`.jsonl."""
         with open(self.path / f"{name}.jsonl", "a") as file:
             file.write(json.dumps(record) + "\n")
+
+
+def begun(path: Path) -> bool:
+    """Whether a run has logged or saved anything yet: one that was refused its data leaves its settings alone, and binds nobody."""
+    return (path / "metrics.jsonl").exists() or any(path.glob("checkpoints/*.pt"))
 
 
 def _step(line: str) -> float:

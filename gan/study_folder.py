@@ -11,6 +11,7 @@ from gan import classification_config
 from gan import config as gan_config
 from gan.checkpoint import write_atomically
 from gan.config import ConfigError
+from gan.run_directory import begun
 from gan.study import Job, Study, StudyError, config_of, jobs_of, length_of, settings_of
 
 RECORD = "record.json"  # of a run: settings, scores with their cards, curve, cost
@@ -85,7 +86,7 @@ class StudyFolder:
 
     def _begun(self, job: Job, settings: ModuleType) -> gan_config.Config | classification_config.Config | None:
         file = self.run(job) / "config.yaml"
-        return settings.load_config(file) if file.is_file() else None
+        return settings.load_config(file) if file.is_file() and begun(file.parent) else None
 
     def _finished(self, job: Job, settings: ModuleType, result: dict) -> gan_config.Config | classification_config.Config:
         try:

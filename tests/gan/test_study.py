@@ -127,6 +127,8 @@ def test_settings_of_a_run_that_was_only_begun_are_not_changed_either(study_file
     job = jobs_of(study)[0]
     folder.run(job).mkdir(parents=True)
     (folder.run(job) / "config.yaml").write_text(dump(config_of(study, job)))
+    folder.adopt(load_study(study_file(settings={"train.lr_g": 0.1})))  # nothing was trained yet
+    (folder.run(job) / "metrics.jsonl").write_text("")
     folder.adopt(study)
     with pytest.raises(StudyError, match=r"c2_nearest/seed_0 was trained with other settings \(train.lr_g"):
         folder.adopt(load_study(study_file(settings={"train.lr_g": 0.1})))

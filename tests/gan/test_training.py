@@ -12,6 +12,7 @@ import zipfile
 import pytest
 import torch
 
+from data import DataError
 from data.shapes import shapes
 from gan import checkpoint
 from gan.config import ConfigError, dump
@@ -346,6 +347,14 @@ def test_a_run_that_moves_to_another_kind_of_device_is_told(tiny, tmp_path, caps
     assert f"was trained on {other} so far" in said and len(said.strip().splitlines()) == 1
     train(tiny("dcgan", "train.steps=8"), tmp_path, progress=False)
     assert "was trained on" not in capsys.readouterr().err
+
+
+def test_a_run_that_never_began_binds_nobody_to_its_settings(tiny, tmp_path):
+    with pytest.raises(DataError):
+        train(tiny("dcgan", f"dataset.path={tmp_path / 'gone.zip'}"), tmp_path / "run", progress=False)
+    train(tiny("sngan", "train.steps=2"), tmp_path / "run", progress=False)
+    with pytest.raises(RunError, match="holds a run with other settings"):
+        train(tiny("dcgan", "train.steps=2"), tmp_path / "run", progress=False)
 
 
 def test_part_of_what_torchrun_sets_is_named(tiny, tmp_path, monkeypatch):
