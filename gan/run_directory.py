@@ -52,8 +52,9 @@ class RunDirectory:
 
     def _compare_config(self) -> None:
         file = self.path / "config.yaml"
-        if file.exists() and begun(self.path):
-            changes = self.settings.difference(read_config(self.path, self.settings), self.config)
+        if file.exists():
+            old = read_config(self.path, self.settings)  # of another command's run, too, which isn't replaced
+            changes = self.settings.difference(old, self.config) if begun(self.path) else []
             if changes:
                 raise RunError(
                     f"{self.path} holds a run with other settings ({'; '.join(changes)}); "
