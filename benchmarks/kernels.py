@@ -1,6 +1,6 @@
 """Forward + backward time and memory of the kernels, one layer of 256 channels, against the bare convolution and naive padding.
 
-    python benchmarks/kernels.py [--device cuda] [--channels 256] [--rounds 15]
+    python benchmarks/kernels.py [--device cuda] [--channels 256] [--rounds 15] [--compile] [--resolutions 32 16 8]
 
 Every variant is timed in turn within each round, so that a machine whose speed drifts slows all of them alike; the table shows each
 one's fastest round. Targets on CPU, channels_last: c2sp <= 1.15 x bare c2, c4sp <= 1.10 x c4, c2sp <= 0.65 x c3.
@@ -54,7 +54,7 @@ def embedded(x, layer, small, large):
     return F.conv2d(x, weight, layer.bias, padding=large)
 
 
-def variants(k, channels, resolution, dtype, device):
+def variants(k, channels, resolution, dtype, device, compiled=False):
     """name -> a function that runs forward and backward."""
     shape = (BATCH[resolution], channels, resolution, resolution)
 
@@ -81,6 +81,8 @@ def variants(k, channels, resolution, dtype, device):
         "c3": lambda: c3(x),
         "c5": lambda: c5(x),
     }
+    if compiled:
+        forwards = {name: torch.compile(forward) for name, forward in forwards.items()}
     with torch.no_grad():  # all the implementations compute the same
         wanted = F.conv2d(pad_corners(x, small, large), even.weight, even.bias).float()
         for name in list(forwards)[2:6]:
@@ -93,14 +95,16 @@ def main():
     arguments.add_argument("--device", default="cpu")
     arguments.add_argument("--channels", type=int, default=256)
     arguments.add_argument("--rounds", type=int, default=15)
+    arguments.add_argument("--compile", action="store_true", help="through torch.compile")
+    arguments.add_argument("--resolutions", type=int, nargs="+", choices=BATCH, default=list(BATCH))
     args = arguments.parse_args()
     console = Console(width=130)
-    console.print(machine(args.device))
+    console.print(machine(args.device) + (", compiled" if args.compile else ""))
     worst = {}
     for dtype in (torch.float32, torch.bfloat16):
-        for resolution in BATCH:
+        for resolution in args.resolutions:
             for k in (2, 4):
-                runs = variants(k, args.channels, resolution, dtype, args.device)
+                runs = variants(k, args.channels, resolution, dtype, args.device, args.compile)
                 times = fastest(runs, args.rounds, args.device)
                 bare, c3 = times[f"c{k} bare, input padded beforehand"], times["c3"]
                 title = f"c{k}sp, {args.channels} channels, {resolution}x{resolution}, batch {BATCH[resolution]}, {dtype}".replace(
@@ -122,7 +126,9 @@ def main():
     limits = {"c2sp / bare c2": 1.15, "c2sp / c3": 0.65, "c4sp / c4": 1.10}
     for (name, dtype), ratios in worst.items():
         shown = ", ".join(f"{r:.2f}" for r in ratios)
-        console.print(f"{name}, {str(dtype)[6:]}: {shown} at 32, 16, 8 (to reach: {limits[name]:.2f})")
+        console.print(
+            f"{name}, {str(dtype)[6:]}: {shown} at {', '.join(map(str, args.resolutions))} (to reach: {limits[name]:.2f})"
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What training costs with each kernel and with other compact blocks: activations, peak memory, time per step of CIFAR ResNets.
 
-    python benchmarks/overheads.py [--device cuda] [--depths 20 56 110] [--width 16] [--batch 128] [--rounds 7] [--chart FILE]
+    python benchmarks/overheads.py [--device cuda] [--depths 20 56 110] [--width 16] [--batch 128] [--rounds 7] [--compile]
+        [--chart FILE]
 
 The compact blocks have, as nearly as their shapes allow, the parameters and multiply-adds of c2sp: 8 c^2 a block of c channels
 (shift and inverted bottleneck: expansion 4; depthwise-separable: twice the width). A step is forward, backward and an SGD update.
@@ -54,16 +55,19 @@ def saved_activations(model: nn.Module, forward: Callable[[], Tensor]) -> int:
     return sum(kept.values())
 
 
-def training_step(model: nn.Module, batch: int, device: str, precision: str) -> tuple[Callable[[], Tensor], Callable[[], None]]:
+def training_step(
+    model: nn.Module, batch: int, device: str, precision: str, compiled: bool = False
+) -> tuple[Callable[[], Tensor], Callable[[], None]]:
     """(forward, step) on random pictures (batch, 3, 32, 32), channels_last."""
     model.to(device, memory_format=torch.channels_last)
+    network = torch.compile(model) if compiled else model
     x = torch.randn(batch, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(10, (batch,), device=device)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True, fused=True)
 
     def forward() -> Tensor:
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = model(x)
+            logits = network(x)
         return F.cross_entropy(logits.float(), labels)
 
     def step() -> None:
@@ -74,14 +78,16 @@ def training_step(model: nn.Module, batch: int, device: str, precision: str) -> 
     return forward, step
 
 
-def measure(depth: int, width: int, batch: int, device: str, precision: str, rounds: int) -> dict[str, dict[str, float]]:
+def measure(
+    depth: int, width: int, batch: int, device: str, precision: str, rounds: int, compiled: bool = False
+) -> dict[str, dict[str, float]]:
     """{variant: {parameters, macs, activations, peak, seconds}} of ResNets of one depth and width; bytes for memory."""
     found, steps = {}, {}
     for name, options in VARIANTS.items():
         torch.manual_seed(0)
         model = build_classifier("resnet", depth=depth, **{**options, "width": width * options.get("width", 1)})
         cost = {"parameters": parameter_count(model), "macs": macs(model, 1, 3, 32, 32)}
-        forward, steps[name] = training_step(model, batch, device, precision)
+        forward, steps[name] = training_step(model, batch, device, precision, compiled)
         found[name] = {**cost, "activations": saved_activations(model, forward)}
     seconds = fastest(steps, rounds, device)
     return {name: {**row, "peak": peak_memory(steps[name], device), "seconds": seconds[name]} for name, row in found.items()}
@@ -136,14 +142,17 @@ def main() -> None:
     arguments.add_argument("--batch", type=int, default=128)
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    arguments.add_argument("--compile", action="store_true", help="through torch.compile")
     arguments.add_argument("--chart", type=Path, default=Path("overheads.png"))
     args = arguments.parse_args()
     console = Console(width=130)
-    about = f"{machine(args.device)}, {args.precision}, batch {args.batch}, width {args.width}"
+    how = f"{args.precision} compiled" if args.compile else args.precision
+    about = f"{machine(args.device)}, {how}, batch {args.batch}, width {args.width}"
+    torch._dynamo.config.recompile_limit = 64  # one line of Python runs every network; beyond the limit they would stay eager
     console.print(about)
     found = {}
     for depth in args.depths:
-        found[depth] = measure(depth, args.width, args.batch, args.device, args.precision, args.rounds)
+        found[depth] = measure(depth, args.width, args.batch, args.device, args.precision, args.rounds, args.compile)
         console.print(table(f"ResNet-{depth}, width {args.width}, batch {args.batch}", found[depth]))
         chart(found, about, args.chart)
     compact = [name for name in VARIANTS if name not in KERNELS]

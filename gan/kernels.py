@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from gan.padding import pad_corners, same_padding
+from gan.padding import pad_corners, pad_one_side, same_padding
 
 KERNELS = ("c2", "c2sp", "c3", "c3sp", "c4", "c4sp", "c5", "c5sp")
 
@@ -73,7 +73,7 @@ class OneSidedConv2d(_SameConv2d):
 
     def pad(self, x: Tensor) -> Tensor:
         small, large = self.same
-        return x if small == large else F.pad(x, (small, large, small, large))
+        return x if small == large else pad_one_side(x, small, large)
 
 
 class SymmetricConv2d(_SameConv2d):

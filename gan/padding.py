@@ -24,12 +24,21 @@ def pad_corners(x: Tensor, small: int, large: int) -> Tensor:
 
     Measured on CPU (`benchmarks/kernels.py`): with one zeroed buffer that is written once, a layer of 256 channels runs 0-5 %
     faster than with four pads and a concatenation, 1.1-1.7 x faster than four group convolutions, 1.1-1.9 x faster than inside a
-    kernel of k + 1. `torch.compile` fuses the concatenation itself, so it gets that form, and so do negative pads (k = 1, s = 2).
+    kernel of k + 1. `torch.compile` for CUDA fuses the concatenation itself and gets that form; so do negative pads (k = 1, s = 2).
     """
+    if small >= 0 and _compiles_for_cpu(x):
+        return _pad_whole(x, small, large, True)
     if small < 0 or torch.compiler.is_compiling():
         groups = x.split(group_sizes(x.shape[1]), dim=1)
         return torch.cat([F.pad(g, _sides(corner, small, large)) for g, corner in zip(groups, CORNERS)], dim=1)
     return _PadCorners.apply(x, small, large)
+
+
+def pad_one_side(x: Tensor, small: int, large: int) -> Tensor:
+    """Zero-pad (N, C, H, W): `small` above and to the left, `large` below and to the right."""
+    if small >= 0 and _compiles_for_cpu(x):
+        return _pad_whole(x, small, large, False)
+    return F.pad(x, (small, large, small, large))
 
 
 def _sides(corner: tuple[bool, bool], small: int, large: int) -> tuple[int, int, int, int]:
@@ -114,3 +123,40 @@ class _CropCorners(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         return _PadCorners.apply(grad, *ctx.pads), None, None
+
+
+# --- torch.compile for the CPU -----------------------------------------------------------------------------------------------
+
+
+def _compiles_for_cpu(x: Tensor) -> bool:
+    """There it fuses a pad with its neighbours into loops that ask at each number whether it lies inside: in bf16 slower than a
+    copy in one layer (`benchmarks/kernels.py --compile --channels 64`), and much slower once a norm and its derivative share the
+    loop. So a pad is sealed there as one operator."""
+    return torch.compiler.is_compiling() and x.device.type == "cpu"
+
+
+@torch.library.custom_op("even_kernels::pad", mutates_args=())
+def _pad_whole(x: Tensor, small: int, large: int, corners: bool) -> Tensor:
+    return _PadCorners.forward(x, small, large) if corners else F.pad(x, (small, large, small, large))
+
+
+@torch.library.custom_op("even_kernels::crop", mutates_args=())
+def _crop_whole(padded: Tensor, small: int, large: int, corners: bool) -> Tensor:
+    return _CropCorners.forward(padded, small, large) if corners else F.pad(padded, (-small, -large, -small, -large))
+
+
+def _like(x: Tensor, more: int) -> Tensor:
+    n, c, h, w = x.shape
+    return torch.empty((n, c, h + more, w + more), dtype=x.dtype, device=x.device, memory_format=memory_format_of(x))
+
+
+_pad_whole.register_fake(lambda x, small, large, corners: _like(x, small + large))
+_crop_whole.register_fake(lambda padded, small, large, corners: _like(padded, -small - large))
+
+
+def _remember(ctx, inputs, output) -> None:
+    ctx.how = inputs[1:]
+
+
+_pad_whole.register_autograd(lambda ctx, grad: (_crop_whole(grad, *ctx.how), None, None, None), setup_context=_remember)
+_crop_whole.register_autograd(lambda ctx, grad: (_pad_whole(grad, *ctx.how), None, None, None), setup_context=_remember)

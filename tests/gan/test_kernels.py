@@ -235,10 +235,37 @@ def test_compiles_into_one_graph(kernel):
 
 
 def test_cat_and_buffer_implementations_agree(monkeypatch):
+    """The concatenation is what torch.compile gets for CUDA."""
     x = torch.randn(2, 7, 5, 4)
     buffered = padding.pad_corners(x, 1, 2)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    monkeypatch.setattr(padding, "_compiles_for_cpu", lambda x: False)
     assert torch.equal(buffered, padding.pad_corners(x, 1, 2))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("corners", [False, True])
+def test_compiled_for_the_cpu_a_pad_is_one_sealed_operator(corners, channels_last):
+    """The same numbers, gradients and memory format as eager; torch's own checks of an operator; and it is what gets compiled."""
+    pad = padding.pad_corners if corners else padding.pad_one_side
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(2, 8, 5, 4).contiguous(memory_format=order).requires_grad_()
+    torch.library.opcheck(padding._pad_whole, (x, 0, 1, corners))
+    torch.library.opcheck(padding._crop_whole, (x, 0, 1, corners))
+    operators = []
+
+    def seen(graph, inputs):
+        operators.extend(str(node.target) for node in graph.graph.nodes)
+        return graph.forward
+
+    padded = torch.compile(lambda x: pad(x, 1, 2), fullgraph=True, backend=seen)(x)
+    assert any("even_kernels" in operator for operator in operators)
+    assert torch.equal(padded, pad(x, 1, 2)) and padded.stride() == pad(x, 1, 2).stride()
+    weight = torch.randn_like(padded)
+    for wanted, found in zip(
+        torch.autograd.grad((pad(x, 1, 2) * weight).sum(), x), torch.autograd.grad((padded * weight).sum(), x)
+    ):  # fmt: skip
+        assert torch.equal(wanted, found)
 
 
 def macs(model):
