@@ -27,8 +27,8 @@ from gan.config import Config, load_config
 from gan.models import build_generator, parameter_count, resolve
 from gan.models.summary import macs
 from gan.probe import Probe, measure, measure_networks, over_seeds
-from gan.probe_figure import INK, RED, STYLE, save
-from gan.probe_inputs import Real, real_images, settle, untrained
+from gan.probe.figure import INK, RED, STYLE, save
+from gan.probe.inputs import Real, real_images, settle, untrained
 from gan.randomness import latents
 from gan.run_directory import read_config
 

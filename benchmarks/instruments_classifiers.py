@@ -19,7 +19,7 @@ from torch import Tensor
 
 import data
 from gan import checkpoint
-from gan.classification_config import Config, load_config
+from gan.classification.config import Config, load_config
 from gan.models.classifiers import Classifier, build_classifier
 from gan.models.compact_blocks import ResidualBlock
 from metrics.erosion import LayerErosion, erosion

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gan.kernels import conv2d
-from gan.probe_figure import BLUE, INK, RED, STYLE, save
+from gan.probe.figure import BLUE, INK, RED, STYLE, save
 from metrics.erosion import LayerErosion, stack_erosion
 
 KERNELS = ("c2sp", "c3", "c4sp", "c5", "c4", "c2")  # in the paper's order at layer 54

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import torch
 
-from gan import classification, classification_config, classification_state
+from gan.classification import config as classification_config
+from gan.classification import state as classification_state
+from gan.classification import training as classification_training
 from gan.config import Config
 from gan.processes import Processes
 from gan.state import Batches, State
@@ -142,6 +144,6 @@ def _classification_step(config: classification_config.Config) -> Callable:
 
     def run() -> None:
         set_precision(config, device)
-        classification.take_step(config, state, network, batches)
+        classification_training.take_step(config, state, network, batches)
 
     return run

@@ -96,7 +96,7 @@ def _step(line: str) -> float:
 def read_config(path: str | Path, settings: ModuleType = gan_config) -> Config:
     """The settings of a finished or running run. RunError if `path` is not a run directory.
 
-    settings: the module that knows them, with load_config, difference and dump; gan.classification_config for runs of `classify`.
+    settings: the module that knows them, with load_config, difference and dump; gan.classification.config for runs of `classify`.
     """
     file = Path(path) / "config.yaml"
     if not file.is_file():

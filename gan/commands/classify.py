@@ -29,10 +29,10 @@ def classify(
 
     The same command again resumes where the run stopped, bit for bit; with other settings it refuses and shows the difference.
     """
-    from gan.classification import train
-    from gan.classification_config import load_config
-    from gan.classification_report import export as export_weights
-    from gan.classification_report import table
+    from gan.classification.config import load_config
+    from gan.classification.report import export as export_weights
+    from gan.classification.report import table
+    from gan.classification.training import train
 
     if export is not None and export.suffix != ".safetensors":  # now, not after hours
         raise typer.BadParameter(f"--export writes safetensors: name the file {export.with_suffix('.safetensors').name}")

@@ -34,10 +34,10 @@ def compare(
     The same command again goes on: finished runs are kept, interrupted ones resumed. A run that fails or diverges is counted and
     shown.
     """
-    from gan.compare import locked, nothing_lost, run_all, run_one
     from gan.study import StudyError, load_study, value_of
-    from gan.study_folder import StudyFolder
-    from gan.study_report import write_report
+    from gan.study.compare import locked, nothing_lost, run_all, run_one
+    from gan.study.folder import StudyFolder
+    from gan.study.report import write_report
 
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise StudyError("compare starts the runs itself: start it with python, not with torchrun (WORLD_SIZE is set)")

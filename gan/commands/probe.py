@@ -36,9 +36,9 @@ def probe(
     from gan.evaluation import checkpoint_steps, open_side
     from gan.models import resolve
     from gan.probe import measure, write_record
-    from gan.probe_figure import draw_probe
-    from gan.probe_inputs import halves, real_images
-    from gan.probe_table import tables
+    from gan.probe.figure import draw_probe
+    from gan.probe.inputs import halves, real_images
+    from gan.probe.table import tables
     from gan.run_directory import RunError, read_config
 
     run = Path(arguments[0]) if arguments and Path(arguments[0]).is_dir() else None

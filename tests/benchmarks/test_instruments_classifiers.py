@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from gan.classification import train
-from gan.classification_config import load_config
+from gan.classification.config import load_config
+from gan.classification.training import train
 from tests.helpers import ROOT, save_split
 
 

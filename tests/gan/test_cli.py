@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gan import classification_config, cli
+from gan import cli
+from gan.classification import config as classification_config
 from gan.commands.common import run_name, split_arguments
 from gan.config import dump, load_config
 from gan.run_directory import read_log

@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from gan.classification_config import load_config
+from gan.classification.config import load_config
 from gan.models.classifiers import build_classifier
 from metrics.cifar_resnet import SHIPPED
 from metrics.features import FeatureError, open_extractor, state_sha256

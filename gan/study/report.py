@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 
 from gan.checkpoint import write_atomically
 from gan.study import Job, Study, StudyError, config_of
-from gan.study_figures import image, plot_curves, plot_grids, plot_tradeoff
-from gan.study_folder import StudyFolder
-from gan.study_table import Line, better, lines_of, records, to_csv, to_json
-from gan.study_text import INSTRUMENTS_NOTE, cells, foot, instrument_cells, score_names, to_markdown
+from gan.study.figures import image, plot_curves, plot_grids, plot_tradeoff
+from gan.study.folder import StudyFolder
+from gan.study.table import Line, better, lines_of, records, to_csv, to_json
+from gan.study.text import INSTRUMENTS_NOTE, cells, foot, instrument_cells, score_names, to_markdown
 
-TEMPLATE = Path(__file__).with_name("study_report.html")
+TEMPLATE = Path(__file__).with_name("report.html")
 
 
 def write_report(study: Study, path: Path, measure: bool = False) -> str:

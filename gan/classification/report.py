@@ -11,8 +11,8 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from gan import checkpoint
-from gan.classification_config import Config
-from gan.classification_state import Batches, State, Tested
+from gan.classification.config import Config
+from gan.classification.state import Batches, State, Tested
 from gan.models import parameter_count
 from gan.models.classifiers import Classifier, build_classifier
 from gan.models.summary import macs

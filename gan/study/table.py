@@ -11,10 +11,10 @@ import numpy as np
 from scipy import stats
 
 from gan.study import Row, Study, facet_of, jobs_of, partner_of, rows_of
-from gan.study_folder import StudyFolder
+from gan.study.folder import StudyFolder
 from metrics.protocol import Score, require_alike
 
-COLLAPSED = 0.1  # diversity (gan.study_gan.diversity) below which a generator counts as collapsed
+COLLAPSED = 0.1  # diversity (gan.study.generators.diversity) below which a generator counts as collapsed
 IMPROVING = 0.05  # a score that fell by more than this share over the last quarter of training, or a bit more, has not settled
 VALUE = {"gan": "distance", "classify": "test error, %"}  # what the first score of a run is called
 

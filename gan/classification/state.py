@@ -11,7 +11,7 @@ from torch import Tensor
 import data
 from data import DataError, ImageSet
 from gan import augmentation
-from gan.classification_config import Config
+from gan.classification.config import Config
 from gan.models.classifiers import build_classifier
 from gan.randomness import derive
 from metrics.statistics import fingerprint

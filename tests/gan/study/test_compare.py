@@ -13,12 +13,12 @@ import yaml
 
 from data import DataError
 from gan import checkpoint
-from gan.launch import command
 from gan.run_directory import RunError
 from gan.study import jobs_of, load_study
-from gan.study_folder import StudyFolder
-from gan.study_gan import diversity
-from gan.study_job import run_job
+from gan.study.folder import StudyFolder
+from gan.study.generators import diversity
+from gan.study.job import run_job
+from gan.study.launch import command
 from tests.helpers import ROOT, assert_same, final_state
 
 SMALL = {

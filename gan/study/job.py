@@ -3,14 +3,14 @@
 import json
 import time
 
-from gan import checkpoint, study_classify, study_gan
+from gan import checkpoint
 from gan.cost import machine
-from gan.study import Job, Study, config_of, length_of
-from gan.study_folder import RECORD, StudyFolder
+from gan.study import Job, Study, classifiers, config_of, generators, length_of
+from gan.study.folder import RECORD, StudyFolder
 from gan.training import Diverged
 from metrics.protocol import library_versions
 
-TASKS = {"gan": study_gan, "classify": study_classify}  # each has materials, train, model_facts, curve and score_run
+TASKS = {"gan": generators, "classify": classifiers}  # each has materials, train, model_facts, curve and score_run
 
 
 def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from gan import classification_config
 from gan import config as gan_config
+from gan.classification import config as classification_config
 from gan.config import ConfigError, Section, read_yaml
 from gan.models import resolve_to_train
 

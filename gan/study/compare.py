@@ -11,10 +11,10 @@ import filelock
 from tqdm import tqdm
 
 from gan.evaluation import open_side
-from gan.launch import Ended, default_workers, follow_parent, gpus_for, run_here, run_submitit
 from gan.run_directory import read_log
 from gan.study import Study, StudyError, config_of, jobs_of, length_of
-from gan.study_folder import StudyFolder
+from gan.study.folder import StudyFolder
+from gan.study.launch import Ended, default_workers, follow_parent, gpus_for, run_here, run_submitit
 from gan.training import Interrupted
 from metrics.features import open_extractor
 
@@ -69,7 +69,7 @@ def check_scoring(study: Study) -> None:
 
 def run_one(study: Study, path: Path, name: str) -> dict:
     """Do one run, named ROW/seed_N, in this process."""
-    from gan.study_job import run_job
+    from gan.study.job import run_job
 
     follow_parent()
     found = [job for job in jobs_of(study) if job.name == name]

@@ -9,9 +9,8 @@ import time
 
 import pytest
 
-from gan import launch
-from gan.study import StudyError, jobs_of, load_study
-from gan.study_folder import StudyFolder
+from gan.study import StudyError, jobs_of, launch, load_study
+from gan.study.folder import StudyFolder
 from tests.helpers import ROOT
 
 
@@ -103,7 +102,7 @@ def test_a_machine_without_slurm_is_named(tmp_path, jobs, monkeypatch):
 
 
 def test_a_run_is_stopped_once_its_launcher_is_gone(tmp_path):
-    run = "import sys; sys.path.insert(0, sys.argv[1]); from gan.launch import follow_parent; follow_parent()"
+    run = "import sys; sys.path.insert(0, sys.argv[1]); from gan.study.launch import follow_parent; follow_parent()"
     run += "; print('ready', flush=True); import time; time.sleep(600)"
     launcher = "import os, subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', sys.argv[2], sys.argv[1]], "
     launcher += (

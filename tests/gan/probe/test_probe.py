@@ -9,9 +9,9 @@ from data import DataError
 from data.shapes import shapes
 from gan.models import build, resolve
 from gan.probe import measure, probe, read_record, summary, training_instruments, write_record
-from gan.probe_figure import draw_probe
-from gan.probe_inputs import Real, halves, real_images, untrained
-from gan.probe_table import ROWS, tables
+from gan.probe.figure import draw_probe
+from gan.probe.inputs import Real, halves, real_images, untrained
+from gan.probe.table import ROWS, tables
 from gan.run_directory import RunError
 from gan.training import train
 from metrics.scoring import Side

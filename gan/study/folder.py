@@ -7,9 +7,9 @@ from types import ModuleType
 
 import yaml
 
-from gan import classification_config
 from gan import config as gan_config
 from gan.checkpoint import write_atomically
+from gan.classification import config as classification_config
 from gan.config import ConfigError
 from gan.run_directory import begun
 from gan.study import Job, Study, StudyError, config_of, jobs_of, length_of, settings_of

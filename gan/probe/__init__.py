@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gan import checkpoint, sampling
 from gan.config import Config
 from gan.models import resolve
-from gan.probe_inputs import LEAST, Real, trained, untrained
+from gan.probe.inputs import LEAST, Real, trained, untrained
 from gan.randomness import latents
 from gan.run_directory import RunError, read_config
 from metrics.arithmetic import ieee_float32

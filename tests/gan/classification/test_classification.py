@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from safetensors import safe_open
 
 from data import DataError
-from gan import checkpoint, classification
-from gan.classification import evaluate, learning_rate, take_step, train
-from gan.classification_config import Config, Train, dump, load_config
-from gan.classification_report import export
-from gan.classification_state import Batches, State, grey_levels
+from gan import checkpoint
+from gan.classification import training
+from gan.classification.config import Config, Train, dump, load_config
+from gan.classification.report import export
+from gan.classification.state import Batches, State, grey_levels
+from gan.classification.training import evaluate, learning_rate, take_step, train
 from gan.config import ConfigError
 from gan.models.classifiers import build_classifier
 from gan.run_directory import RunDirectory, RunError, read_log
@@ -40,14 +41,14 @@ def small(pictures):
 
 def crash_at(monkeypatch, step):
     """Make the loop die between a step and the next."""
-    real = classification.take_step
+    real = training.take_step
 
     def step_or_die(config, state, network, batches):
         if state.step == step:
             raise PulledPlug
         return real(config, state, network, batches)
 
-    monkeypatch.setattr(classification, "take_step", step_or_die)
+    monkeypatch.setattr(training, "take_step", step_or_die)
 
 
 # --- exact repetition --------------------------------------------------------------------------------------------------------
@@ -89,7 +90,7 @@ def test_testing_changes_nothing_that_trains(small, tmp_path):
 
 
 def test_interruption_is_told_as_train_tells_it(small, tmp_path, monkeypatch):
-    real = classification.take_step
+    real = training.take_step
 
     def then_stop(config, state, network, batches):
         values = real(config, state, network, batches)
@@ -97,7 +98,7 @@ def test_interruption_is_told_as_train_tells_it(small, tmp_path, monkeypatch):
             signal.raise_signal(signal.SIGINT)
         return values
 
-    monkeypatch.setattr(classification, "take_step", then_stop)
+    monkeypatch.setattr(training, "take_step", then_stop)
     with pytest.raises(Interrupted, match=r"interrupted at step 7, saved in .*the same command goes on") as stopped:
         train(small(), tmp_path, progress=False)
     assert stopped.value.signum == signal.SIGINT and final_state(tmp_path)["step"] == 7
@@ -161,7 +162,7 @@ def test_an_epoch_shows_every_image_once_normalised_with_its_label(small):
 def test_loss_accuracy_and_confusion_agree_with_a_plain_count(small, monkeypatch):
     config = small()
     batches, state = Batches(config, CPU), State(config, CPU, 10)
-    monkeypatch.setattr(classification, "TEST_BATCH", 7)  # does not divide 30
+    monkeypatch.setattr(training, "TEST_BATCH", 7)  # does not divide 30
     found = evaluate(config, state.model, batches)
     x, y = next(batches.test_batches(30))
     logits = state.model.eval()(x)
@@ -239,14 +240,14 @@ def test_a_run_of_train_is_not_overwritten(small, tmp_path):
 
 def test_a_diverging_run_keeps_the_last_good_checkpoint(small, tmp_path, monkeypatch):
     with pytest.raises(Diverged, match=r"diverged: .*step_00000005.pt; try a lower learning rate"):
-        real = classification.take_step
+        real = training.take_step
 
         def poison(config, state, network, batches):
             if state.step == 6:
                 state.model.head.weight.data[0] = float("nan")
             return real(config, state, network, batches)
 
-        monkeypatch.setattr(classification, "take_step", poison)
+        monkeypatch.setattr(training, "take_step", poison)
         train(small(), tmp_path, progress=False)
     assert final_state(tmp_path)["step"] == 5
     assert all(torch.isfinite(p).all() for p in final_state(tmp_path)["model"].values())
@@ -272,7 +273,7 @@ def test_a_full_memory_is_told_in_one_sentence(small, tmp_path, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
 
-    monkeypatch.setattr(classification, "take_step", full)
+    monkeypatch.setattr(training, "take_step", full)
     with pytest.raises(RunError, match=r"^cpu is out of memory; lower train.batch_size or .*precision=bf16, .*"):
         train(small(), tmp_path, progress=False)
 

@@ -11,9 +11,9 @@ import matplotlib.ticker
 from matplotlib.figure import Figure
 
 from gan.study import Job, Study
-from gan.study_folder import StudyFolder
-from gan.study_table import Line, curve_of
-from gan.study_text import mean_std
+from gan.study.folder import StudyFolder
+from gan.study.table import Line, curve_of
+from gan.study.text import mean_std
 
 # Told apart in grayscale by lightness, dash and marker; colours after Okabe and Ito.
 COLOURS = ["#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777"]

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from gan.classification import train as train_classifier
-from gan.classification_config import Config
+from gan.classification.config import Config
+from gan.classification.training import train as train_classifier
 from gan.models.classifiers import build_classifier
 from gan.models.counting import macs, parameter_count
 from gan.run_directory import read_log

@@ -19,9 +19,9 @@ import torch
 
 from data.workers import cores
 from gan.study import Job, Study, StudyError, config_of, jobs_of
-from gan.study_folder import ADOPTED, StudyFolder
+from gan.study.folder import ADOPTED, StudyFolder
 
-ENTRY = Path(__file__).parents[1] / "run_gan.py"
+ENTRY = Path(__file__).parents[2] / "run_gan.py"
 LEAST_SPACE = 2**20  # bytes
 PARENT = "GAN_COMPARE_PID"  # in the environment of the runs that `run_here` starts: its process
 

@@ -13,8 +13,8 @@ from gan.evaluation import generator_side, open_side, reference_of
 from gan.models import build
 from gan.models.counting import macs, parameter_count
 from gan.probe import measure, summary, write_record
-from gan.probe_figure import draw_probe
-from gan.probe_inputs import Real, halves, real_images
+from gan.probe.figure import draw_probe
+from gan.probe.inputs import Real, halves, real_images
 from gan.randomness import derive, latents
 from gan.run_directory import read_log
 from gan.study import Scoring

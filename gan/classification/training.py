@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan import checkpoint, classification_config
-from gan.classification_config import Config, Train
-from gan.classification_report import Log, plot_confusion, plot_curves, write_result
-from gan.classification_state import Batches, State, Tested
+from gan import checkpoint
+from gan.classification import config as classification_config
+from gan.classification.config import Config, Train
+from gan.classification.report import Log, plot_confusion, plot_curves, write_result
+from gan.classification.state import Batches, State, Tested
 from gan.config import ConfigError
 from gan.processes import Processes
 from gan.progress import StopSignals

@@ -7,11 +7,11 @@ import pytest
 from scipy import stats
 
 from gan.study import StudyError, facet_of, jobs_of, load_study, rows_of
-from gan.study_figures import band
-from gan.study_folder import StudyFolder
-from gan.study_report import write_report
-from gan.study_table import lines_of, not_converged, paired_difference
-from gan.study_text import instrument_cells, to_markdown
+from gan.study.figures import band
+from gan.study.folder import StudyFolder
+from gan.study.report import write_report
+from gan.study.table import lines_of, not_converged, paired_difference
+from gan.study.text import instrument_cells, to_markdown
 from metrics.protocol import ProtocolError
 from tests.helpers import leave_result
 

@@ -7,7 +7,7 @@ import pytest
 from gan.config import ConfigError, dump
 from gan.models import build_generator, parameter_count
 from gan.study import Job, StudyError, config_of, jobs_of, load_study, partner_of, rows_of
-from gan.study_folder import StudyFolder
+from gan.study.folder import StudyFolder
 from tests.helpers import ROOT
 from tests.helpers import leave_result as done
 

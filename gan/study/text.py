@@ -3,7 +3,7 @@
 from statistics import fmean, stdev
 
 from gan.study import Job, Study, baseline_name, config_of
-from gan.study_table import COLLAPSED, IMPROVING, VALUE, Difference, Line, falling, probe_means, records
+from gan.study.table import COLLAPSED, IMPROVING, VALUE, Difference, Line, falling, probe_means, records
 from metrics.protocol import Score
 
 

@@ -1,0 +1,1 @@
+"""Classifiers with the same kernels: their settings, training, and what a run leaves."""
