@@ -81,7 +81,7 @@ def _expected() -> tuple[type[Exception], ...]:
     from gan.run_directory import RunError
     from gan.study import StudyError
     from gan.training import Diverged
-    from metrics.features import FeatureError
+    from metrics.network import FeatureError
     from metrics.protocol import ProtocolError
     from metrics.statistics import StatisticsError
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from metrics.features import FeatureError, Network, state_sha256
+from metrics.network import FeatureError, Network, state_sha256
 
 SHIPPED = Path(__file__).with_name("cifar_resnet.safetensors")
 MAKE = "make one with `python run_gan.py classify --export FILE`"

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metrics.features import FeatureError, Network, fold_batch_norm, identify, load_weights
+from metrics.network import FeatureError, Network, fold_batch_norm, identify, load_weights
 
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 BYTES = 18_826_032

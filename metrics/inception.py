@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from metrics.features import DEFAULT, FeatureError, Network, fold_batch_norm, identify, load_weights
+from metrics.network import DEFAULT, FeatureError, Network, fold_batch_norm, identify, load_weights
 
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 BYTES = 95_628_359

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from metrics.features import IMAGENET_MEAN, IMAGENET_STD, FeatureError, Network, state_sha256
+from metrics.network import IMAGENET_MEAN, IMAGENET_STD, FeatureError, Network, state_sha256
 
 
 def user_network(name: str, weights: str | Path | None, resize: str | None, size: int | None, insist: bool) -> Network:

@@ -19,7 +19,7 @@ from gan.models.summary import macs
 from gan.report import plt
 from gan.run_directory import RunDirectory
 from gan.sampling import save_grid
-from metrics.features import state_sha256
+from metrics.network import state_sha256
 from metrics.protocol import library_versions
 
 BLUE, RED, GREY = "#1f5fa8", "#d1495b", "#444444"

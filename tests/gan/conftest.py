@@ -13,7 +13,7 @@ from gan.config import load_config
 from gan.sampling import save_images
 from gan.training import train
 from metrics import features
-from metrics.features import Network
+from metrics.network import Network
 from tests.helpers import save_split
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from gan.classification.config import load_config
 from gan.models.classifiers import build_classifier
 from metrics.cifar_resnet import SHIPPED
-from metrics.features import FeatureError, open_extractor, state_sha256
+from metrics.features import open_extractor
+from metrics.network import FeatureError, state_sha256
 from tests.helpers import random_images, real_cifar10
 
 MODEL = load_config(None, ["model.depth=8", "model.width=4", "model.kernel=c2sp"]).model.model_dump()

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from metrics import efficientnet
-from metrics.features import DEFAULT, FeatureError, open_extractor
+from metrics.features import open_extractor
+from metrics.network import DEFAULT, FeatureError
 from tests.helpers import random_images, real_cifar10
 
 SMALL = dict(size=64)  # a quarter of a second less per test

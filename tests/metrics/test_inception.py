@@ -10,7 +10,8 @@ from torch import nn
 pytorch_fid = pytest.importorskip("pytorch_fid.inception", reason="needs pytorch-fid: pip install -r requirements.txt")
 
 from metrics import inception  # noqa: E402
-from metrics.features import FeatureError, file_sha256, open_extractor  # noqa: E402
+from metrics.features import open_extractor  # noqa: E402
+from metrics.network import FeatureError, file_sha256  # noqa: E402
 from tests.helpers import random_images  # noqa: E402
 
 
