@@ -26,9 +26,16 @@ from metrics.erosion import LayerErosion, erosion
 
 
 def runs_below(places: list[Path]) -> list[Path]:
-    found = sorted(result.parent for place in places for result in place.glob("**/result.json"))
+    """The finished ResNets, which must differ in nothing but kernel and seed: they share a table."""
+    results = [result.parent for place in places for result in place.glob("**/result.json")]
+    found = sorted(run for run in results if (run / "config.yaml").is_file() and checkpoint.saved(run / "checkpoints"))
     if not found:
-        sys.exit(f"no finished run of `classify` in {', '.join(map(str, places))}")
+        sys.exit(f"no finished run of `classify`, with its config.yaml and checkpoints, in {', '.join(map(str, places))}")
+    models = {run: json.loads((run / "result.json").read_text())["card"]["model"] for run in found}
+    if any(model["family"] != "resnet" for model in models.values()):
+        sys.exit("only ResNets have the three stages of this table; leave runs of other families out")
+    if len({json.dumps({**model, "kernel": None}, sort_keys=True) for model in models.values()}) > 1:
+        sys.exit("these runs differ in more than kernel and seed: make a table for each depth, width and block")
     return found
 
 

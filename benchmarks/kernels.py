@@ -21,6 +21,7 @@ from rich.table import Table
 
 from gan.kernels import conv2d
 from gan.padding import CORNERS, group_sizes, memory_format_of, pad_corners, same_padding
+from metrics.arithmetic import allow_tf32
 
 BATCH = {32: 8, 16: 32, 8: 64}
 
@@ -98,6 +99,7 @@ def main():
     arguments.add_argument("--compile", action="store_true", help="through torch.compile")
     arguments.add_argument("--resolutions", type=int, nargs="+", choices=BATCH, default=list(BATCH))
     args = arguments.parse_args()
+    allow_tf32(False, False)  # fp32 means IEEE fp32, in cuDNN too
     console = Console(width=130)
     console.print(machine(args.device) + (", compiled" if args.compile else ""))
     worst = {}

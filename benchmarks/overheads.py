@@ -28,6 +28,7 @@ from gan.models import parameter_count
 from gan.models.classifiers import build_classifier
 from gan.models.summary import macs
 from gan.report import plt
+from metrics.arithmetic import allow_tf32
 
 KERNELS = ("c3", "c2", "c2sp", "c4", "c4sp")
 VARIANTS: dict[str, dict] = {kernel: {"kernel": kernel} for kernel in KERNELS} | {  # "width" in multiples of --width
@@ -145,6 +146,7 @@ def main() -> None:
     arguments.add_argument("--compile", action="store_true", help="through torch.compile")
     arguments.add_argument("--chart", type=Path, default=Path("overheads.png"))
     args = arguments.parse_args()
+    allow_tf32(False, False)  # fp32 means IEEE fp32, in cuDNN too
     console = Console(width=130)
     how = f"{args.precision} compiled" if args.compile else args.precision
     about = f"{machine(args.device)}, {how}, batch {args.batch}, width {args.width}"

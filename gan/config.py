@@ -178,7 +178,7 @@ COMMANDS |= dict.fromkeys(("model", "augment"), "classify")
 
 # Settings that may differ when a run goes on: where it runs and what it writes, not what it computes.
 RUNTIME = {"dataset.path", "dataset.memory", "dataset.workers", "train.device"}
-RUNTIME |= {"train.sample_every", "train.checkpoint_every", "train.keep_checkpoints"}
+RUNTIME |= {"train.log_every", "train.sample_every", "train.checkpoint_every", "train.keep_checkpoints"}
 RUNTIME |= {key for key in KEYS if key.startswith("evaluate.")}
 
 

@@ -17,7 +17,7 @@ from gan.classification import training as classification_training
 from gan.config import Config
 from gan.processes import Processes
 from gan.state import Batches, State
-from gan.training import Step, set_precision
+from gan.training import Step, compiled, set_precision
 
 
 def machine(device: str) -> str:
@@ -140,7 +140,7 @@ def _classification_step(config: classification_config.Config) -> Callable:
     device = Processes.start(config.train.device).device
     batches = classification_state.Batches(config, device)
     state = classification_state.State(config, device, len(batches.classes))
-    network = torch.compile(state.model) if config.train.compile else state.model
+    network = compiled(state.model) if config.train.compile else state.model
 
     def run() -> None:
         set_precision(config, device)

@@ -11,11 +11,12 @@ So at stride 1 the even kernels (c2, c4) need symmetric padding, and at stride 2
 k - s instead of padding it, by the same rule.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from gan.padding import pad_corners, pad_one_side, same_padding
+from gan.padding import memory_format_of, pad_corners, pad_one_side, same_padding
 
 KERNELS = ("c2", "c2sp", "c3", "c3sp", "c4", "c4sp", "c5", "c5sp")
 
@@ -38,8 +39,9 @@ def _check(layer: str, kernel_size: int, stride: int) -> None:
 
 
 class _SameConv2d(nn.Conv2d):
-    """A convolution that maps (N, C, H, W) to (N, D, H / stride, W / stride) by the rule above, for even H and W at stride 2.
+    """A convolution that maps (N, C, H, W) to (N, D, H / stride, W / stride), rounded up, by the rule above.
 
+    An odd H or W at stride 2 first gets a row or column of zeros at the far end, where the last window of a plain 3x3 ends too.
     Same parameters as nn.Conv2d, so state dicts move between kernels of one size. Supports groups and dilation.
     """
 
@@ -55,6 +57,12 @@ class _SameConv2d(nn.Conv2d):
 
     def pad(self, x: Tensor) -> Tensor:
         """A copy of x with the zeros that nn.Conv2d has no option for; x itself where both sides get the same."""
+        if self.stride[0] == 2 and (x.shape[2] % 2 or x.shape[3] % 2):
+            x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
+        small, large = self.same
+        return x if small == large else self._pad(x, small, large)
+
+    def _pad(self, x: Tensor, small: int, large: int) -> Tensor:
         raise NotImplementedError
 
     def forward(self, x: Tensor, padded: bool = False) -> Tensor:
@@ -71,9 +79,8 @@ class OneSidedConv2d(_SameConv2d):
     At stride 1 every layer shifts the picture half a pixel up and to the left.
     """
 
-    def pad(self, x: Tensor) -> Tensor:
-        small, large = self.same
-        return x if small == large else pad_one_side(x, small, large)
+    def _pad(self, x: Tensor, small: int, large: int) -> Tensor:
+        return pad_one_side(x, small, large)
 
 
 class SymmetricConv2d(_SameConv2d):
@@ -82,9 +89,8 @@ class SymmetricConv2d(_SameConv2d):
     Stands in for nn.Conv2d(..., padding='same'), options by keyword. If k - s is even, nothing is left over and it is nn.Conv2d.
     """
 
-    def pad(self, x: Tensor) -> Tensor:
-        small, large = self.same
-        return x if small == large else pad_corners(x, small, large)
+    def _pad(self, x: Tensor, small: int, large: int) -> Tensor:
+        return pad_corners(x, small, large)
 
 
 class _SameConvTranspose2d(nn.ConvTranspose2d):
@@ -205,14 +211,23 @@ def convert(module: nn.Module, kernel: str, *, strided: str | None = None) -> nn
 
 
 def _eligible(layer: nn.Module) -> bool:
-    if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) or layer.padding_mode != "zeros":
+    """Whether a layer is to be replaced. ValueError for one that is, but would lose what has been added to it."""
+    if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) or layer.padding_mode != "zeros" or not _keeps_size(layer):
         return False
-    ours = (OneSidedConv2d, SymmetricConv2d, OneSidedConvTranspose2d, SymmetricConvTranspose2d)
-    if is_parametrized(layer) or layer._forward_pre_hooks or type(layer) not in (nn.Conv2d, nn.ConvTranspose2d, *ours):
+    plain = (nn.Conv2d, nn.ConvTranspose2d, OneSidedConv2d, SymmetricConv2d, OneSidedConvTranspose2d, SymmetricConvTranspose2d)
+    if is_parametrized(layer):
+        raise ValueError("convert: a convolution carries spectral norm or another parametrization; convert first, then add it")
+    if layer._forward_pre_hooks or layer._forward_hooks:
+        raise ValueError("convert: a convolution carries hooks, which would be lost; convert first, then add them")
+    if type(layer) not in plain:
         raise ValueError(
-            f"convert: a {type(layer).__name__} carries spectral norm or other additions, which would be lost; "
-            "convert the model first, then add them"
+            f"convert: a {type(layer).__name__} does more than torch's own layer and would be lost; replace it yourself"
         )
+    return True
+
+
+def _keeps_size(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
+    """A square kernel of 2 to 5 that maps a size to size / stride, or for transposed layers to size x stride."""
     pairs = [layer.kernel_size, layer.stride, layer.dilation, layer.output_padding]
     pairs += [layer.padding] if isinstance(layer.padding, tuple) else []
     size, stride, dilation = layer.kernel_size[0], layer.stride[0], layer.dilation[0]
@@ -236,5 +251,7 @@ def _replacement(old: nn.Module, kernel: str, pool: bool) -> nn.Module:
     new = factory(kernel, old.in_channels, old.out_channels, stride=1 if pool else stride, **options)
     if new.weight.shape == old.weight.shape:
         new.load_state_dict(old.state_dict())
+    if memory_format_of(old.weight) == torch.channels_last:
+        new.to(memory_format=torch.channels_last)
     new.requires_grad_(old.weight.requires_grad)
     return nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), new) if pool else new  # ceil: as many pixels as a strided 3x3 leaves

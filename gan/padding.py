@@ -131,18 +131,23 @@ class _CropCorners(torch.autograd.Function):
 def _compiles_for_cpu(x: Tensor) -> bool:
     """There it fuses a pad with its neighbours into loops that ask at each number whether it lies inside: in bf16 slower than a
     copy in one layer (`benchmarks/kernels.py --compile --channels 64`), and much slower once a norm and its derivative share the
-    loop. So a pad is sealed there as one operator."""
-    return torch.compiler.is_compiling() and x.device.type == "cpu"
+    loop. So a pad is sealed there as one operator; but not for torch.export, whose graphs must run where this file is not."""
+    return torch.compiler.is_compiling() and not torch.compiler.is_exporting() and x.device.type == "cpu"
 
 
 @torch.library.custom_op("even_kernels::pad", mutates_args=())
 def _pad_whole(x: Tensor, small: int, large: int, corners: bool) -> Tensor:
-    return _PadCorners.forward(x, small, large) if corners else F.pad(x, (small, large, small, large))
+    return _PadCorners.forward(x, small, large) if corners else _pad_plainly(x, small, large)
 
 
 @torch.library.custom_op("even_kernels::crop", mutates_args=())
 def _crop_whole(padded: Tensor, small: int, large: int, corners: bool) -> Tensor:
-    return _CropCorners.forward(padded, small, large) if corners else F.pad(padded, (-small, -large, -small, -large))
+    return _CropCorners.forward(padded, small, large) if corners else _pad_plainly(padded, -small, -large)
+
+
+def _pad_plainly(x: Tensor, small: int, large: int) -> Tensor:
+    """F.pad, laid out as _like says also where a map of one pixel leaves it open."""
+    return F.pad(x, (small, large, small, large)).contiguous(memory_format=memory_format_of(x))
 
 
 def _like(x: Tensor, more: int) -> Tensor:

@@ -6,6 +6,8 @@ with different kernels see the same data and the same latents.
 """
 
 import contextlib
+import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gan import checkpoint
-from gan.config import Config, Evaluate, Train
+from gan.config import Config, ConfigError, Evaluate, Train
 from gan.evaluation import TrainingScores
 from gan.models import resolve_to_train
 from gan.objectives import LOSSES, gradient_penalty, r1_penalty
@@ -31,6 +33,7 @@ from gan.state import Batches, State
 from metrics.arithmetic import allow_tf32
 
 LOGGED = ("d_loss", "g_loss", "d_real", "d_fake", "penalty")  # losses; mean D(x) and D(G(z)); the unweighted penalties
+COMPILERS = ("g++", "clang++", "c++", "icpx", "cl")  # of C++, which torch.compile writes
 # Noise and flips are drawn on the device that trains.
 MOVED = (
     "warning: {directory} was trained on {before} so far and goes on on {now}, which draws other noise from the same seed: "
@@ -113,8 +116,8 @@ def _train(
                 f"{latest.parents[1]} was trained on other images than {batches.set.source}; restore those, or choose another --out"
             )
         state.load(saved)
-        if processes.main and (before := saved.get("device", state.device.type)) != state.device.type:
-            print(MOVED.format(directory=latest.parents[1], before=before, now=state.device.type), file=sys.stderr)
+        if processes.main:
+            tell_a_move(saved, state.device, latest.parents[1])
     take_step = Step(config, processes, state, batches)
     keeper = BestKeeper(config, run, batches, processes) if config.evaluate.every and run else None
 
@@ -153,7 +156,7 @@ class Step:
         # DistributedDataParallel waits for gradients of D's weights, which G's step has none of: there D is called bare.
         self.frozen_D = self.D if processes.world == 1 else state.discriminator
         if config.train.compile:
-            self.G, self.D, self.frozen_D = (torch.compile(module) for module in (self.G, self.D, self.frozen_D))
+            self.G, self.D, self.frozen_D = (compiled(module) for module in (self.G, self.D, self.frozen_D))
 
     def __call__(self) -> Tensor:
         """Returns the LOGGED values, (5,) float32, still on the device."""
@@ -298,6 +301,19 @@ def diverged(what: str, run: RunDirectory | None) -> Diverged:
         + (f"The last good checkpoint is {last}" if last else "There is no checkpoint yet")
         + "; try a lower learning rate, another seed or precision=fp32, in a new --out"
     )
+
+
+def tell_a_move(saved: dict, device: torch.device, directory: Path) -> None:
+    """Warn where a checkpoint was written on another kind of device than this one."""
+    if (before := saved.get("device", device.type)) != device.type:
+        print(MOVED.format(directory=directory, before=before, now=device.type), file=sys.stderr)
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """torch.compile, whose code is C++ on the CPU and around every kernel on CUDA. ConfigError where nothing can compile that."""
+    if "CXX" not in os.environ and not any(shutil.which(name) for name in COMPILERS):
+        raise ConfigError("train.compile=true needs a C++ compiler, and there is none here: install g++ or clang++")
+    return torch.compile(network)
 
 
 def set_precision(config: Config, device: torch.device) -> None:

@@ -60,7 +60,7 @@ class Trunk(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model.features(x).float().mean(dim=(2, 3))
+        return self.model.embed(x)
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from gan import config
 from gan.config import Dataset, Kernel, Running, Section, Tree, dump
 from gan.models.classifiers import blocks_per_stage
+from gan.models.compact_blocks import BRANCHES
 
 __all__ = ["Config", "Train", "difference", "dump", "load_config"]
 
@@ -17,13 +18,20 @@ class Model(Section):
     kernel: Kernel = "c3"  # of every spatial convolution, the first one included; widths stay
     depth: int = Field(default=20, gt=0)  # 6n + 2 (resnet) or 6n + 4 (densenet)
     width: int = Field(default=16, gt=0)  # channels of resnet's first stage
-    block: Literal["basic", "shift", "inverted_bottleneck", "depthwise_separable"] = "basic"  # of resnet; the others are compact
+    block: Literal[tuple(BRANCHES)] = "basic"  # of resnet; the others are compact
     expansion: int = Field(default=6, gt=0)  # of shift and inverted_bottleneck
     growth: int = Field(default=12, gt=0)  # of densenet
 
     @model_validator(mode="after")
     def _possible(self):
         blocks_per_stage(self.family, self.depth)
+        without = {"densenet": ("width", "block", "expansion"), "resnet": ("growth",)}[self.family]
+        if self.family == "resnet" and self.block not in ("shift", "inverted_bottleneck"):
+            without += ("expansion",)
+        idle = [name for name in without if getattr(self, name) != type(self).model_fields[name].default]
+        if idle:
+            what = f"{self.family} of {self.block} blocks" if idle == ["expansion"] and self.family == "resnet" else self.family
+            raise ValueError(f"a {what} has no {' and no '.join(idle)}; leave model.{' and model.'.join(idle)} out")
         return self
 
 
@@ -56,8 +64,8 @@ class Config(Tree):
 
 
 # Settings that may differ when a run goes on: where it runs and what it writes, not what it computes.
-RUNTIME = {"dataset.path", "dataset.memory", "dataset.workers"}
-RUNTIME |= {"train.device", "train.test_every", "train.checkpoint_every", "train.keep_checkpoints"}
+RUNTIME = {"dataset.path", "dataset.memory", "dataset.workers", "dataset.block", "train.device"}
+RUNTIME |= {"train.log_every", "train.test_every", "train.checkpoint_every", "train.keep_checkpoints"}
 
 
 def load_config(path: str | os.PathLike | None, overrides: list[str] = ()) -> Config:

@@ -1,9 +1,11 @@
 """What a classifier's run shows and leaves: the start-up table, the log, curves and confusion, the result, exported weights."""
 
 import json
+import sys
 import time
 from pathlib import Path
 
+from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
@@ -26,11 +28,13 @@ BLUE, RED, GREY = "#1f5fa8", "#d1495b", "#444444"
 
 
 class Log:
-    """Progress bar, metrics.jsonl, timing.jsonl, TensorBoard, and once a grid of what the network is shown."""
+    """Start-up table, progress bar, metrics.jsonl, timing.jsonl, TensorBoard, and once a grid of what the network is shown."""
 
     def __init__(self, run: RunDirectory, step: int, steps: int, progress: bool, batches: Batches):
         self.run, self.batch_size = run, batches.config.train.batch_size
         run.forget_after(step)
+        if progress:
+            Console(stderr=True, highlight=False).print(table(batches.config, len(batches.classes)))
         self.board = SummaryWriter(str(run.path), purge_step=step + 1)
         self.bar = tqdm(total=steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
         self.since = (step, time.perf_counter())
@@ -38,7 +42,7 @@ class Log:
         for split in (batches.train, batches.test):
             if split.skipped:
                 names = ", ".join(split.skipped[:5]) + (", …" if len(split.skipped) > 5 else "")
-                self.bar.write(f"{split.source}: left out {len(split.skipped):,} images: {names}")
+                self.bar.write(f"{split.source}: left out {len(split.skipped):,} images: {names}", file=sys.stderr)
         if not (run.samples / "batch.png").exists():
             save_grid(batches.as_uint8(batches.get(0)[0][:64]), run.samples / "batch.png")
 
@@ -74,7 +78,7 @@ class Log:
         self.board.close()
 
 
-def table(config: Config, classes: int = 10) -> Table:
+def table(config: Config, classes: int) -> Table:
     """What is about to be trained, and what it costs."""
     m, t = config.model, config.train
     model = build_classifier(**m.model_dump(), classes=classes)

@@ -1,5 +1,6 @@
 """What a classifier's training step changes (State) and what it sees (Batches); what a test finds (Tested)."""
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Iterator
@@ -44,7 +45,9 @@ class Batches:
         # Grey levels per channel, of the training images: what is subtracted and divided by.
         self.mean, self.std = grey_levels(self.train.images)
         self.levels = torch.tensor([self.mean, self.std], dtype=torch.float32).to(self.device)  # once: a copy makes a GPU wait
-        self.images, self.labels = self._place(self.train)
+        # On the device once, and the splits become views of that: images are the most that is held.
+        self.train, self.images, self.labels = self._placed(self.train)
+        self.test, self.test_images, self.test_labels = self._placed(self.test)
         self.order = data.EpochOrder(len(self.train), derive(config.train.seed, "order"))
         self.steps = math.ceil(config.train.epochs * len(self.train) / config.train.batch_size)
 
@@ -73,8 +76,7 @@ class Batches:
 
     def test_batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All test images in order: (n, 3, R, R), labels (n,)."""
-        images, labels = self._place(self.test)
-        for x, y in zip(images.split(size), labels.split(size)):
+        for x, y in zip(self.test_images.split(size), self.test_labels.split(size)):
             yield self._layout(self._normalised(x)), y
 
     def as_uint8(self, x: Tensor) -> Tensor:
@@ -82,9 +84,11 @@ class Batches:
         mean, std = self.levels.cpu().view(2, 3, 1, 1)
         return (x.cpu() * std + mean).round().clamp(0, 255).to(torch.uint8)
 
-    def _place(self, images: ImageSet) -> tuple[Tensor, Tensor]:
-        """(N, R, R, 3) uint8, which is channels_last already, and labels, on the device."""
-        return images.images.permute(0, 2, 3, 1).contiguous().to(self.device), images.labels.to(self.device)
+    def _placed(self, split: ImageSet) -> tuple[ImageSet, Tensor, Tensor]:
+        """The split, its images (N, R, R, 3) uint8, which is channels_last already, and its labels, all on the device."""
+        images = split.images.permute(0, 2, 3, 1).contiguous().to(self.device)
+        labels = split.labels.to(self.device)
+        return dataclasses.replace(split, images=images.permute(0, 3, 1, 2), labels=labels), images, labels
 
     def _normalised(self, x: Tensor) -> Tensor:
         return (x.float() - self.levels[0]) / self.levels[1]

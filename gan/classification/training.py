@@ -22,7 +22,7 @@ from gan.config import ConfigError
 from gan.processes import Processes
 from gan.progress import StopSignals
 from gan.run_directory import RunDirectory, RunError, read_log
-from gan.training import Interrupted, diverged, flush, set_precision, troubles_told
+from gan.training import Interrupted, compiled, diverged, flush, set_precision, tell_a_move, troubles_told
 
 TEST_BATCH = 500
 
@@ -56,8 +56,13 @@ def _train(config: Config, processes: Processes, run: RunDirectory, batches: Bat
         saved = checkpoint.load(latest)
         if saved["pixels"] != batches.sha256:
             raise RunError(f"{run.path} was trained on other images than {batches.source}; restore those, or choose another --out")
+        if saved.get("test_pixels", batches.test_sha256) != batches.test_sha256:
+            raise RunError(
+                f"{run.path} was tested on other images than {batches.test.source}; restore those, or choose another --out"
+            )
         state.load(saved)
-    network = torch.compile(state.model) if t.compile else state.model
+        tell_a_move(saved, device, run.path)
+    network = compiled(state.model) if t.compile else state.model
     tested = None
 
     with Log(run, state.step, steps, progress, batches) as log, StopSignals() as signals:
@@ -131,12 +136,13 @@ def autocast(config: Config, device: torch.device) -> torch.autocast:
 def learning_rate(t: Train, step: int, steps: int) -> float:
     """The rate of step 0 .. steps - 1."""
     done = step / steps
+    down = max(0.0, (done - t.warmup) / (1 - t.warmup))  # the share of the way from the top of the warm-up to the end
     decay = {
         "step": 0.1 ** ((done >= 0.5) + (done >= 0.75)),
-        "cosine": (1 + math.cos(math.pi * done)) / 2,
-        "linear": (1 - done) / (1 - t.warmup),  # from the top of the warm-up
+        "cosine": (1 + math.cos(math.pi * down)) / 2,
+        "linear": 1 - down,
     }[t.schedule]
-    return t.lr * min(decay, (step + 1) / (t.warmup * steps) if t.warmup else 1.0, 1.0)
+    return t.lr * min(decay, (step + 1) / (t.warmup * steps) if t.warmup else 1.0)
 
 
 def save(state: State, batches: Batches, run: RunDirectory, keep: int) -> Path:
@@ -144,4 +150,5 @@ def save(state: State, batches: Batches, run: RunDirectory, keep: int) -> Path:
     tensors = [t for t in state.model.state_dict().values() if t.is_floating_point()]
     if not torch.stack(torch._foreach_norm([*tensors, *state.pending])).isfinite().all():
         raise diverged(f"a weight or a loss is not finite by step {state.step}", run)
-    return checkpoint.save({**state.dump(), "pixels": batches.sha256}, run.checkpoints, state.step, keep)
+    seen = {"pixels": batches.sha256, "test_pixels": batches.test_sha256, "device": batches.device.type}
+    return checkpoint.save({**state.dump(), **seen}, run.checkpoints, state.step, keep)

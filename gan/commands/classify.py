@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gan.commands.common import Quiet, console, run_name, say, split_arguments
+from gan.commands.common import Quiet, check_output, run_name, say, split_arguments
 
 DEFAULT = Path(__file__).parents[2] / "configs" / "classification" / "resnet20_cpu.yaml"
 
@@ -31,7 +31,6 @@ def classify(
     """
     from gan.classification.config import load_config
     from gan.classification.report import export as export_weights
-    from gan.classification.report import table
     from gan.classification.training import train
 
     if export is not None and export.suffix != ".safetensors":  # now, not after hours
@@ -39,8 +38,8 @@ def classify(
     path, overrides = split_arguments(arguments, DEFAULT)
     config = load_config(path, overrides)
     out = out or Path("runs") / run_name(path, overrides)
+    check_output(export)
     if not quiet:
-        console.print(table(config))
         say(f"run directory: {out}")
     outcome = train(config, out, progress=not quiet)
     right, count = outcome.result["test_accuracy"], outcome.result["card"]["test_count"]

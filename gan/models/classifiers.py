@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gan.kernels import conv2d
-from gan.models.compact_blocks import BRANCHES, ResidualBlock, norm_relu, pointwise, through
+from gan.models.compact_blocks import ResidualBlock, norm_relu, pointwise, through
 
 FAMILIES = ("resnet", "densenet")
-BLOCKS = tuple(BRANCHES)
 
 
 class Classifier(nn.Module):

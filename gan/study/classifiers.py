@@ -13,6 +13,7 @@ from gan.study import Scoring
 __all__ = ["curve", "materials", "model_facts", "score_run", "train"]
 
 train = train_classifier
+CLASSES = {"cifar10": 10, "cifar100": 100}
 
 
 def materials(config: Config, scoring: Scoring) -> None:
@@ -33,8 +34,10 @@ def score_run(config: Config, directory: Path, materials: None, seed: int) -> di
     return {"last": last, "diversity": None}
 
 
-def model_facts(config: Config) -> dict:
+def model_facts(config: Config, directory: Path) -> dict:
     """Parameters, multiply-adds per image, and those of one training step: forward, and a backward pass twice as dear."""
-    model = build_classifier(**config.model.model_dump(), classes=100 if config.dataset.name == "cifar100" else 10)
+    result = directory / "result.json"  # knows the classes; a run that diverged has none
+    classes = len(json.loads(result.read_text())["card"]["classes"]) if result.exists() else CLASSES.get(config.dataset.name, 10)
+    model = build_classifier(**config.model.model_dump(), classes=classes)
     cost = macs(model, 1, 3, *[config.dataset.resolution] * 2)
     return {"parameters": parameter_count(model), "macs": cost, "step_macs": 3 * cost * config.train.batch_size}

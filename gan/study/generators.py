@@ -100,7 +100,7 @@ def diversity(generator: torch.nn.Module, real: Tensor, seed: int) -> float:
     return float(spread[0] / spread[1])
 
 
-def model_facts(config: Config) -> dict:
+def model_facts(config: Config, directory: Path) -> dict:
     """Parameters and multiply-adds per image, of the generator unless named otherwise, and the multiply-adds of a training step."""
     g, d = build(config)
     resolution = config.dataset.resolution

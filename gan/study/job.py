@@ -20,14 +20,14 @@ def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:
     """
     task, config, directory = TASKS[study.task], config_of(study, job), folder.run(job)
     record = {"label": job.row.label, "seed": job.seed, "task": study.task, "length": length_of(config)}
-    record |= {"scoring": study.scoring.model_dump(), "config": config.model_dump(mode="json"), "model": task.model_facts(config)}
+    record |= {"scoring": study.scoring.model_dump(), "config": config.model_dump(mode="json")}
     materials = task.materials(config, study.scoring)  # before the training: what is missing is said now, not after hours
     try:
         task.train(config, directory, progress=False)
         record |= {"status": "finished", "why": None}
     except Diverged as error:
         record |= {"status": "diverged", "why": str(error).partition(". ")[0]}  # without the advice on what to do next
-    record["curve"] = task.curve(directory)
+    record |= {"model": task.model_facts(config, directory), "curve": task.curve(directory)}
     if record["status"] == "finished":
         record |= task.score_run(config, directory, materials, job.seed)
     record["finished"] = time.strftime("%Y-%m-%d", time.gmtime())

@@ -1,6 +1,8 @@
 """Erosion in trained classifiers: rows for every kernel, and the drift that one-sided padding leaves."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -44,4 +46,18 @@ def test_one_sided_kernels_lean_and_symmetric_ones_do_not(runs, tmp_path):
 
 def test_a_folder_without_results_is_told(tmp_path):
     done = measured(tmp_path)
-    assert done.returncode == 1 and done.stderr == f"no finished run of `classify` in {tmp_path}\n"
+    assert done.returncode == 1
+    assert done.stderr == f"no finished run of `classify`, with its config.yaml and checkpoints, in {tmp_path}\n"
+
+
+def test_unlike_networks_do_not_share_a_table(runs, tmp_path):
+    result = json.loads((runs / "c2/seed_0/result.json").read_text())
+    for name, change, complaint in (
+        ("deeper", {"depth": 20}, "differ in more than kernel and seed"),
+        ("dense", {"family": "densenet"}, "only ResNets"),
+    ):
+        shutil.copytree(runs / "c2/seed_0", tmp_path / name / "run")
+        result["card"]["model"] |= change
+        (tmp_path / name / "run/result.json").write_text(json.dumps(result))
+        done = measured(runs, tmp_path / name)
+        assert done.returncode == 1 and complaint in done.stderr and "Traceback" not in done.stderr

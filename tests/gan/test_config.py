@@ -240,6 +240,7 @@ MAY_CHANGE = {
     "dataset.memory",
     "dataset.workers",
     "train.device",
+    "train.log_every",
     "train.sample_every",
     "train.checkpoint_every",
     "train.keep_checkpoints",

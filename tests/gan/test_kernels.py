@@ -187,6 +187,17 @@ def test_dilation_is_a_kernel_with_holes(kernel):
     torch.testing.assert_close(layer(x), wide(x))
 
 
+class Scaled(nn.Conv2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def hooked():
+    layer = nn.Conv2d(3, 3, 3, padding=1)
+    layer.register_forward_hook(lambda *_: None)
+    return layer
+
+
 @pytest.mark.parametrize(
     ("build", "complaint"),
     [
@@ -198,6 +209,8 @@ def test_dilation_is_a_kernel_with_holes(kernel):
         (lambda: convert(nn.Linear(3, 3), "c2sp"), "no convolution"),
         (lambda: convert(nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(3, 3, 3, padding=1))), "c2sp"), "would be lost"),
         (lambda: SymmetricConv2d(4, 4, 4, 1, 2), "positional"),
+        (lambda: convert(nn.Sequential(hooked()), "c2sp"), "carries hooks"),
+        (lambda: convert(nn.Sequential(Scaled(3, 3, 3, padding=1)), "c2sp"), "a Scaled does more"),
         (lambda: convert(nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 3, 3, padding=1))), "c2sp"), "first"),
     ],
 )
@@ -250,8 +263,10 @@ def test_compiled_for_the_cpu_a_pad_is_one_sealed_operator(corners, channels_las
     pad = padding.pad_corners if corners else padding.pad_one_side
     order = torch.channels_last if channels_last else torch.contiguous_format
     x = torch.randn(2, 8, 5, 4).contiguous(memory_format=order).requires_grad_()
-    torch.library.opcheck(padding._pad_whole, (x, 0, 1, corners))
-    torch.library.opcheck(padding._crop_whole, (x, 0, 1, corners))
+    single, part = x[:, :, :1, :1].contiguous(memory_format=order), torch.randn(2, 16, 5, 4).contiguous(memory_format=order)[:, :8]
+    for odd in (x, single, part, part.transpose(2, 3)):
+        torch.library.opcheck(padding._pad_whole, (odd, 0, 1, corners))
+        torch.library.opcheck(padding._crop_whole, (padding.pad_one_side(odd.detach(), 0, 1), 0, 1, corners))
     operators = []
 
     def seen(graph, inputs):
@@ -266,6 +281,22 @@ def test_compiled_for_the_cpu_a_pad_is_one_sealed_operator(corners, channels_las
         torch.autograd.grad((pad(x, 1, 2) * weight).sum(), x), torch.autograd.grad((padded * weight).sum(), x)
     ):  # fmt: skip
         assert torch.equal(wanted, found)
+
+
+@pytest.mark.parametrize("kernel", ["c2", "c2sp", "c3sp"])
+def test_exported_graphs_need_nothing_of_this_file(kernel):
+    net = nn.Sequential(conv2d(kernel, 4, 8), conv2d(kernel, 8, 4, 2)).eval()
+    exported = torch.export.export(net, (torch.zeros(1, 4, 8, 8),))
+    assert not any("even_kernels" in str(node.target) for node in exported.graph.nodes)
+
+
+@pytest.mark.parametrize("kernel", ["c2", "c2sp", "c3", "c3sp", "c4", "c4sp"])
+def test_strided_layers_round_odd_sizes_up(kernel):
+    """As if the picture went on with zeros, and as many pixels as a plain 3x3 leaves."""
+    layer, x = conv2d(kernel, 4, 5, 2), torch.randn(2, 4, 13, 10)
+    assert layer(x).shape == nn.Conv2d(4, 5, 3, 2, 1)(x).shape == (2, 5, 7, 5)
+    filled = nn.functional.pad(x, (0, 0, 0, 1))
+    torch.testing.assert_close(layer(x), layer(filled) if kernel != "c3" else layer(x))
 
 
 def macs(model):

@@ -325,6 +325,13 @@ def test_compile_matches_eager(tiny, tmp_path):
     assert compiled == pytest.approx(eager, rel=1e-3, abs=1e-4)
 
 
+def test_compile_without_a_compiler_is_refused(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(ConfigError, match="needs a C\\+\\+ compiler, and there is none here"):
+        train(tiny("sngan", "train.compile=true"), tmp_path / "run", progress=False)
+
+
 def test_compile_with_a_penalty_is_refused(tiny):
     with pytest.raises(ConfigError, match="twice through compiled code"):
         tiny("wgan_gp", "train.compile=true")

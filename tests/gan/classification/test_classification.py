@@ -24,6 +24,7 @@ from metrics.features import open_extractor
 from tests.helpers import ROOT, PulledPlug, assert_same, final_state, save_split
 
 CPU = torch.device("cpu")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CONFIGS = sorted((ROOT / "configs" / "classification").glob("*.yaml"))
 
 
@@ -33,8 +34,14 @@ def small(pictures):
 
     def config(*overrides):
         settings = ["dataset.name=folder", f"dataset.path={pictures}", "model.depth=8", "model.width=4", "model.kernel=c2sp"]
-        settings += ["train.epochs=2", "train.batch_size=8", "train.log_every=4", "train.checkpoint_every=5", "train.device=cpu"]
-        return load_config(None, [*settings, *overrides])
+        settings += [
+            "train.epochs=2",
+            "train.batch_size=8",
+            "train.log_every=4",
+            "train.checkpoint_every=5",
+            f"train.device={DEVICE}",
+        ]
+        return load_config(None, [*settings, f"train.device={DEVICE}", *overrides])
 
     return config
 
@@ -59,7 +66,7 @@ def crash_at(monkeypatch, step):
     [
         ["train.schedule=cosine", "augment.cutout=8", "train.test_every=2"],
         ["train.precision=bf16", "augment.mixup=1", "train.label_smoothing=0.1", "train.schedule=linear", "train.warmup=0.3"],
-        ["model.family=densenet", "model.depth=10", "model.growth=4", "model.kernel=c4sp"],
+        ["model.family=densenet", "model.depth=10", "model.width=16", "model.growth=4", "model.kernel=c4sp"],
         ["model.block=shift", "train.channels_last=false"],
     ],
     ids=["resnet", "bf16-mixup", "densenet", "shift"],
@@ -135,6 +142,9 @@ def test_rates_follow_their_schedules():
     rate = lambda step, **options: learning_rate(Train(lr=0.4, **options), step, 100)
     assert [rate(s, schedule="step") for s in (0, 49, 50, 74, 75, 99)] == pytest.approx([0.4, 0.4, 0.04, 0.04, 0.004, 0.004])
     assert [rate(s, schedule="cosine") for s in (0, 50)] == pytest.approx([0.4, 0.2]) and 0 < rate(99, schedule="cosine") < 2e-4
+    waves = [rate(s, schedule="cosine", warmup=0.2) for s in range(100)]  # up to the whole of lr, and half of it midway down
+    assert waves[:2] + waves[19:21] == pytest.approx([0.02, 0.04, 0.4, 0.4]) and waves[60] == pytest.approx(0.2)
+    assert waves[20:] == sorted(waves[20:], reverse=True) and waves[99] < 2e-3
     cycle = [rate(s, schedule="linear", warmup=0.2) for s in range(100)]
     assert cycle[:3] == pytest.approx([0.02, 0.04, 0.06]) and cycle[19:21] == pytest.approx([0.4, 0.4])
     assert cycle[60] == pytest.approx(0.2) and cycle[99] == pytest.approx(0.005)
@@ -202,14 +212,20 @@ def test_compile_matches_eager(small, tmp_path, monkeypatch):
 # --- refusals, and nothing lost ----------------------------------------------------------------------------------------------
 
 
-def test_other_settings_other_images_and_torchrun_are_refused(small, tmp_path, monkeypatch):
+def test_other_settings_other_images_and_torchrun_are_refused(small, pictures, tmp_path, monkeypatch):
     train(small(), tmp_path / "run", progress=False)
     with pytest.raises(RunError, match=r"other settings \(model.kernel: c2sp -> c3; train.seed: 0 -> 1\)"):
         train(small("model.kernel=c3", "train.seed=1"), tmp_path / "run", progress=False)
     save_split(tmp_path / "other", 50, "train", seed=9)
-    save_split(tmp_path / "other", 30, "test")
+    save_split(tmp_path / "other", 30, "test", seed=9)
     with pytest.raises(RunError, match="trained on other images"):
         train(small(f"dataset.path={tmp_path / 'other'}"), tmp_path / "run", progress=False)
+    shutil.copytree(pictures / "train", tmp_path / "half/train")
+    shutil.copytree(tmp_path / "other/test", tmp_path / "half/test")
+    before = (tmp_path / "run/result.json").read_bytes()
+    with pytest.raises(RunError, match="tested on other images"):
+        train(small(f"dataset.path={tmp_path / 'half'}"), tmp_path / "run", progress=False)
+    assert (tmp_path / "run/result.json").read_bytes() == before
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="not with torchrun"):
         train(small(), tmp_path / "run", progress=False)
@@ -269,6 +285,25 @@ def test_a_full_disk_loses_nothing(small, tmp_path, monkeypatch):
     assert [r["step"] for r in read_log(tmp_path) if "loss" in r] == [4, 8, 12, 13]
 
 
+def test_the_table_counts_the_classes_of_the_data(small, pictures, tmp_path, capsys):
+    shutil.copytree(pictures, tmp_path / "fewer")
+    for split in ("train", "test"):
+        for extra in sorted((tmp_path / "fewer" / split).iterdir())[3:]:
+            shutil.rmtree(extra)
+    config = small(f"dataset.path={tmp_path / 'fewer'}")
+    train(config, tmp_path / "run", progress=True)
+    parameters = json.loads((tmp_path / "run/result.json").read_text())["card"]["parameters"]
+    assert f" {parameters:,} " in capsys.readouterr().err
+
+
+def test_going_on_on_another_device_is_told(small, tmp_path, capsys):
+    train(small("train.epochs=1"), tmp_path / "run", progress=False)
+    file = checkpoint.saved(tmp_path / "run/checkpoints")[-1]
+    torch.save({**checkpoint.load(file), "device": "mps"}, file)
+    train(small("train.epochs=1"), tmp_path / "run", progress=False)
+    assert "was trained on mps so far" in capsys.readouterr().err
+
+
 def test_a_full_memory_is_told_in_one_sentence(small, tmp_path, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
@@ -295,6 +330,8 @@ def test_configs_load_and_come_back(path, tmp_path):
         ("model.kernal=c3", "unknown key 'model.kernal'; did you mean model.kernel?"),
         ("model.kernel=c2ps", "model.kernel: 'c2ps' is not one of .*did you mean c2sp"),
         ("model.depth=21", "a resnet has depth 6n . 2: 20 or 26, not 21"),
+        ("model.growth=24", "a resnet has no growth; leave model.growth out"),
+        ("model.expansion=2", "a resnet of basic blocks has no expansion; leave model.expansion out"),
         ("train.epochs=0", "train.epochs: 0 is wrong, it should be greater than 0"),
         ("train.lr=true", "train.lr: must not be true or false"),
         ("train.device=gpu", "must be auto, cpu, cuda or cuda:N, got 'gpu'"),
@@ -305,6 +342,12 @@ def test_configs_load_and_come_back(path, tmp_path):
 def test_a_wrong_setting_is_named(override, message):
     with pytest.raises(ConfigError, match=message):
         load_config(None, [override])
+
+
+def test_a_densenet_takes_no_settings_of_a_resnet():
+    wrong = ["model.family=densenet", "model.depth=22", "model.width=64", "model.block=shift"]
+    with pytest.raises(ConfigError, match=r"a densenet has no width and no block; leave model\.width and model\.block out"):
+        load_config(None, wrong)
 
 
 def test_sections_that_are_empty_or_no_sections(tmp_path):
@@ -383,5 +426,8 @@ def test_the_command_trains_tests_and_exports(small, tmp_path, call):
     assert exported(tmp_path / "w.safetensors")[1]["card"]["seed"] == 3
     status, _, said = call("classify", tmp_path / "mine.yaml", "--out", tmp_path / "other", "--export", tmp_path / "w.pt")
     assert status == 2 and "w.safetensors" in said and not (tmp_path / "other").exists()
+    below = tmp_path / "w.safetensors" / "x.safetensors"  # a file is no directory
+    status, _, said = call("classify", tmp_path / "mine.yaml", "--out", tmp_path / "other", "--export", below)
+    assert status == 1 and "can't be written" in said and not (tmp_path / "other").exists()
     status, _, said = call("classify", tmp_path / "mine.yaml", "model.depth=9", "--out", tmp_path / "run")
     assert status == 1 and "depth 6n + 2: 8 or 14, not 9" in said and "Traceback" not in said
