@@ -122,12 +122,13 @@ def open_images(path: Path) -> Iterator[tuple[list[str], Read]]:
     if path.is_dir():
         yield _image_names(_walk(path), path), lambda name: (path / name).read_bytes()
     elif not path.exists():
-        raise DataError(f"there is nothing at {path}: set dataset.path, or GAN_DATA, to a directory or a zip of images")
+        raise DataError(f"there is nothing at {path}: give a directory or a zip of images (to train: by dataset.path, or GAN_DATA)")
     else:
         try:
             archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError) as error:
-            raise DataError(f"{path} can't be read as a zip ({error}): if it was cut short, get it again") from None
+            advice = "if it was cut short, get it again; if it is an image, name its directory"
+            raise DataError(f"{path} can't be read as a zip ({error}): {advice}") from None
         with archive:
             yield _image_names(archive.namelist(), path), archive.read
 

@@ -46,6 +46,10 @@ def about() -> None:
 def main() -> None:
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == 130 and MAIN:  # Ctrl-C while nothing was training
+            say("interrupted; the same command starts again, and training goes on from its last checkpoint", "yellow")
+        raise
     except Exception as error:
         from gan.training import Diverged, Interrupted
 

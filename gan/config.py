@@ -209,7 +209,8 @@ def load_config(path: str | os.PathLike | dict | None, overrides: list[str] = ()
         return kind.model_validate({section: value if value is not None else {} for section, value in tree.items()})
     except ValidationError as error:
         typed = {override.partition("=")[0] for override in overrides}
-        from_file = path and any(".".join(map(str, e["loc"])) not in typed for e in error.errors())
+        places = [".".join(map(str, e["loc"])) for e in error.errors()]  # "": keys that don't go together
+        from_file = path and any(place not in typed for place in places if place or not typed)
         where = " (in the base settings)" if isinstance(path, dict) else f" (in {path})"
         raise ConfigError("; ".join(_explain(e, kind) for e in error.errors()) + (where if from_file else "")) from None
 

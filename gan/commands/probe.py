@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gan.commands.common import Device, choose_device, console, progress, say, split_arguments
+from gan.commands.common import Device, check_output, choose_device, console, progress, say, split_arguments
 
 
 def probe(
@@ -61,6 +61,8 @@ def probe(
     except (RuntimeError, AssertionError):
         raise RunError(f"this PyTorch finds no device {device!r}; use cpu, cuda or auto") from None
 
+    check_output(json_file)
+    check_output(figure)
     images = None
     if real and real != "none":
         images = halves(open_side(real, seed=seed), samples, seed)

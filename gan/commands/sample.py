@@ -5,12 +5,14 @@ from typing import Annotated
 
 import typer
 
-from gan.commands.common import Device, Run, choose_device, say
+from gan.commands.common import Device, Run, check_output, choose_device, say
+
+FILES = (".png", ".jpg", ".jpeg", ".npz", ".npy", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
 
 def sample(
     run: Run,
-    count: Annotated[int, typer.Option(min=1, help="how many images")] = 64,
+    count: Annotated[int, typer.Option(min=1, help="how many images; with --interpolate in rows of ten")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="latents; image i of a seed is the same whatever the count")] = 0,
     grid: Annotated[Path | None, typer.Option(help="write one PNG here; default: RUN/samples/seed_N.png")] = None,
     images: Annotated[Path | None, typer.Option(help="write single PNGs into this directory, or this .zip")] = None,
@@ -32,6 +34,11 @@ def sample(
         raise typer.BadParameter("sample draws from one checkpoint: last, best, or a step")
     if interpolate and images is not None:
         raise typer.BadParameter("--interpolate writes a grid; leave --images out")
+    if grid is not None and grid.suffix.lower() != ".png":
+        raise typer.BadParameter(f"--grid writes a PNG: name the file {grid.with_suffix('.png').name}")
+    if images is not None and images.suffix.lower() in FILES:
+        raise typer.BadParameter(f"--images writes single PNGs into a directory or a .zip, not into a {images.suffix} file")
+    check_output(grid)
     (step,) = checkpoint_steps(run, checkpoint)
     trained = sampling.load_generator(run, step, choose_device(device))
     if images is not None:

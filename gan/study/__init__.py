@@ -82,6 +82,8 @@ def load_study(path: Path, overrides: list[str] = ()) -> Study:
     file = path / "study.yaml" if path.is_dir() else path
     if path.is_dir() and not file.is_file():
         raise StudyError(f"{path} holds no study.yaml; give a study file, such as those in configs/studies")
+    if not file.exists() and file.suffix not in (".yaml", ".yml"):
+        raise StudyError(f"there is no study at {path}: give a study file, or the folder of a study that was started")
     tree = read_yaml(file)
     for key, value in map(value_of, overrides):
         section = "scoring" if key.startswith("scoring.") else "settings"

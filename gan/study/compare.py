@@ -54,7 +54,8 @@ def run_all(
                     log = folder.run(end.job) / "log.txt" if launcher == "here" else folder.path / "submitit"
                     bar.write(f"{end.job.name} failed: {end.said} (all of it: {log})")
     if failed:
-        say(f"{len(failed)} of {len(every)} runs failed; the others are kept: mend the cause and repeat the command", "red")
+        kept = "; the others are kept" if len(failed) < len(every) else ""
+        say(f"{len(failed)} of {len(every)} runs failed{kept}: mend the cause and repeat the command", "red")
     return failed
 
 

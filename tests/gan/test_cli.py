@@ -196,8 +196,8 @@ def test_runs_with_other_changes_have_other_names(one, other):
         (["nowhere.yaml"], "no configuration file nowhere.yaml"),
         (["[bold]x.yaml"], "no configuration file [bold]x.yaml"),
         (["[/x].yaml"], "no configuration file [/x].yaml"),
-        (["dataset.path=/nowhere", "dataset.name=folder"], "there is nothing at /nowhere: set dataset.path"),
-        (["train.compile=true", "objective.r1=1"], "train.compile=true cannot go with"),
+        (["dataset.path=/nowhere", "dataset.name=folder"], "there is nothing at /nowhere: give a directory or a zip"),
+        (["train.compile=true", "objective.r1=1"], "train.compile=true cannot go with"),  # and blames no file: both are typed
         (["--out", "taken"], "taken can't be used as a run directory"),
     ],
 )
@@ -207,7 +207,7 @@ def test_what_train_cannot_do_ends_in_one_sentence(call, tmp_path, monkeypatch, 
     out = [] if "--out" in arguments else ["--out", "out"]
     status, stdout, stderr = call("train", *arguments, *out, "-q")
     assert (status, stdout) == (1, "")
-    assert stderr.startswith(f"error: {message}") and stderr.count("\n") == 1
+    assert stderr.startswith(f"error: {message}") and stderr.count("\n") == 1 and "quickstart.yaml" not in stderr
 
 
 def test_a_refused_resume_ends_in_one_sentence(run, file, call):
@@ -257,14 +257,16 @@ def test_a_diverged_run_ends_in_one_sentence(file, call, tmp_path):
     [
         (["--checkpoint", "9"], "{run} has no checkpoint of step 9; it has 3, 4"),
         (["--images", "{run}/samples"], "{run}/samples is not an empty directory"),
-        (["--grid", "{run}/config.yaml/grid.png"], "{run}/config.yaml can't be read or written ("),
+        (["--grid", "{run}/config.yaml/grid.png"], "{run}/config.yaml/grid.png can't be written ("),
+        (["--grid", "{run}/made.png"], "{run}/made.png can't be written (is a directory)"),
         (["--device", "gpu"], "gpu"),
         (["--device", "cuda:99"], "cuda"),
         (["--device", "mps:9"], "this PyTorch finds no device 'mps:9'; use cpu, cuda or auto"),
     ],
-    ids=["missing step", "full directory", "file as directory", "no device", "no such GPU", "no such Mac"],
+    ids=["missing step", "full directory", "file as directory", "directory as file", "no device", "no such GPU", "no such Mac"],
 )
 def test_what_sample_cannot_do_ends_in_one_sentence(run, call, arguments, message):
+    (run / "made.png").mkdir()
     status, out, err = call("sample", run, "--count", 2, *(a.format(run=run) for a in arguments))
     assert (status, out) == (1, "")
     assert err.startswith("error: ") and message.format(run=run).lower() in err.lower() and err.count("\n") == 1
@@ -284,6 +286,8 @@ def test_a_damaged_checkpoint_ends_in_one_sentence(run, call):
         ["sample"],
         ["sample", "x", "--count", "0"],
         ["sample", "x", "--seed", "-1"],
+        ["sample", "x", "--grid", "x.jpg"],
+        ["sample", "x", "--images", "x.tar"],
         ["learn"],
     ],
     ids=" ".join,
@@ -291,6 +295,15 @@ def test_a_damaged_checkpoint_ends_in_one_sentence(run, call):
 def test_a_wrong_command_line_shows_its_usage(call, arguments):
     status, out, err = call(*arguments)
     assert (status, out) == (2, "") and "Usage: " in err
+
+
+def test_ctrl_c_where_nothing_trains_is_answered(call, monkeypatch):
+    def pressed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gan.commands.fid.choose_device", pressed)
+    status, out, err = call("fid", "shapes", "shapes:test")
+    assert (status, out) == (130, "") and err.startswith("interrupted; the same command starts again")
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):

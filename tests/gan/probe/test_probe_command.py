@@ -77,5 +77,9 @@ def test_refuses_what_makes_no_sense(call, run, tmp_path):
         call("nowhere")
     with pytest.raises(RunError, match="keeps no best checkpoint"):
         call(run, "--checkpoint", "best")
+    for option, file in (("--json", tmp_path), ("--figure", tmp_path / "none.png/x.png")):
+        (tmp_path / "none.png").touch()
+        with pytest.raises(RunError, match=f"{file.name} can't be written"):
+            call(run, option, file, "--real", "/nowhere")  # said before anything is opened
     with pytest.raises(RunError, match="no device 'gpu7'"):
         call(run, "--device", "gpu7")

@@ -87,6 +87,8 @@ def test_one_failing_row_leaves_the_others(study_of, tmp_path):
     assert "1 of 2 runs failed" in found.stderr and "repeat the command" in found.stderr
     assert (tmp_path / "out/runs/there/seed_0/record.json").is_file()
     assert "gone, seed 0 failed: error:" in (tmp_path / "out/table.md").read_text()
+    found = compare(study_of(rows=rows[:1], axes={}, baseline="gone"), tmp_path / "alone")
+    assert "1 of 1 runs failed: mend the cause" in found.stderr
 
 
 def test_a_run_that_diverges_is_a_result(study_of, tmp_path):

@@ -135,6 +135,8 @@ def test_settings_of_a_run_that_was_only_begun_are_not_changed_either(study_file
 
 
 def test_a_folder_without_a_study_is_named(tmp_path):
+    with pytest.raises(StudyError, match=r"there is no study at .*gone"):
+        load_study(tmp_path / "gone")
     with pytest.raises(StudyError, match=r"holds no study.yaml"):
         load_study(tmp_path)
 
