@@ -90,15 +90,15 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
         for axis, (_, cost) in zip(row, panels):
             drawn = [line for line in group if axis is row[0] or line.row.label in costs]
             points = [(cost(line), fmean(line.final.values())) for line in drawn]
-            width = max(x for x, _ in points) - min(x for x, _ in points) if points else 0
+            width, height = (max(values) - min(values) for values in zip(*points)) if points else (0, 0)
             for line, (x, y) in zip(drawn, points):
                 values = list(line.final.values())
                 spread = stdev(values) if len(values) > 1 else 0.0
                 fill = {"markerfacecolor": "white"} if line.problems + line.failures else {}
                 style = {"linestyle": "none", "capsize": 3, "markersize": 6, **fill, **_style(lines, line)}
                 axis.errorbar(x, y, spread, **style)
-                # Below the point where another of about the same cost stands above it, so that both stay legible.
-                crowned = any(abs(x - other[0]) < 0.1 * width and other[1] > y for other in points)
+                # Below the point where another stands close above it, so that both stay legible.
+                crowned = any(abs(x - other[0]) < 0.1 * width and 0 < other[1] - y < 0.15 * height for other in points)
                 place = (7, -11) if crowned else (7, 5)
                 axis.annotate(line.short, (x, y), xytext=place, textcoords="offset points", fontsize=9)
             axis.margins(0.12)
