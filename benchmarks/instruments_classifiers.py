@@ -24,6 +24,8 @@ from gan.models.classifiers import Classifier, build_classifier
 from gan.models.compact_blocks import ResidualBlock
 from metrics.erosion import LayerErosion, erosion
 
+OWN = {"seed", "parameters", "multiply_adds", "weights_sha256", "versions"}  # what a kernel and a seed change of a card
+
 
 def runs_below(places: list[Path]) -> list[Path]:
     """The finished ResNets, which must differ in nothing but kernel and seed: they share a table."""
@@ -31,11 +33,12 @@ def runs_below(places: list[Path]) -> list[Path]:
     found = sorted(run for run in results if (run / "config.yaml").is_file() and checkpoint.saved(run / "checkpoints"))
     if not found:
         sys.exit(f"no finished run of `classify`, with its config.yaml and checkpoints, in {', '.join(map(str, places))}")
-    models = {run: json.loads((run / "result.json").read_text())["card"]["model"] for run in found}
-    if any(model["family"] != "resnet" for model in models.values()):
+    cards = [json.loads((run / "result.json").read_text())["card"] for run in found]
+    if any(card["model"]["family"] != "resnet" for card in cards):
         sys.exit("only ResNets have the three stages of this table; leave runs of other families out")
-    if len({json.dumps({**model, "kernel": None}, sort_keys=True) for model in models.values()}) > 1:
-        sys.exit("these runs differ in more than kernel and seed: make a table for each depth, width and block")
+    same = [{**{k: v for k, v in card.items() if k not in OWN}, "model": {**card["model"], "kernel": None}} for card in cards]
+    if any(card != same[0] for card in same):
+        sys.exit("these runs differ in more than kernel and seed: make a table for each network, data set and schedule")
     return found
 
 

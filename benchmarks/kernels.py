@@ -102,6 +102,7 @@ def main():
     allow_tf32(False, False)  # fp32 means IEEE fp32, in cuDNN too
     console = Console(width=130)
     console.print(machine(args.device) + (", compiled" if args.compile else ""))
+    torch._dynamo.config.recompile_limit = 512  # one line of Python runs every layer; beyond the limit they would stay eager
     worst = {}
     for dtype in (torch.float32, torch.bfloat16):
         for resolution in args.resolutions:

@@ -3,6 +3,7 @@
 Every value has its default and its reason here. pydantic checks types and ranges; PyYAML reads and writes the files.
 """
 
+import contextlib
 import difflib
 import os
 from pathlib import Path
@@ -191,6 +192,7 @@ def load_config(path: str | os.PathLike | dict | None, overrides: list[str] = ()
     foreign = [COMMANDS[section] for section in tree if section in COMMANDS and section not in kind.model_fields]
     if foreign:
         raise OtherCommand("the base" if isinstance(path, dict) else str(path), foreign[0])
+    before = dict(tree)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -206,13 +208,19 @@ def load_config(path: str | os.PathLike | dict | None, overrides: list[str] = ()
         if isinstance(below, dict):  # anything else is named by the validation
             tree[section] = {**below, name: value}
     try:
-        return kind.model_validate({section: value if value is not None else {} for section, value in tree.items()})
+        return _validated(tree, kind)
     except ValidationError as error:
-        typed = {override.partition("=")[0] for override in overrides}
-        places = [".".join(map(str, e["loc"])) for e in error.errors()]  # "": keys that don't go together
-        from_file = path and any(place not in typed for place in places if place or not typed)
-        where = " (in the base settings)" if isinstance(path, dict) else f" (in {path})"
-        raise ConfigError("; ".join(_explain(e, kind) for e in error.errors()) + (where if from_file else "")) from None
+        where = ""
+        with contextlib.suppress(ValidationError):
+            _validated(before, kind)
+            path = None  # without the overrides all is well
+        if path:
+            where = " (in the base settings)" if isinstance(path, dict) else f" (in {path})"
+        raise ConfigError("; ".join(_explain(e, kind) for e in error.errors()) + where) from None
+
+
+def _validated(tree: dict, kind: type[Section]) -> Section:
+    return kind.model_validate({section: value if value is not None else {} for section, value in tree.items()})
 
 
 def read_yaml(path: str | os.PathLike) -> dict:

@@ -57,7 +57,7 @@ class _SameConv2d(nn.Conv2d):
 
     def pad(self, x: Tensor) -> Tensor:
         """A copy of x with the zeros that nn.Conv2d has no option for; x itself where both sides get the same."""
-        if self.stride[0] == 2 and (x.shape[2] % 2 or x.shape[3] % 2):
+        if self.stride[0] == 2 and (torch.compiler.is_exporting() or x.shape[2] % 2 or x.shape[3] % 2):
             x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
         small, large = self.same
         return x if small == large else self._pad(x, small, large)
@@ -187,7 +187,7 @@ def convert(module: nn.Module, kernel: str, *, strided: str | None = None) -> nn
 
     Eligible: nn.Conv2d with a square kernel of 2 to 5, zero padding that keeps the size, and stride 1 or 2; nn.ConvTranspose2d of
     that size that multiplies the size by its stride. Weights are carried over where their shape does not change. Others (1x1, 7x7
-    stems, layers with other padding) stay.
+    stems, layers with other padding) stay. Odd sizes are halved up, as by a 3x3; torch's own 2x2 and 4x4 halve them down.
 
     strided: what becomes of stride-2 convolutions. 'pool' averages 2x2 pixels and then applies the kernel at stride 1, as the
     paper's authors do; 'stride' keeps the stride. Default: 'pool' for even kernels, 'stride' for odd ones.
@@ -217,7 +217,7 @@ def _eligible(layer: nn.Module) -> bool:
     plain = (nn.Conv2d, nn.ConvTranspose2d, OneSidedConv2d, SymmetricConv2d, OneSidedConvTranspose2d, SymmetricConvTranspose2d)
     if is_parametrized(layer):
         raise ValueError("convert: a convolution carries spectral norm or another parametrization; convert first, then add it")
-    if layer._forward_pre_hooks or layer._forward_hooks:
+    if layer._forward_pre_hooks or layer._forward_hooks or layer._backward_pre_hooks or layer._backward_hooks:
         raise ValueError("convert: a convolution carries hooks, which would be lost; convert first, then add them")
     if type(layer) not in plain:
         raise ValueError(

@@ -33,7 +33,6 @@ from gan.state import Batches, State
 from metrics.arithmetic import allow_tf32
 
 LOGGED = ("d_loss", "g_loss", "d_real", "d_fake", "penalty")  # losses; mean D(x) and D(G(z)); the unweighted penalties
-COMPILERS = ("g++", "clang++", "c++", "icpx", "cl")  # of C++, which torch.compile writes
 # Noise and flips are drawn on the device that trains.
 MOVED = (
     "warning: {directory} was trained on {before} so far and goes on on {now}, which draws other noise from the same seed: "
@@ -310,9 +309,10 @@ def tell_a_move(saved: dict, device: torch.device, directory: Path) -> None:
 
 
 def compiled(network: nn.Module) -> nn.Module:
-    """torch.compile, whose code is C++ on the CPU and around every kernel on CUDA. ConfigError where nothing can compile that."""
-    if "CXX" not in os.environ and not any(shutil.which(name) for name in COMPILERS):
-        raise ConfigError("train.compile=true needs a C++ compiler, and there is none here: install g++ or clang++")
+    """torch.compile, which writes C++ for the CPU. ConfigError where the compiler that it calls is missing."""
+    compiler = os.environ.get("CXX", {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++"))
+    if next(network.parameters()).device.type == "cpu" and not shutil.which(compiler):
+        raise ConfigError(f"train.compile=true needs the C++ compiler {compiler}, which isn't here: install it, or set CXX")
     return torch.compile(network)
 
 

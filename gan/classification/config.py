@@ -6,11 +6,18 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from gan import config
-from gan.config import Dataset, Kernel, Running, Section, Tree, dump
+from gan.config import ConfigError, Dataset, Kernel, Running, Section, Tree, dump
 from gan.models.classifiers import blocks_per_stage
 from gan.models.compact_blocks import BRANCHES
 
 __all__ = ["Config", "Train", "difference", "dump", "load_config"]
+
+
+def idle_settings(family: str, block: str) -> tuple[str, ...]:
+    """The keys of `model` that say nothing of such a network."""
+    if family == "densenet":
+        return "width", "block", "expansion"
+    return ("growth",) if block in ("shift", "inverted_bottleneck") else ("growth", "expansion")
 
 
 class Model(Section):
@@ -22,16 +29,18 @@ class Model(Section):
     expansion: int = Field(default=6, gt=0)  # of shift and inverted_bottleneck
     growth: int = Field(default=12, gt=0)  # of densenet
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_idle(cls, given):
+        """What the network has no use for keeps its default, so that no card claims it; rows of a study may share such settings."""
+        if not isinstance(given, dict):
+            return given
+        idle = idle_settings(given.get("family", "resnet"), given.get("block", "basic"))
+        return {name: value for name, value in given.items() if name not in idle}
+
     @model_validator(mode="after")
     def _possible(self):
         blocks_per_stage(self.family, self.depth)
-        without = {"densenet": ("width", "block", "expansion"), "resnet": ("growth",)}[self.family]
-        if self.family == "resnet" and self.block not in ("shift", "inverted_bottleneck"):
-            without += ("expansion",)
-        idle = [name for name in without if getattr(self, name) != type(self).model_fields[name].default]
-        if idle:
-            what = f"{self.family} of {self.block} blocks" if idle == ["expansion"] and self.family == "resnet" else self.family
-            raise ValueError(f"a {what} has no {' and no '.join(idle)}; leave model.{' and model.'.join(idle)} out")
         return self
 
 
@@ -69,8 +78,14 @@ RUNTIME |= {"train.log_every", "train.test_every", "train.checkpoint_every", "tr
 
 
 def load_config(path: str | os.PathLike | None, overrides: list[str] = ()) -> Config:
-    """As gan.config.load_config, for the settings of `classify`."""
-    return config.load_config(path, overrides, Config)
+    """As gan.config.load_config, for the settings of `classify`. ConfigError also for an override that does nothing."""
+    found = config.load_config(path, overrides, Config)
+    typed = {override.partition("=")[0] for override in overrides if not isinstance(path, dict)}  # a study's rows share settings
+    idle = [f"model.{name}" for name in idle_settings(found.model.family, found.model.block) if f"model.{name}" in typed]
+    if idle:
+        what = found.model.family if found.model.family == "densenet" else f"resnet of {found.model.block} blocks"
+        raise ConfigError(f"a {what} has no use for {' and '.join(idle)}; leave {'it' if len(idle) == 1 else 'them'} out")
+    return found
 
 
 def difference(old: Config, new: Config) -> list[str]:

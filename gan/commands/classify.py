@@ -34,7 +34,7 @@ def classify(
     from gan.classification.training import train
 
     if export is not None and export.suffix != ".safetensors":  # now, not after hours
-        raise typer.BadParameter(f"--export writes safetensors: name the file {export.with_suffix('.safetensors').name}")
+        raise typer.BadParameter(f"--export writes safetensors: name a file such as {export.stem or 'weights'}.safetensors")
     path, overrides = split_arguments(arguments, DEFAULT)
     config = load_config(path, overrides)
     out = out or Path("runs") / run_name(path, overrides)

@@ -35,7 +35,7 @@ def sample(
     if interpolate and images is not None:
         raise typer.BadParameter("--interpolate writes a grid; leave --images out")
     if grid is not None and grid.suffix.lower() != ".png":
-        raise typer.BadParameter(f"--grid writes a PNG: name the file {grid.with_suffix('.png').name}")
+        raise typer.BadParameter(f"--grid writes a PNG: name a file such as {grid.stem or 'grid'}.png")
     if images is not None and images.suffix.lower() in FILES:
         raise typer.BadParameter(f"--images writes single PNGs into a directory or a .zip, not into a {images.suffix} file")
     check_output(grid)

@@ -287,6 +287,8 @@ def test_a_damaged_checkpoint_ends_in_one_sentence(run, call):
         ["sample", "x", "--count", "0"],
         ["sample", "x", "--seed", "-1"],
         ["sample", "x", "--grid", "x.jpg"],
+        ["sample", "x", "--grid", "."],
+        ["classify", "--export", "."],
         ["sample", "x", "--images", "x.tar"],
         ["learn"],
     ],

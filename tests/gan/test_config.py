@@ -259,6 +259,20 @@ def test_difference_names_each_key_that_computes_and_no_other(key):
     assert difference(before, changed) == ([] if key in MAY_CHANGE else [f"{key}: {old} -> {new}"])
 
 
+def test_the_file_is_blamed_exactly_where_it_is_wrong_by_itself(tmp_path):
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text("train: {steps: 10}\n")
+    bad.write_text("train: {compile: true}\nobjective: {r1: 1.0}\n")
+    for file, typed in ((good, ["train.compile=true", "objective.r1=1"]), (good, ["train.steps=0"])):
+        with pytest.raises(ConfigError) as error:
+            load_config(file, typed)
+        assert str(file) not in str(error.value)
+    for typed in ([], ["train.seed=1"]):
+        with pytest.raises(ConfigError, match="cannot go with") as error:
+            load_config(bad, typed)
+        assert str(error.value).endswith(f"(in {bad})")
+
+
 def test_difference_allows_more_steps_only_without_a_schedule():
     def config(steps, decay):
         return Config().replace({"train.steps": steps, "train.lr_decay": decay})

@@ -328,7 +328,7 @@ def test_compile_matches_eager(tiny, tmp_path):
 def test_compile_without_a_compiler_is_refused(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(ConfigError, match="needs a C\\+\\+ compiler, and there is none here"):
+    with pytest.raises(ConfigError, match=r"needs the C\+\+ compiler .*, which isn.t here"):
         train(tiny("sngan", "train.compile=true"), tmp_path / "run", progress=False)
 
 
