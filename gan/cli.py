@@ -7,6 +7,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # before torch is imported: its 
 
 import typer
 
+from gan.allocator import keep_freed_memory
 from gan.commands import data
 from gan.commands.classify import classify
 from gan.commands.common import MAIN, say
@@ -44,6 +45,7 @@ def about() -> None:
 
 
 def main() -> None:
+    keep_freed_memory()
     try:
         app()
     except SystemExit as ended:

@@ -256,6 +256,30 @@ def test_cat_and_buffer_implementations_agree(monkeypatch):
     assert torch.equal(buffered, padding.pad_corners(x, 1, 2))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels", [3, 7, 16, 36])
+def test_a_pad_by_depthwise_convolution_is_a_copy(monkeypatch, channels, dtype):
+    """The same numbers, derivatives of first and second order, and memory format, also under autocast."""
+    if not padding._has_depthwise(dtype):
+        pytest.skip("oneDNN has no depthwise convolution for this on this machine")
+    torch.manual_seed(0)
+    x = torch.randn(2, channels, 5, 4, dtype=dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+
+    def results(small):
+        with torch.autocast("cpu", torch.bfloat16):
+            padded = padding.pad_corners(x, small, small + 1)
+        assert padded.dtype == dtype and padded.is_contiguous(memory_format=torch.channels_last)
+        (first,) = torch.autograd.grad((padded**3).sum(), x, create_graph=True)
+        return [padded, first, *torch.autograd.grad((first**2).sum(), x)]
+
+    assert padding._shifts(x)
+    found = [results(small) for small in (0, 1)]
+    monkeypatch.setattr(padding, "_shifts", lambda x: False)
+    for small in (0, 1):
+        for one, other in zip(found[small], results(small)):
+            assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("corners", [False, True])
 def test_compiled_for_the_cpu_a_pad_is_one_sealed_operator(corners, channels_last):
