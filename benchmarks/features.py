@@ -29,7 +29,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import torch
-from common import fastest, machine
+from common import fastest, keep_freed_memory, machine
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -119,6 +119,7 @@ def main():
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--weights", type=Path, help="of a cifar_resnet, measured too")
     args = arguments.parse_args()
+    keep_freed_memory()  # as the command line does
     console = Console(width=170)
     train, test = real_cifar10()
     console.print(machine(args.device))

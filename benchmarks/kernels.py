@@ -1,6 +1,6 @@
 """Forward + backward time and memory of the kernels, one layer of 256 channels, against the bare convolution and naive padding.
 
-    python benchmarks/kernels.py [--device cuda] [--channels 256] [--rounds 15] [--compile] [--resolutions 32 16 8]
+    python benchmarks/kernels.py [--device cuda] [--channels 256] [--rounds 15] [--compile] [--resolutions 32 16 8] [--batch 128]
 
 Every variant is timed in turn within each round, so that a machine whose speed drifts slows all of them alike; the table shows each
 one's fastest round. Targets on CPU, channels_last: c2sp <= 1.15 x bare c2, c4sp <= 1.10 x c4, c2sp <= 0.65 x c3.
@@ -15,7 +15,7 @@ import argparse
 
 import torch
 import torch.nn.functional as F
-from common import fastest, machine, peak_memory
+from common import fastest, keep_freed_memory, machine, peak_memory
 from rich.console import Console
 from rich.table import Table
 
@@ -55,9 +55,9 @@ def embedded(x, layer, small, large):
     return F.conv2d(x, weight, layer.bias, padding=large)
 
 
-def variants(k, channels, resolution, dtype, device, compiled=False):
+def variants(k, channels, resolution, batch, dtype, device, compiled=False):
     """name -> a function that runs forward and backward."""
-    shape = (BATCH[resolution], channels, resolution, resolution)
+    shape = (batch, channels, resolution, resolution)
 
     def tensor(*size):
         return torch.randn(size, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
@@ -98,7 +98,9 @@ def main():
     arguments.add_argument("--rounds", type=int, default=15)
     arguments.add_argument("--compile", action="store_true", help="through torch.compile")
     arguments.add_argument("--resolutions", type=int, nargs="+", choices=BATCH, default=list(BATCH))
+    arguments.add_argument("--batch", type=int, help="default: " + ", ".join(f"{n} at {size}" for size, n in BATCH.items()))
     args = arguments.parse_args()
+    keep_freed_memory()  # as the command line does
     allow_tf32(False, False)  # fp32 means IEEE fp32, in cuDNN too
     console = Console(width=130)
     console.print(machine(args.device) + (", compiled" if args.compile else ""))
@@ -107,12 +109,11 @@ def main():
     for dtype in (torch.float32, torch.bfloat16):
         for resolution in args.resolutions:
             for k in (2, 4):
-                runs = variants(k, args.channels, resolution, dtype, args.device, args.compile)
+                batch = args.batch or BATCH[resolution]
+                runs = variants(k, args.channels, resolution, batch, dtype, args.device, args.compile)
                 times = fastest(runs, args.rounds, args.device)
                 bare, c3 = times[f"c{k} bare, input padded beforehand"], times["c3"]
-                title = f"c{k}sp, {args.channels} channels, {resolution}x{resolution}, batch {BATCH[resolution]}, {dtype}".replace(
-                    "torch.", ""
-                )
+                title = f"c{k}sp, {args.channels} channels, {resolution}x{resolution}, batch {batch}, {dtype}".replace("torch.", "")
                 table = Table(title=title, title_justify="left")
                 for heading in ("variant", "ms", "x bare", "x c3", "peak MiB"):
                     table.add_column(heading, justify="left" if heading == "variant" else "right")

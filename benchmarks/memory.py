@@ -12,7 +12,7 @@ Images are generated shapes: what they show costs nothing. To reach: 8 GiB in al
 import argparse
 from pathlib import Path
 
-from common import machine, peak_memory, timed
+from common import keep_freed_memory, machine, peak_memory, timed
 from rich.console import Console
 from rich.table import Table
 
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--parts", type=int, default=4)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
+    keep_freed_memory()  # as the command line does
     checkpointing, parts = "train.activation_checkpointing=true", f"train.gradient_accumulation={options.parts}"
     variants = {
         "as it comes": [],

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from common import fastest, machine, peak_memory
+from common import fastest, keep_freed_memory, machine, peak_memory
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -146,6 +146,7 @@ def main() -> None:
     arguments.add_argument("--compile", action="store_true", help="through torch.compile")
     arguments.add_argument("--chart", type=Path, default=Path("overheads.png"))
     args = arguments.parse_args()
+    keep_freed_memory()  # as the command line does
     allow_tf32(False, False)  # fp32 means IEEE fp32, in cuDNN too
     console = Console(width=130)
     how = f"{args.precision} compiled" if args.compile else args.precision
