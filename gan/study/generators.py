@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -58,11 +59,11 @@ def curve(directory: Path) -> list[dict]:
 
 
 def score_run(config: Config, directory: Path, materials: Materials, seed: int) -> dict:
-    """Scores of the last and, where one was kept, of the best checkpoint; the diversity of the last; a grid of fixed latents."""
+    """Scores of the last and, where one was kept, of the best checkpoint; what tells a collapse; a grid of fixed latents."""
     extractor, real, own, samples = materials.extractor, materials.real, materials.own, materials.samples
     device = extractor.device
     wanted = ["fid", "is"] if extractor.classes else ["fid"]
-    found = {}
+    found = {"advantage": advantage(directory)}
     for which in ("last", "best"):
         if which == "best" and not (directory / "checkpoints" / checkpoint.BEST).exists():
             continue
@@ -98,6 +99,16 @@ def diversity(generator: torch.nn.Module, real: Tensor, seed: int) -> float:
     generated = torch.cat(list(sampling.samples(generator, seed, DIVERSITY_IMAGES)))
     spread = [x.double().var(dim=0).mean() for x in (generated.cpu(), real.cpu())]
     return float(spread[0] / spread[1])
+
+
+def advantage(directory: Path) -> float | None:
+    """How far D's mean outputs on real and on generated images were apart over the last tenth of what training logged, if it did.
+
+    A discriminator that has given up says the same of every image, and its generator stands still: 1e-6 where others have 0.01.
+    """
+    logged = [record for record in read_log(directory) if "d_loss" in record]
+    last = logged[-max(1, len(logged) // 10) :]
+    return fmean(abs(record["d_real"] - record["d_fake"]) for record in last) if last else None
 
 
 def model_facts(config: Config, directory: Path) -> dict:

@@ -15,6 +15,7 @@ from gan.study.folder import StudyFolder
 from metrics.protocol import Score, require_alike
 
 COLLAPSED = 0.1  # diversity (gan.study.generators.diversity) below which a generator counts as collapsed
+GAVE_UP = 1e-3  # advantage (gan.study.generators.advantage) below which a discriminator has given up
 IMPROVING = 0.05  # a score that fell by more than this share over the last quarter of training, or a bit more, has not settled
 VALUE = {"gan": "distance", "classify": "test error, %"}  # what the first score of a run is called
 
@@ -121,6 +122,8 @@ def not_converged(study: Study, result: dict) -> str | None:
         return result["why"]
     if result["diversity"] is not None and result["diversity"] < COLLAPSED:
         return f"collapsed: its images vary {result['diversity']:.1%} as much as real ones"
+    if result.get("advantage") is not None and result["advantage"] < GAVE_UP:
+        return f"its discriminator gave up: its outputs on real and generated images differ by {result['advantage']:.1g}"
     value = result["last"]["scores"][0]["value"]
     if not math.isfinite(value):
         return f"its {VALUE[study.task]} is {value}"

@@ -3,7 +3,7 @@
 from statistics import fmean, stdev
 
 from gan.study import Job, Study, baseline_name, config_of
-from gan.study.table import COLLAPSED, IMPROVING, VALUE, Difference, Line, falling, probe_means, records
+from gan.study.table import COLLAPSED, GAVE_UP, IMPROVING, VALUE, Difference, Line, falling, probe_means, records
 from metrics.protocol import Score
 
 
@@ -14,7 +14,9 @@ def definition(study: Study) -> str:
         return f"Not converged: a run in which a loss or weight became NaN or infinite{bound}. Those and failed runs have no score."
     return (
         "Not converged: a run in which a loss or weight became NaN or infinite, whose 1,000 images vary (mean pixel variance) less "
-        f"than {COLLAPSED:.0%} as much as real ones{bound}. Runs that became NaN or failed have no score; others are in the means."
+        f"than {COLLAPSED:.0%} as much as real ones, whose discriminator has given up (over the last tenth of training its mean "
+        f"outputs on real and generated images differ by less than {GAVE_UP:g}){bound}. Runs that became NaN or failed have no "
+        "score; others are in the means."
     )
 
 

@@ -16,7 +16,7 @@ from gan import checkpoint
 from gan.run_directory import RunError
 from gan.study import jobs_of, load_study
 from gan.study.folder import StudyFolder
-from gan.study.generators import diversity
+from gan.study.generators import advantage, diversity
 from gan.study.job import run_job
 from gan.study.launch import command
 from tests.helpers import ROOT, assert_same, final_state
@@ -251,6 +251,15 @@ def test_diversity_is_one_for_the_data_and_zero_for_one_picture():
     real = torch.randint(64, 192, (500, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     assert diversity(Painter(1.0).eval(), real, 0) == pytest.approx(1.0, abs=0.02)
     assert diversity(Painter(0.0).eval(), real, 0) == pytest.approx(0.0, abs=1e-3)
+
+
+def test_the_advantage_is_that_of_the_last_tenth_of_what_was_logged(tmp_path):
+    assert advantage(tmp_path) is None
+    logged = [{"step": i, "d_loss": 2.0, "d_real": 1.0, "d_fake": 0.0} for i in range(38)]
+    logged += [{"step": i, "d_loss": 2.0, "d_real": 0.25, "d_fake": fake} for i, fake in ((38, 0.5), (39, 0.25), (40, 0.0))]
+    logged.insert(39, {"step": 38, "fd_pixels": 3.0})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in logged))
+    assert advantage(tmp_path) == pytest.approx((0.25 + 0 + 0.25 + 1) / 4)
 
 
 def wait_until(true, seconds=120):

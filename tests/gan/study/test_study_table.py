@@ -236,6 +236,13 @@ def test_a_collapsed_generator_has_not_converged(study, changes, words):
     assert (why is None) if words is None else words in why
 
 
+@pytest.mark.parametrize(("advantage", "gave_up"), [(None, False), (0.0, True), (9e-4, True), (0.01, False)])
+def test_a_run_whose_discriminator_gave_up_has_not_converged(study, advantage, gave_up):
+    loaded, _ = study({"c2": [], "c3": []})
+    why = not_converged(loaded, result(10.0, advantage=advantage))
+    assert ("gave up" in why) if gave_up else why is None
+
+
 def test_a_score_above_the_bound_has_not_converged(study):
     loaded, _ = study({"c2": [], "c3": []}, worse_than=50)
     assert not_converged(loaded, result(49.9)) is None
