@@ -6,6 +6,7 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from gan import padding
@@ -278,6 +279,18 @@ def test_a_pad_by_depthwise_convolution_is_a_copy(monkeypatch, channels, dtype):
     for small in (0, 1):
         for one, other in zip(found[small], results(small)):
             assert torch.equal(one, other)
+
+
+def test_a_fake_tensor_is_padded_too_and_leaves_nothing_behind():
+    """torch's tools run a network on tensors without numbers."""
+    order = torch.channels_last
+    with FakeTensorMode():
+        x = torch.empty(2, 20, 5, 4).contiguous(memory_format=order).requires_grad_()
+        padded = padding.pad_corners(x, 0, 1)
+        (grad,) = torch.autograd.grad(padded.sum(), x)
+    assert padded.shape == (2, 20, 6, 5) and grad.shape == x.shape
+    real = torch.randn(2, 20, 5, 4).contiguous(memory_format=order)
+    assert torch.equal(padding.pad_corners(real, 0, 1), padding.pad_corners(real.contiguous(), 0, 1))
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
