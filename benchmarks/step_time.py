@@ -31,6 +31,7 @@ from gan.models import resolve
 from gan.processes import Processes
 from gan.state import Batches, State
 from gan.training import Step, set_precision
+from metrics.arithmetic import allow_tf32
 
 BATCH = 64
 
@@ -60,6 +61,8 @@ def mimicry_step(device):
 
 
 def serve_mimicry(connection, device):
+    allow_tf32(False, False)  # fp32 means IEEE fp32
+    torch.backends.cudnn.benchmark = True  # as we set it for ours
     step = mimicry_step(device)
     with contextlib.suppress(EOFError):  # the end of the other side
         while connection.recv():

@@ -7,17 +7,23 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 def keep_freed_memory() -> bool:
-    """Keep freed memory (up to 2 GiB) for the next step, instead of handing it back to Linux; for networks on the CPU.
+    """Keep freed memory for the next step, instead of handing it back to Linux; for networks on the CPU.
 
     By default glibc returns each large block when it is freed, and a training step, which frees all its activations, gets them
     back page by page, each zeroed anew; how often differs from process to process. `benchmarks/step_time.py` times a step of
-    another library's with and without: 4.5 and 3.1 s. The peak is as high either way. False where there is nothing to set:
-    another C library or system, or MALLOC_..._THRESHOLD_ is set.
+    another library's with and without: 4.5 and 3.1 s. What lies free at the top of the heap is still returned beyond 2 GiB, and
+    so are single blocks of 1 GiB (glibc before 2.35: 32 MiB).
+
+    False, and nothing is set, with another C library or system, or where the user has set malloc's thresholds. PyTorch for Linux
+    on ARM has an allocator of its own, which this leaves alone.
     """
-    if any(f"MALLOC_{name}_THRESHOLD_" in os.environ for name in ("TRIM", "MMAP")):
+    if any(f"MALLOC_{name}_" in os.environ for name in ("TRIM_THRESHOLD", "MMAP_THRESHOLD", "MMAP_MAX")):
+        return False
+    if "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # macOS, musl; Windows
         return False
-    return bool(mallopt(TRIM_THRESHOLD, 2**31 - 1)) and bool(mallopt(MMAP_THRESHOLD, 2**30))
+    mapped = mallopt(MMAP_THRESHOLD, 2**30) or mallopt(MMAP_THRESHOLD, 2**25)  # 32 MiB is the most that glibc took before 2.35
+    return bool(mapped and mallopt(TRIM_THRESHOLD, 2**31 - 1))

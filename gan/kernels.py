@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from gan.padding import memory_format_of, pad_corners, pad_one_side, same_padding
+from gan.padding import exporting, memory_format_of, pad_corners, pad_one_side, same_padding
 
 KERNELS = ("c2", "c2sp", "c3", "c3sp", "c4", "c4sp", "c5", "c5sp")
 
@@ -57,7 +57,7 @@ class _SameConv2d(nn.Conv2d):
 
     def pad(self, x: Tensor) -> Tensor:
         """A copy of x with the zeros that nn.Conv2d has no option for; x itself where both sides get the same."""
-        if self.stride[0] == 2 and (torch.compiler.is_exporting() or x.shape[2] % 2 or x.shape[3] % 2):
+        if self.stride[0] == 2 and (exporting() or x.shape[2] % 2 or x.shape[3] % 2):
             x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
         small, large = self.same
         return x if small == large else self._pad(x, small, large)

@@ -71,7 +71,7 @@ def memory_format_of(x: Tensor) -> torch.memory_format:
 def _in_words(*tensors: Tensor) -> list[Tensor]:
     """Channels_last tensors seen as words of 16 or 8 bytes, where every channel group is a whole number of them; else as they are.
 
-    Fewer and wider copies, which narrow layers gain most from: 16 channels are padded and cropped in half the time.
+    Fewer and wider copies, which narrow layers gain most from.
     """
     for word in (torch.complex128, torch.int64) if tensors[0].device.type in ("cpu", "cuda") else (torch.int64,):
         per_word = max(1, word.itemsize // tensors[0].element_size())
@@ -85,38 +85,14 @@ def _in_words(*tensors: Tensor) -> list[Tensor]:
     return list(tensors)
 
 
-@cache
-def _has_depthwise(dtype: torch.dtype) -> bool:
-    """Whether oneDNN has a depthwise convolution of its own for this kind of number on this machine, not a loop over channels."""
-    if not torch.backends.mkldnn.is_available() or platform.machine() not in ("x86_64", "AMD64"):
-        return False
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def _shifts(x: Tensor) -> bool:
-    """Whether pads and crops of x are depthwise convolutions, whose one weight per channel that isn't 0 is 1: the numbers are the
-    same, and narrow layers run faster than with copies. Infinity alone differs: its neighbours become NaN."""
-    plain = type(x) is Tensor and x.device.type == "cpu" and x.numel() > 0  # nothing that stands for a tensor, such as a fake one
-    return plain and memory_format_of(x) == torch.channels_last and _has_depthwise(x.dtype)
-
-
-@cache
-def _corner_weights(channels: int, dtype: torch.dtype) -> Tensor:
-    """(C, 1, 2, 2): 1 at the pixel that becomes the window's, 0 elsewhere."""
-    weights = torch.zeros(channels, 1, 2, 2, dtype=dtype, device="cpu")
-    for group, (above, left) in zip(weights.split(group_sizes(channels)), CORNERS):
-        group[:, 0, 1 - above, 1 - left] = 1
-    return weights
-
-
 class _PadCorners(torch.autograd.Function):
     """One buffer, written once. Its derivative is _CropCorners, whose derivative is this: any order works."""
 
     @staticmethod
     def forward(x: Tensor, small: int, large: int) -> Tensor:
+        if _picks(x):
+            return _pick(x, 2, tuple((1 - above, 1 - left) for above, left in CORNERS), padding=large)
         n, c, h, w = x.shape
-        if _shifts(x):
-            return torch.mkldnn_convolution(x, _corner_weights(c, x.dtype), None, [large, large], [1, 1], [1, 1], c)
         shape = (n, c, h + small + large, w + small + large)
         padded = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format_of(x)).zero_()
         wide, narrow = _in_words(padded, x)
@@ -138,13 +114,12 @@ class _CropCorners(torch.autograd.Function):
 
     @staticmethod
     def forward(padded: Tensor, small: int, large: int) -> Tensor:
+        if _picks(padded):
+            first = tuple((large if above else small, large if left else small) for above, left in CORNERS)
+            return _pick(padded, small + large + 1, first)
         n, c, h, w = padded.shape
         shape = (n, c, h - small - large, w - small - large)
         x = torch.empty(shape, dtype=padded.dtype, device=padded.device, memory_format=memory_format_of(padded))
-        if _shifts(padded) and _shifts(x):
-            weights, ones, pads = _corner_weights(c, x.dtype), (1, 1), (large, large)
-            how = (ones, pads, ones, False, (0, 0), c)  # stride, padding, dilation, transposed, output padding, groups
-            return torch.ops.aten.convolution_backward(padded, x, weights, None, *how, (True, False, False))[0]
         wide, narrow = _in_words(padded, x)
         for group, window in zip(narrow.split(group_sizes(narrow.shape[1]), dim=1), _windows(wide, small, large)):
             group.copy_(window)
@@ -159,14 +134,58 @@ class _CropCorners(torch.autograd.Function):
         return _PadCorners.apply(grad, *ctx.pads), None, None
 
 
+# --- x86 CPUs: a depthwise convolution whose one weight per channel that isn't 0 is 1 picks the pixels ---------------------------
+
+
+def _picks(x: Tensor) -> bool:
+    """Whether x is padded and cropped this way: the same numbers, sooner than by copies in narrow layers.
+
+    Only infinity and NaN, which spread to their neighbours, and bf16 numbers below 1.2e-38, which become 0, come out unlike.
+    """
+    plain = type(x) is Tensor and x.device.type == "cpu" and x.numel() > 0  # nothing that stands for a tensor, such as a fake one
+    return (
+        plain and memory_format_of(x) == torch.channels_last and torch.backends.mkldnn.enabled and _has_depthwise(x.dtype)
+    )  # fmt: skip
+
+
+@cache
+def _has_depthwise(dtype: torch.dtype) -> bool:
+    """Whether oneDNN has a depthwise convolution of its own for this kind of number on this machine, not a loop over channels."""
+    if not torch.backends.mkldnn.is_available() or platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _pick(x: Tensor, size: int, places: tuple[tuple[int, int], ...], padding: int = 0) -> Tensor:
+    """The pixel at each channel group's place in every window of (size, size)."""
+    weights = _one_hot(x.shape[1], size, places, x.dtype)
+    y = torch.mkldnn_convolution(x, weights, None, [padding, padding], [1, 1], [1, 1], x.shape[1])
+    return y.contiguous(memory_format=torch.channels_last)  # a single picture may come out otherwise
+
+
+@cache
+def _one_hot(channels: int, size: int, places: tuple[tuple[int, int], ...], dtype: torch.dtype) -> Tensor:
+    """(C, 1, size, size): 1 at each channel group's place, 0 elsewhere."""
+    weights = torch.zeros(channels, 1, size, size, dtype=dtype, device="cpu")
+    for group, (row, column) in zip(weights.split(group_sizes(channels)), places):
+        group[:, 0, row, column] = 1
+    return weights
+
+
 # --- torch.compile for the CPU -----------------------------------------------------------------------------------------------
 
 
+@torch.compiler.assume_constant_result
+def exporting() -> bool:
+    """torch.compiler.is_exporting(), which up to PyTorch 2.11 compiled code takes to be true."""
+    return torch.compiler.is_exporting()
+
+
 def _compiles_for_cpu(x: Tensor) -> bool:
-    """There it fuses a pad with its neighbours into loops that ask at each number whether it lies inside: in bf16 slower than a
-    copy in one layer (`benchmarks/kernels.py --compile --channels 64`), and much slower once a norm and its derivative share the
+    """There it fuses a pad with its neighbours into loops that ask at each number whether it lies inside: in bf16 slower than
+    eagerly in one layer (`benchmarks/kernels.py --compile --channels 64`), much slower once a norm and its derivative share the
     loop. So a pad is sealed there as one operator; but not for torch.export, whose graphs must run where this file is not."""
-    return torch.compiler.is_compiling() and not torch.compiler.is_exporting() and x.device.type == "cpu"
+    return torch.compiler.is_compiling() and not exporting() and x.device.type == "cpu"
 
 
 @torch.library.custom_op("even_kernels::pad", mutates_args=())

@@ -104,7 +104,8 @@ def diversity(generator: torch.nn.Module, real: Tensor, seed: int) -> float:
 def advantage(directory: Path) -> float | None:
     """How far D's mean outputs on real and on generated images were apart over the last tenth of what training logged, if it did.
 
-    A discriminator that has given up says the same of every image, and its generator stands still: 1e-6 where others have 0.01.
+    A discriminator that has given up says the same of every image, and its generator stands still: near 0, where the studies
+    in results/ have 0.008 to 5.
     """
     logged = [record for record in read_log(directory) if "d_loss" in record]
     last = logged[-max(1, len(logged) // 10) :]

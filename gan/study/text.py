@@ -12,9 +12,10 @@ def definition(study: Study) -> str:
     bound = "" if study.worse_than is None else f", or whose final {VALUE[study.task]} is above {study.worse_than:g}"
     if study.task == "classify":
         return f"Not converged: a run in which a loss or weight became NaN or infinite{bound}. Those and failed runs have no score."
+    last = "whose" if bound else "or whose"
     return (
         "Not converged: a run in which a loss or weight became NaN or infinite, whose 1,000 images vary (mean pixel variance) less "
-        f"than {COLLAPSED:.0%} as much as real ones, whose discriminator has given up (over the last tenth of training its mean "
+        f"than {COLLAPSED:.0%} as much as real ones, {last} discriminator has given up (over the last tenth of training its mean "
         f"outputs on real and generated images differ by less than {GAVE_UP:g}){bound}. Runs that became NaN or failed have no "
         "score; others are in the means."
     )

@@ -15,6 +15,8 @@ def overheads(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import overheads
 
+    monkeypatch.setattr(overheads, "keep_freed_memory", lambda: None)  # for good, in this process
+
     yield overheads
     for name in ("overheads", "common"):
         sys.modules.pop(name, None)

@@ -273,9 +273,9 @@ def test_a_pad_by_depthwise_convolution_is_a_copy(monkeypatch, channels, dtype):
         (first,) = torch.autograd.grad((padded**3).sum(), x, create_graph=True)
         return [padded, first, *torch.autograd.grad((first**2).sum(), x)]
 
-    assert padding._shifts(x)
+    assert padding._picks(x)
     found = [results(small) for small in (0, 1)]
-    monkeypatch.setattr(padding, "_shifts", lambda x: False)
+    monkeypatch.setattr(padding, "_picks", lambda x: False)
     for small in (0, 1):
         for one, other in zip(found[small], results(small)):
             assert torch.equal(one, other)
@@ -301,7 +301,8 @@ def test_compiled_for_the_cpu_a_pad_is_one_sealed_operator(corners, channels_las
     order = torch.channels_last if channels_last else torch.contiguous_format
     x = torch.randn(2, 8, 5, 4).contiguous(memory_format=order).requires_grad_()
     single, part = x[:, :, :1, :1].contiguous(memory_format=order), torch.randn(2, 16, 5, 4).contiguous(memory_format=order)[:, :8]
-    for odd in (x, single, part, part.transpose(2, 3)):
+    picture = torch.randn(5, 4, 8).permute(2, 0, 1).unsqueeze(0)  # (H, W, C) as a batch of one
+    for odd in (x, single, part, part.transpose(2, 3), picture):
         torch.library.opcheck(padding._pad_whole, (odd, 0, 1, corners))
         torch.library.opcheck(padding._crop_whole, (padding.pad_one_side(odd.detach(), 0, 1), 0, 1, corners))
     operators = []
