@@ -25,9 +25,9 @@ def group_sizes(channels: int) -> list[int]:
 def pad_corners(x: Tensor, small: int, large: int) -> Tensor:
     """Zero-pad (N, C, H, W) to (N, C, H + small + large, W + small + large), each quarter of the channels towards its own corner.
 
-    Measured on CPU (`benchmarks/kernels.py`): a layer of 256 channels runs as fast as with four pads and a concatenation, 1.1-1.6 x
-    faster than as four group convolutions, 1.1-1.9 x faster than inside a kernel of k + 1; at 16 channels and batch 128 1.2-1.6,
-    2.6-4.3 and 1.1-1.2 x. `torch.compile` for CUDA fuses the concatenation itself and gets that form; so do negative pads (k = 1,
+    Measured on an x86 CPU (`benchmarks/kernels.py`): a layer of 256 channels takes the time of four pads and a concatenation within
+    3 %, four group convolutions take 1.0-1.5 x as long, a kernel of k + 1 1.1-1.9 x; at 16 channels and batch 128 they take
+    1.0-1.5, 2.5-4.1 and 1.1 x as long. `torch.compile` for CUDA fuses the concatenation itself and gets that form; so do negative pads (k = 1,
     s = 2).
     """
     if small >= 0 and _compiles_for_cpu(x):

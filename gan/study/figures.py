@@ -45,7 +45,8 @@ def plot_curves(lines: list[Line]) -> Figure | None:
         for line in group:
             steps, mean, spread = band(line)
             style = _style(lines, line)
-            dash = DASHES[MARKERS.index(style["marker"]) % len(DASHES)]
+            index = MARKERS.index(style["marker"])
+            dash = DASHES[(index + index // len(COLOURS)) % len(DASHES)]
             for axis, scale in zip(row, (1, line.model["step_macs"] / 1e12)):
                 x = [step * scale for step in steps]
                 axis.plot(x, mean, dash, label=line.short, linewidth=1.4, markersize=4.5, markevery=max(1, len(x) // 8), **style)
@@ -53,12 +54,13 @@ def plot_curves(lines: list[Line]) -> Figure | None:
                 axis.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
         row[0].set(ylabel=f"{_curve_name(lines)} while training")
         row[0].set_title(facet, loc="left", fontsize=11, fontweight="bold")
-        row[1].legend(frameon=False, fontsize=9)
     axes[-1][0].set(xlabel="training steps")
     axes[-1][1].set(xlabel="multiply-adds spent on training (10¹²)")
     for axis in axes[:, 0]:
         _logarithmic(axis)
     _tidy(axes.flat)
+    named = {name: handle for axis in axes[:, 1] for handle, name in zip(*axis.get_legend_handles_labels())}
+    figure.legend(named.values(), named, loc="outside lower center", ncols=min(6, len(named)), frameon=False, fontsize=9)
     return figure
 
 
