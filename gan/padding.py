@@ -27,8 +27,8 @@ def pad_corners(x: Tensor, small: int, large: int) -> Tensor:
 
     Measured on an x86 CPU (`benchmarks/kernels.py`): a layer of 256 channels takes the time of four pads and a concatenation within
     3 %, four group convolutions take 1.0-1.5 x as long, a kernel of k + 1 1.1-1.9 x; at 16 channels and batch 128 they take
-    1.0-1.5, 2.5-4.1 and 1.1 x as long. `torch.compile` for CUDA fuses the concatenation itself and gets that form; so do negative pads (k = 1,
-    s = 2).
+    1.0-1.5, 2.5-4.1 and 1.1 x as long. `torch.compile` for CUDA fuses the concatenation itself and gets that form; so do negative
+    pads (k = 1, s = 2).
     """
     if small >= 0 and _compiles_for_cpu(x):
         return _pad_whole(x, small, large, True)
