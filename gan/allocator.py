@@ -11,8 +11,8 @@ def keep_freed_memory() -> bool:
 
     By default glibc returns each large block when it is freed, and a training step, which frees all its activations, gets them
     back page by page, each zeroed anew; how often differs from process to process. `benchmarks/step_time.py` times a step of
-    another library's with and without: 4.7 and 3.2 s. The process holds more at its peak. What lies free at the top of the heap is still returned beyond 2 GiB, and
-    so are single blocks of 1 GiB (glibc before 2.35: 32 MiB).
+    another library's with and without: 4.7 and 3.2 s. The process holds more at its peak. What lies free at the top of the
+    heap is still returned beyond 2 GiB, and so are single blocks of 1 GiB (glibc before 2.35: 32 MiB).
 
     False, and nothing is set, with another C library or system, or where the user has set malloc's thresholds. PyTorch for Linux
     on ARM has an allocator of its own, which this leaves alone.
