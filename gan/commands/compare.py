@@ -16,7 +16,9 @@ def compare(
     settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings for all rows")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the study; default: runs/, named after the file")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="runs at once; default: one per GPU, or one per core")] = None,
-    launcher: Annotated[str, typer.Option(help="here, slurm, or submitit (its local executor)")] = "here",
+    launcher: Annotated[
+        str, typer.Option(help="here, slurm, or submitit (its local executor, to try it without a cluster)")
+    ] = "here",
     launch: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for submitit, such as slurm_partition=gpu")] = None,
     only: Annotated[str | None, typer.Option(help="do one run, ROW/seed_N, in this process; how the launchers start each")] = None,
     export: Annotated[
@@ -35,7 +37,8 @@ def compare(
     shown.
     """
     from gan.study import StudyError, load_study, value_of
-    from gan.study.compare import locked, nothing_lost, run_all, run_one
+    from gan.study.compare import locked, nothing_lost, run_all, run_one, terminated_as_interrupt
+    from gan.study.costs import measure_costs
     from gan.study.folder import StudyFolder
     from gan.study.report import write_report
 
@@ -51,9 +54,11 @@ def compare(
         if report:
             failed, table = [], write_report(loaded, folder)
         else:
-            with locked(folder):
+            with locked(folder), terminated_as_interrupt(launcher):
                 failed = run_all(loaded, folder, workers, launcher, options, say, progress=not quiet)
-                table = write_report(loaded, folder, measure=launcher == "here")  # elsewhere, this machine isn't theirs
+                table = write_report(loaded, folder)
+                if launcher == "here" and measure_costs(loaded, folder, say):  # elsewhere, this machine isn't theirs
+                    table = write_report(loaded, folder)
     if not quiet:
         print(table)
     say(f"table: {folder / 'table.md'}, report: {folder / 'report.html'}")

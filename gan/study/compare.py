@@ -25,9 +25,10 @@ def run_all(
     """Run what is missing of a study; returns the runs that failed, each of which was said. StudyError if it can't start."""
     if launcher not in ("here", "slurm", "submitit"):
         raise StudyError(f"--launcher is here, slurm or submitit, not {launcher!r}")
-    if workers and launcher != "here":
+    if workers and launcher == "slurm":
         raise StudyError("--workers counts processes on this machine; how many jobs run at once is for the cluster to say")
     folder = StudyFolder(path)
+    folder.require_weights(study)
     folder.adopt(study)
     for name in folder.left_out(study):
         say(f"{folder.path}/runs/{name} is in no row of this study any more: kept, but left out of the table", "yellow")
@@ -37,12 +38,15 @@ def run_all(
     if jobs:
         check_scoring(study)
     failed = []
-    with terminated_as_interrupt(launcher), Progress(study, folder, progress and bool(jobs)) as bar:
+    gpus = gpus_for(study)
+    at_once = workers or default_workers(gpus)
+    with Progress(study, folder, progress and bool(jobs)) as bar:
         if launcher == "here":
-            gpus = gpus_for(study)
-            ends = run_here(folder, jobs, workers or default_workers(gpus), gpus, bar.tick)
+            ends = run_here(folder, jobs, at_once, gpus, bar.tick)
+        elif launcher == "submitit":
+            ends = run_submitit(folder, jobs, "local", options, at_once, bar.tick)
         else:
-            ends = run_submitit(folder, jobs, {"slurm": "slurm", "submitit": "local"}[launcher], options, bar.tick)
+            ends = run_submitit(folder, jobs, "slurm", options, len(jobs), bar.tick)
         with contextlib.closing(ends):  # whatever ends this loop, the runs are asked to save before the lock is given up
             for end in ends:
                 if end.code == 0 and folder.done(study, end.job):
@@ -50,9 +54,10 @@ def run_all(
                     bar.write(f"{end.job.name}: {summary(folder.result(end.job))}")
                 else:
                     failed.append(end)
-                    folder.note_failure(end.job, end.said)
+                    said = end.said or "it ended without a result"
+                    folder.note_failure(end.job, said)
                     log = folder.run(end.job) / "log.txt" if launcher == "here" else folder.path / "submitit"
-                    bar.write(f"{end.job.name} failed: {end.said} (all of it: {log})")
+                    bar.write(f"{end.job.name} failed: {said} (all of it: {log})")
     if failed:
         kept = "; the others are kept" if len(failed) < len(every) else ""
         say(f"{len(failed)} of {len(every)} runs failed{kept}: mend the cause and repeat the command", "red")

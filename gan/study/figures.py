@@ -15,6 +15,8 @@ from gan.study.folder import StudyFolder
 from gan.study.table import Line, curve_of
 from gan.study.text import mean_std
 
+matplotlib.rcParams["text.parse_math"] = False  # a row's label may hold dollars
+
 # Told apart in grayscale by lightness, dash and marker; colours after Okabe and Ito.
 COLOURS = ["#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777"]
 DASHES = ["-", "--", "-.", ":"]
@@ -41,6 +43,7 @@ def plot_curves(lines: list[Line]) -> Figure | None:
     if not facets:
         return None
     figure, axes = plt.subplots(len(facets), 2, figsize=(10, 3.9 * len(facets)), layout="constrained", sharey="row", squeeze=False)
+    named = {}
     for row, (facet, group) in zip(axes, facets.items()):
         for line in group:
             steps, mean, spread = band(line)
@@ -49,7 +52,8 @@ def plot_curves(lines: list[Line]) -> Figure | None:
             dash = DASHES[(index + index // len(COLOURS)) % len(DASHES)]
             for axis, scale in zip(row, (1, line.model["step_macs"] / 1e12)):
                 x = [step * scale for step in steps]
-                axis.plot(x, mean, dash, label=line.short, linewidth=1.4, markersize=4.5, markevery=max(1, len(x) // 8), **style)
+                every = max(1, len(x) // 8)
+                named[line.short] = axis.plot(x, mean, dash, linewidth=1.4, markersize=4.5, markevery=every, **style)[0]
                 low, high = [m - s for m, s in zip(mean, spread)], [m + s for m, s in zip(mean, spread)]
                 axis.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
         row[0].set(ylabel=f"{_curve_name(lines)} while training")
@@ -59,7 +63,6 @@ def plot_curves(lines: list[Line]) -> Figure | None:
     for axis in axes[:, 0]:
         _logarithmic(axis)
     _tidy(axes.flat)
-    named = {name: handle for axis in axes[:, 1] for handle, name in zip(*axis.get_legend_handles_labels())}
     figure.legend(named.values(), named, loc="outside lower center", ncols=min(6, len(named)), frameon=False, fontsize=9)
     return figure
 

@@ -84,6 +84,20 @@ class StudyFolder:
                     "or start the changed one in another --out"
                 )
 
+    def require_weights(self, study: Study) -> None:
+        """StudyError if a finished run would have to be trained from step 0 again, since its weights were left elsewhere."""
+        for job in jobs_of(study):
+            result = self.result(job)
+            if result and result["status"] == "finished" and not self.done(study, job) and not self._has_weights(job):
+                raise StudyError(
+                    f"{self.run(job)} has scores but no weights (an exported study leaves them behind), so it can't be scored in "
+                    "another way or trained further here: go on in the folder where it was trained, put steps and scoring back, "
+                    f"or delete its {RECORD} to train it from step 0"
+                )
+
+    def _has_weights(self, job: Job) -> bool:
+        return any((self.run(job) / "checkpoints").glob("*.pt"))
+
     def _begun(self, job: Job, settings: ModuleType) -> gan_config.Config | classification_config.Config | None:
         file = self.run(job) / "config.yaml"
         return settings.load_config(file) if file.is_file() and begun(file.parent) else None

@@ -21,7 +21,7 @@ from gan.run_directory import read_log
 from gan.study import Scoring
 from gan.training import train
 from metrics.features import Extractor, open_extractor
-from metrics.scoring import Side, score
+from metrics.scoring import Side, identified, score
 
 __all__ = ["curve", "materials", "model_facts", "score_run", "train"]
 
@@ -50,7 +50,7 @@ def materials(config: Config, scoring: Scoring) -> Materials:
     else:
         real = reference_of(config, scoring.split, scoring.real)
         own = halves(real, PROBED) if real.count <= WALKED else real_images(config, PROBED, split=scoring.split)
-    return Materials(extractor, real, own, scoring.samples)
+    return Materials(extractor, identified(real), own, scoring.samples)
 
 
 def curve(directory: Path) -> list[dict]:

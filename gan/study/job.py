@@ -5,10 +5,11 @@ import time
 
 from gan import checkpoint
 from gan.cost import machine
-from gan.study import Job, Study, classifiers, config_of, generators, length_of
+from gan.study import Job, Study, StudyError, classifiers, config_of, facet_of, generators, jobs_of, length_of
 from gan.study.folder import RECORD, StudyFolder
 from gan.training import Diverged
 from metrics.protocol import library_versions
+from metrics.scoring import Side
 
 TASKS = {"gan": generators, "classify": classifiers}  # each has materials, train, model_facts, curve and score_run
 
@@ -22,6 +23,8 @@ def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:
     record = {"label": job.row.label, "seed": job.seed, "task": study.task, "length": length_of(config)}
     record |= {"scoring": study.scoring.model_dump(), "config": config.model_dump(mode="json")}
     materials = task.materials(config, study.scoring)  # before the training: what is missing is said now, not after hours
+    if materials is not None:
+        _require_reference(study, folder, job, materials.real)
     try:
         task.train(config, directory, progress=False)
         record |= {"status": "finished", "why": None}
@@ -34,3 +37,17 @@ def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:
     record |= {"versions": library_versions(), "machine": machine(config.train.device)}
     checkpoint.write_atomically(directory / RECORD, (json.dumps(record, indent=1) + "\n").encode())
     return record
+
+
+def _require_reference(study: Study, folder: StudyFolder, job: Job, real: Side) -> None:
+    """StudyError if what this run would be compared with was scored against other images than lie here, say on another machine."""
+    for other in jobs_of(study):
+        if facet_of(study, other.row)[0] != facet_of(study, job.row)[0] or not folder.done(study, other):
+            continue
+        result = folder.result(other)
+        card = result["last"]["scores"][0]["card"] if result["status"] == "finished" else {}
+        if real.sha256 and card.get("real_sha256") not in (None, real.sha256):
+            raise StudyError(
+                f"{other.name} was scored against other images ({card['real']}) than lie here ({real.name}), so the two could not be "
+                "compared: give dataset.path the same images, or start a study of these in another --out"
+            )

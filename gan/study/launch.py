@@ -134,12 +134,13 @@ def follow_parent() -> None:
 
 
 def run_submitit(
-    folder: StudyFolder, jobs: list[Job], cluster: str, options: dict, tick: Callable[[], None] = lambda: None
+    folder: StudyFolder, jobs: list[Job], cluster: str, options: dict, at_once: int, tick: Callable[[], None] = lambda: None
 ) -> Iterator[Ended]:  # fmt: skip
-    """Submit the jobs through submitit and yield each as it ends. cluster: slurm, or local (submitit's own processes, for trying).
+    """Submit the jobs through submitit, `at_once` at a time, and yield each as it ends.
 
-    options: submitit's, such as timeout_min, slurm_partition, gpus_per_node, cpus_per_task. A study stopped early leaves the jobs
-    in the queue; the same command later finds what they finished.
+    cluster: slurm, or local (submitit's own processes, for trying), where each run has one thread. options: submitit's, such as
+    timeout_min, slurm_partition, gpus_per_node, cpus_per_task. A study stopped early leaves what was submitted in the queue; the
+    same command later finds what they finished.
     """
     import submitit
 
@@ -151,13 +152,23 @@ def run_submitit(
         executor.update_parameters(**{"timeout_min": 24 * 60, **options})
     except (AssertionError, NameError, TypeError, ValueError) as error:  # what submitit checks its options with
         raise StudyError(f"submitit doesn't take these options: {' '.join(str(error).split())}") from None
-    try:
-        with executor.batch():
-            functions = [submitit.helpers.CommandFunction(command(folder, job), verbose=False) for job in jobs]
-            submitted = [(job, executor.submit(function)) for job, function in zip(jobs, functions)]
-    except (OSError, RuntimeError, submitit.core.utils.FailedJobError) as error:  # Slurm says no
-        raise StudyError(f"the jobs can't be submitted: {' '.join(str(error).split())}") from None
-    while submitted:
+
+    def submit(chosen: list[Job]) -> list[tuple[Job, submitit.Job]]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"} if cluster == "local" else None
+        try:
+            with executor.batch():
+                functions = [
+                    submitit.helpers.CommandFunction(command(folder, job), verbose=False, env=environment) for job in chosen
+                ]
+                return [(job, executor.submit(function)) for job, function in zip(chosen, functions)]
+        except (OSError, RuntimeError, submitit.core.utils.FailedJobError) as error:  # Slurm says no
+            raise StudyError(f"the jobs can't be submitted: {' '.join(str(error).split())}") from None
+
+    waiting, submitted = list(jobs), []
+    while waiting or submitted:
+        if free := min(at_once - len(submitted), len(waiting)):
+            submitted += submit(waiting[:free])
+            del waiting[:free]
         for job, handle in list(submitted):
             if handle.done():
                 submitted.remove((job, handle))

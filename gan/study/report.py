@@ -1,22 +1,20 @@
 """The report of a study: curves, cost against quality, sample grids, and the files table.{md,csv,json} and report.html."""
 
 import base64
-import contextlib
 import json
 from pathlib import Path
 
 import filelock
 import jinja2
 import matplotlib
-import torch
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import matplotlib.ticker
 from matplotlib.figure import Figure
 
 from gan.checkpoint import write_atomically
-from gan.study import Job, Study, StudyError, config_of
+from gan.study import Study, StudyError
+from gan.study.costs import costs_of
 from gan.study.figures import image, plot_curves, plot_grids, plot_tradeoff
 from gan.study.folder import StudyFolder
 from gan.study.table import Line, better, lines_of, records, to_csv, to_json
@@ -25,16 +23,13 @@ from gan.study.text import INSTRUMENTS_NOTE, cells, foot, instrument_cells, scor
 TEMPLATE = Path(__file__).with_name("report.html")
 
 
-def write_report(study: Study, path: Path, measure: bool = False) -> str:
-    """Write tables and report of what has finished into the study's folder; returns the Markdown table.
-
-    measure: first time a training step of each row, in turns, if all runs have ended and that hasn't been done yet.
-    """
+def write_report(study: Study, path: Path) -> str:
+    """Write tables and report of what has finished into the study's folder; returns the Markdown table."""
     folder = StudyFolder(path)
     if not folder.path.is_dir():
         raise StudyError(f"{folder.path} doesn't exist, so no run of the study has begun; repeat the command without --report")
     lines = lines_of(study, folder)
-    costs = costs_of(study, folder, lines, measure and all(line.ended == line.asked for line in lines))
+    costs = costs_of(study, folder)
     table = records(lines, costs)
     figures = {}
     if any(line.final for line in lines):
@@ -53,24 +48,6 @@ def write_report(study: Study, path: Path, measure: bool = False) -> str:
             write_atomically(folder.path / name, content)
     plt.close("all")
     return files["table.md"]
-
-
-def costs_of(study: Study, folder: StudyFolder, lines: list[Line], measure: bool) -> dict[str, dict]:
-    """costs.json: {row: ms per step, ...}, measured if asked for and some row that trains isn't in it."""
-    file = folder.path / "costs.json"
-    found = {"rows": {}}
-    with contextlib.suppress(FileNotFoundError, ValueError):  # a torn file is measured anew
-        found = json.loads(file.read_text())
-    trained = [line.row for line in lines if line.results]
-    if measure and trained and not {row.label for row in trained} <= set(found["rows"]):
-        from gan.cost import machine, step_costs
-
-        configs = {row.label: config_of(study, Job(row, study.seeds[0])) for row in trained}
-        device = next(iter(configs.values())).train.device
-        with contextlib.suppress(torch.OutOfMemoryError):  # all rows at once may be too many for a GPU: no times, but a table
-            found = {"machine": machine(device), "rows": step_costs(configs)}
-            write_atomically(file, (json.dumps(found, indent=1) + "\n").encode())
-    return {label: {**cost, "machine": found.get("machine", "an unknown machine")} for label, cost in found["rows"].items()}
 
 
 def to_html(study: Study, lines: list[Line], costs: dict[str, dict], figures: dict[str, Figure | None]) -> str:

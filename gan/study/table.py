@@ -66,16 +66,16 @@ class Line:
 def lines_of(study: Study, folder: StudyFolder) -> list[Line]:
     """The study's rows with what their runs have left so far.
 
-    ProtocolError if two of them were scored differently, StudyError if one was trained with other settings than the study has.
+    ProtocolError if two that are compared were scored differently, StudyError if one was trained with other settings than the
+    study has.
     """
     folder.require_unchanged(study)
     results: dict[str, dict[int, dict]] = {row.label: {} for row in rows_of(study)}
     for job in jobs_of(study):
         if folder.done(study, job):
             results[job.row.label][job.seed] = folder.result(job)
-    found = [r["last"]["scores"][0] for row in results.values() for r in row.values() if r["status"] == "finished"]
     if study.task == "gan":
-        require_alike([Score.from_dict(record) for record in found])
+        _require_alike(study, results)
     finals = {label: _values(found, "last", 0) for label, found in results.items()}
     failures: dict[str, list[str]] = {row.label: [] for row in rows_of(study)}
     for job in jobs_of(study):
@@ -84,6 +84,16 @@ def lines_of(study: Study, folder: StudyFolder) -> list[Line]:
     lines = [_line(study, row, results[row.label], failures[row.label], finals) for row in rows_of(study)]
     facets = list(dict.fromkeys(line.facet for line in lines))
     return sorted(lines, key=lambda line: facets.index(line.facet))
+
+
+def _require_alike(study: Study, results: dict[str, dict[int, dict]]) -> None:
+    """ProtocolError if scores of one facet, which are compared, were not taken alike."""
+    facets: dict[str, list[Score]] = {}
+    for row in rows_of(study):
+        found = [r["last"]["scores"][0] for r in results[row.label].values() if r["status"] == "finished"]
+        facets.setdefault(facet_of(study, row)[0], []).extend(Score.from_dict(record) for record in found)
+    for scores in facets.values():
+        require_alike(scores)
 
 
 def _line(

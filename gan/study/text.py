@@ -114,7 +114,7 @@ def foot(study: Study, lines: list[Line], costs: dict[str, dict]) -> list[str]:
     elif scored:
         card = Score.from_dict(scored).card
         notes.append(
-            f"Scores: {card.generated_count:,} images per run against {card.real} ({card.real_count:,} images); features "
+            f"Scores: {card.generated_count:,} images per run against {_references(lines)}; features "
             f"{card.features} ({card.weights_sha256[:8]}) at {card.input_size} px, resize {card.resize}, {card.precision}; EMA "
             "weights, batch norm in eval mode. Mean ± standard deviation over training seeds."
         )
@@ -130,6 +130,14 @@ def foot(study: Study, lines: list[Line], costs: dict[str, dict]) -> list[str]:
     notes.append(definition(study))
     notes += [f"{line.row.label}, {problem.rstrip('.')}." for line in lines for problem in line.problems + line.failures]
     return notes
+
+
+def _references(lines: list[Line]) -> str:
+    """'cifar10-test.zip (10,000 images)'; of rows that are not compared with each other, each one's own."""
+    cards = [Score.from_dict(r["last"]["scores"][0]).card for line in lines for r in line.results if "last" in r]
+    counts = {card.real: "an unknown number of" if card.real_count is None else f"{card.real_count:,}" for card in cards}
+    found = [f"{name} ({count} images)" for name, count in counts.items()]
+    return ", ".join(found) + ", each row against its own data" * (len(found) > 1)
 
 
 def _chosen(study: Study, lines: list[Line]) -> list[str]:

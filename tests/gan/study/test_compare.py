@@ -14,7 +14,8 @@ import yaml
 from data import DataError
 from gan import checkpoint
 from gan.run_directory import RunError
-from gan.study import jobs_of, load_study
+from gan.study import StudyError, jobs_of, launch, load_study
+from gan.study.compare import run_all
 from gan.study.folder import StudyFolder
 from gan.study.generators import advantage, diversity
 from gan.study.job import run_job
@@ -79,9 +80,10 @@ def test_a_study_trains_scores_and_reports_every_run_and_then_has_nothing_to_do(
     assert json.loads((out / "table.json").read_text()) == table
 
 
-def test_one_failing_row_leaves_the_others(study_of, tmp_path):
+def test_one_failing_row_leaves_the_others(study_of, fifty, tmp_path):
     rows = [{"label": "gone", "dataset.path": str(tmp_path / "gone.zip")}, {"label": "there"}]
-    found = compare(study_of(rows=rows, axes={}, baseline="there"), tmp_path / "out", "--workers", "2")
+    scoring = {"samples": 30, "features": "module:tiny_features.build", "reference": str(fifty)}
+    found = compare(study_of(rows=rows, axes={}, baseline="there", scoring=scoring), tmp_path / "out", "--workers", "2")
     assert found.returncode == 1
     assert "gone/seed_0 failed: error:" in found.stderr and "gone.zip" in found.stderr
     assert "1 of 2 runs failed" in found.stderr and "repeat the command" in found.stderr
@@ -202,6 +204,24 @@ def test_what_scoring_needs_is_opened_before_the_training(study_of, tmp_path, sc
     assert not (tmp_path / "out").exists()
 
 
+def test_runs_are_not_trained_where_the_images_are_others_than_those_of_finished_runs(study_of, tmp_path):
+    study, folder = load_study(study_of()), StudyFolder(tmp_path / "out")
+    first, second = jobs_of(study)
+    run_job(study, folder, first)
+    record = folder.run(first) / "record.json"
+    record.write_text(record.read_text().replace('"real_sha256": "', '"real_sha256": "0'))
+    with pytest.raises(StudyError, match=r"c2/seed_0 was scored against other images \(folder fifty.zip, train split\) than lie here"):
+        run_job(study, folder, second)
+    assert not folder.run(second).exists()
+
+
+def test_a_run_that_leaves_no_result_has_failed(study_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "command", lambda folder, job: [sys.executable, "-S", "-c", "print('all is well')"])
+    study, path = load_study(study_of()), tmp_path / "out"
+    assert len(run_all(study, path, 1, "submitit", {}, print, progress=False)) == 2
+    assert StudyFolder(path).failure(jobs_of(study)[0]) == "it ended without a result"
+
+
 def test_a_study_file_edited_while_its_runs_go_on_changes_the_next_compare_only(study_of, tmp_path):
     study, folder = load_study(study_of()), StudyFolder(tmp_path / "out")
     folder.adopt(study)
@@ -217,7 +237,7 @@ def test_a_study_file_edited_while_its_runs_go_on_changes_the_next_compare_only(
         (["--launcher", "cloud"], "--launcher is here, slurm or submitit"),
         (["--launcher", "submitit", "--launch", "colour=red"], "submitit doesn't take these options"),
         (["--launcher", "submitit", "--launch", "timeout_min"], "is not of the form key=value"),
-        (["--launcher", "submitit", "--workers", "2"], "--workers counts processes on this machine"),
+        (["--launcher", "slurm", "--workers", "2"], "--workers counts processes on this machine"),
         (["scoring.features=efficentnet"], "efficientnet_lite0"),
         (["scoring.reference=nowhere.zip"], "nowhere.zip"),
         (["--only", "c9/seed_0"], "it has c2/seed_0, c3/seed_0"),

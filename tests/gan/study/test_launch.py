@@ -91,14 +91,33 @@ def test_what_a_run_said_in_an_earlier_attempt_is_not_said_again(monkeypatch, tm
 
 def test_a_job_that_fails_on_a_cluster_is_explained_by_its_own_last_line(monkeypatch, tmp_path, jobs):
     python(monkeypatch, "import sys; print('begun'); sys.exit('error: no such zip')")
-    ends = list(launch.run_submitit(StudyFolder(tmp_path), jobs[:1], "local", {}))
+    ends = list(launch.run_submitit(StudyFolder(tmp_path), jobs[:1], "local", {}, 1))
     assert [(end.code, end.said) for end in ends] == [(1, "error: no such zip")]
+
+
+def test_no_more_processes_than_asked_for_run_at_once_without_a_cluster(monkeypatch, tmp_path, jobs):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    text = f"import os, sys, time; p = {str(marks)!r} + '/' + str(os.getpid()); open(p, 'w').close(); time.sleep(0.5); "
+    text += (
+        f"n = len(os.listdir({str(marks)!r})); os.remove(p); sys.exit(f'error: {{n}} at once, ' + os.environ['OMP_NUM_THREADS'])"
+    )
+    python(monkeypatch, text)
+    ends = list(launch.run_submitit(StudyFolder(tmp_path), jobs[:3], "local", {}, 1))
+    assert [end.said for end in ends] == ["error: 1 at once, 1"] * 3
+
+
+def test_several_runs_share_a_gpu(monkeypatch, tmp_path, jobs):
+    monkeypatch.setattr(launch, "cores", lambda: 6)
+    python(monkeypatch, "import os, sys; sys.exit(os.environ['CUDA_VISIBLE_DEVICES'] + ' ' + os.environ['OMP_NUM_THREADS'])")
+    ends = list(launch.run_here(StudyFolder(tmp_path), jobs[:3], 3, ["5"]))
+    assert [end.said for end in ends] == ["5 2"] * 3
 
 
 def test_a_machine_without_slurm_is_named(tmp_path, jobs, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(StudyError, match=r"can't be submitted: .*srun"):
-        list(launch.run_submitit(StudyFolder(tmp_path), jobs[:1], "slurm", {}))
+        list(launch.run_submitit(StudyFolder(tmp_path), jobs[:1], "slurm", {}, 1))
 
 
 def test_a_run_is_stopped_once_its_launcher_is_gone(tmp_path):

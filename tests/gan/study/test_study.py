@@ -8,6 +8,7 @@ from gan.config import ConfigError, dump
 from gan.models import build_generator, parameter_count
 from gan.study import Job, StudyError, config_of, jobs_of, load_study, partner_of, rows_of
 from gan.study.folder import StudyFolder
+from gan.study.generators import model_facts
 from tests.helpers import ROOT
 from tests.helpers import leave_result as done
 
@@ -105,11 +106,36 @@ def test_overrides_reach_every_run(study_file):
         ({"settings": {"train.device": "cuda:1"}}, StudyError, "CUDA_VISIBLE_DEVICES"),
         ({"settings": {"train.lr_g": datetime.date(2020, 1, 1)}}, StudyError, "train.lr_g: 2020-01-01 is a date"),
         ({"base": "nowhere.yaml"}, ConfigError, "nowhere.yaml"),
+        (
+            {"axes": {"generator.kernel": ["c2", "c3"], "evaluate.samples": [50, 60]}},
+            StudyError,
+            "evaluate.samples differs between",
+        ),
+        ({"axes": {"dataset.hold_out": [0.1, 0.2]}, "baseline": {"dataset.hold_out": 0.1}}, StudyError, "other real images"),
     ],
 )
 def test_what_is_wrong_in_a_study_is_said_before_anything_runs(study_file, changes, error, words):
     with pytest.raises(error, match=words):
         load_study(study_file(**changes))
+
+
+def test_rows_may_have_data_of_their_own_where_each_is_compared_within_them_or_all_have_one_reference(study_file):
+    axes = {"generator.kernel": ["c2", "c3"], "dataset.name": ["shapes", "cifar10"]}
+    study = load_study(study_file(axes=axes))
+    assert [partner_of(study, row) and partner_of(study, row).label for row in rows_of(study)][:2] == ["c3 shapes", "c3 cifar10"]
+    with pytest.raises(StudyError, match=r"'c2 cifar10' would be compared with 'c2 shapes', which differs in dataset.name"):
+        load_study(study_file(axes=axes, baseline="c3 shapes"))
+    load_study(study_file(axes=axes, baseline="c3 shapes", scoring={"reference": "real.zip"}))
+
+
+@pytest.mark.parametrize("rule", [None, "equal_parameters", "equal_macs", "same"])
+def test_generators_are_as_large_as_their_c3_row_unless_the_study_says_otherwise(study_file, rule):
+    generator = {"family": "sngan", "width": 32} | ({"width_rule": rule} if rule else {})
+    study = load_study(study_file(base={"generator": generator}, axes={"generator.kernel": ["c2", "c3"]}))
+    found = [model_facts(config_of(study, job), None) for job in jobs_of(study)[:2]]
+    ratio = {key: found[0][key] / found[1][key] for key in ("parameters", "macs")}
+    assert (abs(ratio["parameters"] - 1) < 0.05) == (rule in (None, "equal_parameters"))
+    assert (abs(ratio["macs"] - 1) < 0.05) == (rule == "equal_macs")
 
 
 def test_an_override_that_is_no_yaml_is_named(study_file):
@@ -176,6 +202,11 @@ def test_an_exported_study_is_light_and_can_be_gone_on_with(study_file, tmp_path
     light = StudyFolder(tmp_path / "light")
     assert load_study(light.path) == study and light.done(study, jobs_of(study)[0])
     assert not list(light.path.rglob("*.pt"))
+    light.require_weights(study)
+    other = load_study(study_file(scoring={"samples": 50}))
+    folder.require_weights(other)
+    with pytest.raises(StudyError, match=r"c2_nearest/seed_0 has scores but no weights"):
+        light.require_weights(other)
 
 
 def test_a_row_that_left_the_study_is_named(study_file, tmp_path):

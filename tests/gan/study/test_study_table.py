@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from gan.study import StudyError, facet_of, jobs_of, load_study, rows_of
-from gan.study.figures import band
+from gan.study.costs import costs_of, measure_costs
+from gan.study.figures import band, plot_curves
 from gan.study.folder import StudyFolder
 from gan.study.report import write_report
 from gan.study.table import lines_of, not_converged, paired_difference
@@ -216,14 +217,36 @@ def test_costs_are_measured_once_every_run_has_ended_of_the_rows_that_train(stud
     cost = {"ms_per_step": 5}
     monkeypatch.setattr("gan.cost.step_costs", lambda configs: asked.append(list(configs)) or dict.fromkeys(configs, cost))
     loaded, folder = study({"c2": [], "c3": [9.0, 10.0]})
-    write_report(loaded, folder.path, measure=True)
-    assert asked == []
+    measure = lambda study: measure_costs(study, folder.path, print)
+    assert not measure(loaded) and asked == []
     for job in jobs_of(loaded):
         if job.row.label == "c2":
             folder.note_failure(job, "error: no memory")
-    write_report(loaded, folder.path, measure=True)
-    write_report(loaded, folder.path, measure=True)
-    assert asked == [["c3"]]
+    assert measure(loaded) and not measure(loaded) and asked == [["c3"]]
+    assert costs_of(loaded, folder)["c3"]["ms_per_step"] == 5 and "machine" in costs_of(loaded, folder)["c3"]
+
+
+def test_times_of_a_row_that_has_other_settings_since_are_not_shown(study, monkeypatch):
+    monkeypatch.setattr("gan.cost.step_costs", lambda configs: {name: {"ms_per_step": 5} for name in configs})
+    loaded, folder = study({"c2": [8.0, 9.0], "c3": [9.0, 10.0]})
+    assert measure_costs(loaded, folder.path, print)
+    assert costs_of(loaded, folder).keys() == {"c2", "c3"}
+    more_seeds = loaded.model_copy(update={"seeds": [1, 2]})
+    assert costs_of(more_seeds, folder).keys() == {"c2", "c3"}
+    slower = loaded.model_copy(update={"settings": {**loaded.settings, "train.batch_size": 8}})
+    assert costs_of(slower, folder) == {}
+
+
+def test_times_that_cannot_be_measured_cost_no_table(study, monkeypatch):
+    def fail(configs):
+        raise RuntimeError("out of memory\nsecond line")
+
+    monkeypatch.setattr("gan.cost.step_costs", fail)
+    loaded, folder = study({"c2": [8.0, 9.0], "c3": [9.0, 10.0]})
+    said = []
+    assert not measure_costs(loaded, folder.path, lambda text, colour: said.append(text))
+    assert said == ["time and memory of the rows were not measured, so the table leaves them out: out of memory"]
+    assert "Time and memory were not measured" in write_report(loaded, folder.path)
 
 
 @pytest.mark.parametrize(
@@ -257,12 +280,36 @@ def test_a_table_of_runs_that_still_improve_says_that_it_is_no_verdict(study):
     assert "not a verdict" in text
 
 
-def test_unlike_scores_do_not_share_a_table(study):
-    other = result(10.0)
-    other["last"]["scores"][0]["card"]["precision"] = "bf16"
-    loaded, folder = study({"c2": [other], "c3": [9.0]})
+def scored(value, **card):
+    return result(value, last={"step": 4, "scores": [score("fd_f", value, **card)]})
+
+
+def test_unlike_scores_are_not_compared(study):
+    loaded, folder = study({"c2": [scored(10.0, precision="bf16")], "c3": [9.0]})
     with pytest.raises(ProtocolError, match="precision"):
         lines_of(loaded, folder)
+
+
+def test_rows_with_data_of_their_own_stand_in_one_table(study_file, tmp_path):
+    axes = {"dataset.name": ["shapes", "cifar10"], "generator.kernel": ["c2", "c3"]}
+    loaded, folder = load_study(study_file(axes=axes, seeds=[0])), StudyFolder(tmp_path / "out")
+    for job in jobs_of(loaded):
+        name = job.row.settings["dataset.name"]
+        leave_result(folder, loaded, job, **scored(9.0, real=name, real_sha256=name, real_count=7 if name == "shapes" else None))
+    text = to_markdown(loaded, lines_of(loaded, folder), {})
+    assert "against shapes (7 images), cifar10 (an unknown number of images), each row against its own data; features" in text
+
+
+def test_a_row_may_be_called_anything(study_file, tmp_path):
+    label = r"_<b>$\foo$ a|b"
+    loaded, folder = load_study(study_file(rows=[{"label": label}], axes={}, baseline=label)), StudyFolder(tmp_path / "out")
+    for job in jobs_of(loaded):
+        leave_result(folder, loaded, job, **result(9.0))
+    write_report(loaded, folder.path)
+    html = (folder.path / "report.html").read_text()
+    assert r"<td>_&lt;b&gt;$\foo$ a|b</td>" in html and "<b>" not in html
+    figure = plot_curves(lines_of(loaded, folder))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [label]
 
 
 def test_an_unfinished_study_says_how_far_it_is(study):
@@ -270,11 +317,11 @@ def test_an_unfinished_study_says_how_far_it_is(study):
     assert "Unfinished: 3 of 4 runs are done." in to_markdown(loaded, lines_of(loaded, folder), {})
 
 
-def test_the_report_is_one_file_and_says_the_same_in_all_forms(study):
+def test_the_report_is_one_file_and_says_the_same_in_all_forms(study, monkeypatch):
     loaded, folder = study({"c2": [10.0, 14.0], "c3": [9.0, 10.0]}, title="Kernels <&> more")
-    (folder.path / "costs.json").write_text(
-        json.dumps({"rows": {k: {"ms_per_step": 5, "images_per_s": 7, "peak_bytes": 2**20} for k in ("c2", "c3")}})
-    )
+    cost = {"ms_per_step": 5, "images_per_s": 7, "peak_bytes": 2**20}
+    monkeypatch.setattr("gan.cost.step_costs", lambda configs: dict.fromkeys(configs, cost))
+    measure_costs(loaded, folder.path, print)
     write_report(loaded, folder.path)
     html = (folder.path / "report.html").read_text()
     assert "Kernels &lt;&amp;&gt; more" in html and "12.00 ± 2.83" in html
