@@ -126,6 +126,12 @@ class StudyFolder:
         file = self.run(job) / FAILED
         return file.read_text() if file.is_file() else None
 
+    def floor(self, job: Job) -> dict[str, float]:
+        """What the instruments say of real images, as the run's `probe` measured them; {} for a run that was not probed."""
+        with contextlib.suppress(FileNotFoundError, ValueError, AttributeError):
+            return json.loads((self.run(job) / "probe.json").read_text()).get("floor", {})
+        return {}
+
     def export(self, study: Study, target: Path) -> int:
         """Copy tables, report and what the finished runs of a study left, but no weights, to another folder; how many runs.
 

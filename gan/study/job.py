@@ -48,6 +48,6 @@ def _require_reference(study: Study, folder: StudyFolder, job: Job, real: Side) 
         card = result["last"]["scores"][0]["card"] if result["status"] == "finished" else {}
         if real.sha256 and card.get("real_sha256") not in (None, real.sha256):
             raise StudyError(
-                f"{other.name} was scored against other images ({card['real']}) than lie here ({real.name}), so the two could not be "
-                "compared: give dataset.path the same images, or start a study of these in another --out"
+                f"{other.name} was scored against other images ({card['real']}) than lie here ({real.name}), so the two could not "
+                "be compared: give dataset.path the same images, or start a study of these in another --out"
             )

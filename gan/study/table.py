@@ -48,6 +48,7 @@ class Line:
     difference: Difference | None
     settling: float | None  # mean share by which the score of converged runs fell over the end of training
     end: float | None  # which share of training that end is: the last quarter, or what scores there are say
+    floor: dict[str, float]  # the instruments on the real images of the row's first run that was probed
 
     @property
     def converged(self) -> int:
@@ -81,7 +82,10 @@ def lines_of(study: Study, folder: StudyFolder) -> list[Line]:
     for job in jobs_of(study):
         if job.seed not in results[job.row.label] and (said := folder.failure(job)):
             failures[job.row.label].append(f"seed {job.seed} failed: {said}")
-    lines = [_line(study, row, results[row.label], failures[row.label], finals) for row in rows_of(study)]
+    floors: dict[str, dict[str, float]] = {row.label: {} for row in rows_of(study)}
+    for job in jobs_of(study):
+        floors[job.row.label] = floors[job.row.label] or folder.floor(job)
+    lines = [_line(study, row, results[row.label], failures[row.label], finals, floors[row.label]) for row in rows_of(study)]
     facets = list(dict.fromkeys(line.facet for line in lines))
     return sorted(lines, key=lambda line: facets.index(line.facet))
 
@@ -97,7 +101,8 @@ def _require_alike(study: Study, results: dict[str, dict[int, dict]]) -> None:
 
 
 def _line(
-    study: Study, row: Row, results: dict[int, dict], failures: list[str], finals: dict[str, dict[int, float]]
+    study: Study, row: Row, results: dict[int, dict], failures: list[str], finals: dict[str, dict[int, float]],
+    floor: dict[str, float],
 ) -> Line:  # fmt: skip
     reasons = {seed: not_converged(study, result) for seed, result in results.items()}
     settling, end = _settling([result for seed, result in results.items() if not reasons[seed]])
@@ -117,6 +122,7 @@ def _line(
         difference=paired_difference(finals[row.label], finals[partner.label], partner.label) if partner else None,
         settling=settling,
         end=end,
+        floor=floor,
     )
 
 

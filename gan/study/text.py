@@ -76,11 +76,14 @@ INSTRUMENTS = {  # of gan.probe.summary; docs/instruments.md defines them
 
 
 def instrument_cells(lines: list[Line]) -> Text | None:
-    """The instruments' means over seeds, a row per line; None where no run has been measured."""
+    """The instruments' means over seeds, a row per line, and what real images have; None where no run has been measured."""
     found = [(line.row.label, probe_means(line)) for line in lines]
     names = [name for name in INSTRUMENTS if any(name in values for _, values in found)]
     if not names:
         return None
+    floors = [line.floor for line in lines if line.floor]
+    if floors and len(_real_images(lines)) == 1:
+        found.append(("real images", floors[0]))
     rows = [[label, *(_digits(values.get(name)) for name in names)] for label, values in found]
     return ["", *(INSTRUMENTS[name] for name in names)], rows
 
@@ -112,9 +115,10 @@ def foot(study: Study, lines: list[Line], costs: dict[str, dict]) -> list[str]:
             f"images, tested on {card['test_count']:,} at the end. Mean ± standard deviation over training seeds."
         )
     elif scored:
-        card = Score.from_dict(scored).card
+        card, real = Score.from_dict(scored).card, _real_images(lines)
+        against = ", ".join(real) + ", each row against its own" * (len(real) > 1)
         notes.append(
-            f"Scores: {card.generated_count:,} images per run against {_references(lines)}; features "
+            f"Scores: {card.generated_count:,} images per run against {against}; features "
             f"{card.features} ({card.weights_sha256[:8]}) at {card.input_size} px, resize {card.resize}, {card.precision}; EMA "
             "weights, batch norm in eval mode. Mean ± standard deviation over training seeds."
         )
@@ -132,12 +136,11 @@ def foot(study: Study, lines: list[Line], costs: dict[str, dict]) -> list[str]:
     return notes
 
 
-def _references(lines: list[Line]) -> str:
-    """'cifar10-test.zip (10,000 images)'; of rows that are not compared with each other, each one's own."""
+def _real_images(lines: list[Line]) -> list[str]:
+    """['cifar10-test.zip (10,000 images)']; several where rows that are not compared with each other have data of their own."""
     cards = [Score.from_dict(r["last"]["scores"][0]).card for line in lines for r in line.results if "last" in r]
     counts = {card.real: "an unknown number of" if card.real_count is None else f"{card.real_count:,}" for card in cards}
-    found = [f"{name} ({count} images)" for name, count in counts.items()]
-    return ", ".join(found) + ", each row against its own data" * (len(found) > 1)
+    return [f"{name} ({count} images)" for name, count in counts.items()]
 
 
 def _chosen(study: Study, lines: list[Line]) -> list[str]:
@@ -200,7 +203,8 @@ def to_markdown(study: Study, lines: list[Line], costs: dict[str, dict]) -> str:
 
 INSTRUMENTS_NOTE = (
     "Means over seeds at the last checkpoint; docs/instruments.md defines each. Drift and spread: how far, how widely, a change "
-    "in the seed map lands from its place. Overlap, phase gain and phase mean: checkerboards in layers and pictures, 0 for none."
+    "in the seed map lands from its place. Overlap and phase gain: checkerboards in layers, 0 for none. The rest is of pictures: "
+    "read it beside that of real images (border asymmetry and spectrum gap: of one half of them against the other)."
 )
 
 

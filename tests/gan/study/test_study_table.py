@@ -297,7 +297,7 @@ def test_rows_with_data_of_their_own_stand_in_one_table(study_file, tmp_path):
         name = job.row.settings["dataset.name"]
         leave_result(folder, loaded, job, **scored(9.0, real=name, real_sha256=name, real_count=7 if name == "shapes" else None))
     text = to_markdown(loaded, lines_of(loaded, folder), {})
-    assert "against shapes (7 images), cifar10 (an unknown number of images), each row against its own data; features" in text
+    assert "against shapes (7 images), cifar10 (an unknown number of images), each row against its own; features" in text
 
 
 def test_a_row_may_be_called_anything(study_file, tmp_path):
@@ -355,3 +355,13 @@ def test_instruments_stand_in_a_table_of_their_own_as_means_over_seeds(study):
     loaded, folder = study({"c2": probed, "c3": [9.0, 10.0]})
     assert instrument_cells(lines_of(loaded, folder))[1][0] == ["c2", "3", "0.5"]
     assert instrument_cells([]) is None
+
+
+def test_the_instruments_of_real_images_stand_below_those_of_the_rows(study):
+    loaded, folder = study({"c2": [result(10.0, probe={"drift_px": 1.0, "phase_mean_variance": 0.01})], "c3": [9.0]})
+    probe = folder.run(jobs_of(loaded)[0]) / "probe.json"
+    probe.write_text(json.dumps({"floor": {"phase_mean_variance": 0.002, "spectrum_gap": 0.03}}))
+    rows = instrument_cells(lines_of(loaded, folder))[1]
+    assert rows[-1] == ["real images", "-", "0.002"]
+    probe.write_text("torn")
+    assert [row[0] for row in instrument_cells(lines_of(loaded, folder))[1]] == ["c2", "c3"]
