@@ -22,6 +22,10 @@ from gan.models import resolve_to_train
 # Of `dataset`: which real images a run has, and what it sees of them.
 PICTURES = ("name", "path", "resolution", "crop", "on_bad", "categories", "hold_out")
 
+# What the scores taken in training depend on, which are drawn on one axis.
+OF_CURVES = {key for key in gan_config.KEYS if key.startswith("evaluate.")}
+OF_CURVES -= {"evaluate.weights", "evaluate.instruments", "evaluate.best"}
+
 
 class StudyError(Exception):
     """A study can't be read, started or gone on with; the message says why and what to do."""
@@ -211,27 +215,31 @@ def check(study: Study) -> None:
     for job in jobs_of(study):
         if config_of(study, job).train.device.startswith("cuda:"):
             raise StudyError("train.device=cuda:N: compare deals GPUs out itself; say cuda, and which with CUDA_VISIBLE_DEVICES")
-    _check_comparable(study)
     if study.scoring.real and (study.scoring.reference or "").endswith(".npz"):
         raise StudyError("scoring.real chooses images, and scoring.reference holds statistics only; leave one of them out")
     if isinstance(study.baseline, str) and study.baseline not in [r.label for r in rows]:
         raise StudyError(f"baseline {study.baseline!r} is no row of the study; its rows are {', '.join(r.label for r in rows)}")
     if isinstance(study.baseline, dict) and not any(partner_of(study, row) for row in rows) and len(rows) > 1:
         raise StudyError(f"baseline {study.baseline} turns no row of the study into another; name a setting of its rows or axes")
+    if study.task == "gan":
+        _check_comparable(study)
 
 
 def _check_comparable(study: Study) -> None:
     """StudyError for rows that would be trained for hours and then could not be compared."""
-    facets: dict[str, tuple[Row, dict]] = {}
+    facets: dict[str, tuple[Row, gan_config.Config]] = {}
     for row in rows_of(study):
-        if unlike := [key for key in row.settings if key.startswith("evaluate.")]:
-            raise StudyError(f"{unlike[0]} differs between rows, whose curves share one axis; put it into the study's settings")
-        dataset = config_of(study, Job(row, study.seeds[0])).dataset
-        first, seen = facets.setdefault(facet_of(study, row)[0], (row, {key: getattr(dataset, key) for key in PICTURES}))
-        differ = [f"dataset.{key}" for key in PICTURES if getattr(dataset, key) != seen[key]]
-        if differ and study.scoring.reference is None:
+        config = config_of(study, Job(row, study.seeds[0]))
+        first, other = facets.setdefault(facet_of(study, row)[0], (row, config))
+        if unlike := gan_config.changes(config, other, {key for key in gan_config.KEYS if key not in OF_CURVES}):
             raise StudyError(
-                f"{row.label!r} would be compared with {first.label!r}, which differs in {', '.join(differ)} and is scored against "
+                f"{row.label!r} would be compared with {first.label!r}, whose scores in training are taken in another way "
+                f"({'; '.join(unlike)}): put evaluate.* into the study's settings"
+            )
+        unlike = [f"dataset.{key}" for key in PICTURES if getattr(config.dataset, key) != getattr(other.dataset, key)]
+        if unlike and study.scoring.reference is None:
+            raise StudyError(
+                f"{row.label!r} would be compared with {first.label!r}, which differs in {', '.join(unlike)} and is scored against "
                 "other real images: give all rows one scoring.reference, or a baseline of settings that pairs rows of the same "
                 "images, such as {generator.kernel: c3}"
             )

@@ -28,7 +28,7 @@ def run_all(
     if workers and launcher == "slurm":
         raise StudyError("--workers counts processes on this machine; how many jobs run at once is for the cluster to say")
     folder = StudyFolder(path)
-    folder.require_weights(study)
+    folder.require_weights(study, jobs_of(study))
     folder.adopt(study)
     for name in folder.left_out(study):
         say(f"{folder.path}/runs/{name} is in no row of this study any more: kept, but left out of the table", "yellow")
@@ -81,7 +81,9 @@ def run_one(study: Study, path: Path, name: str) -> dict:
     found = [job for job in jobs_of(study) if job.name == name]
     if not found:
         raise StudyError(f"--only {name}: the study has no such run; it has {', '.join(job.name for job in jobs_of(study))}")
-    return run_job(study, StudyFolder(path), found[0])
+    folder = StudyFolder(path)
+    folder.require_weights(study, found)
+    return run_job(study, folder, found[0])
 
 
 def summary(result: dict) -> str:
@@ -116,7 +118,7 @@ def nothing_lost(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def terminated_as_interrupt(launcher: str = "here") -> Iterator[None]:
     """SIGTERM unwinds like Ctrl-C, so that the runs are asked to save. A second one changes nothing: they are saving."""
-    here = "the runs were asked to save: the same command goes on from there"
+    here = "what runs was asked to save: the same command goes on from there"
     away = "submitted jobs stay in the queue: the same command, once they have ended, finds what they did"
     stopping = False
 

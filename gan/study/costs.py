@@ -1,6 +1,5 @@
 """What a training step of each row costs: measured once, when all runs have ended, and kept in the study's costs.json."""
 
-import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,15 +15,16 @@ FILE = "costs.json"
 
 def costs_of(study: Study, folder: StudyFolder) -> dict[str, dict]:
     """{row: ms_per_step, images_per_s, peak_bytes, machine} of the rows that were measured with the settings they have now."""
-    found = {}
-    with contextlib.suppress(FileNotFoundError, ValueError):  # a torn file is measured anew
-        found = json.loads((folder.path / FILE).read_text())
     rows = {row.label: row for row in rows_of(study)}
-    return {
-        label: {**{k: v for k, v in cost.items() if k != "config"}, "machine": found["machine"]}
-        for label, cost in found.get("rows", {}).items()
-        if label in rows and _still(study, rows[label], cost["config"])
-    }
+    try:
+        found = json.loads((folder.path / FILE).read_text())
+        return {
+            label: {**{k: v for k, v in cost.items() if k != "config"}, "machine": found["machine"]}
+            for label, cost in found["rows"].items()
+            if label in rows and _still(study, rows[label], cost["config"])
+        }
+    except (FileNotFoundError, ValueError, TypeError, KeyError):  # none, torn, or of another version: measured anew
+        return {}
 
 
 def _still(study: Study, row: Row, measured: dict) -> bool:
@@ -33,7 +33,8 @@ def _still(study: Study, row: Row, measured: dict) -> bool:
         old = settings_of(study).load_config(measured)
     except ConfigError:  # of another version
         return False
-    return not settings_of(study).difference(old, config_of(study, Job(row, old.train.seed)))
+    new = config_of(study, Job(row, old.train.seed))
+    return old.train.device == new.train.device and not settings_of(study).difference(old, new)
 
 
 def measure_costs(study: Study, path: Path, say: Callable) -> bool:

@@ -56,14 +56,15 @@ def plot_curves(lines: list[Line]) -> Figure | None:
                 named[line.short] = axis.plot(x, mean, dash, linewidth=1.4, markersize=4.5, markevery=every, **style)[0]
                 low, high = [m - s for m, s in zip(mean, spread)], [m + s for m, s in zip(mean, spread)]
                 axis.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
-        row[0].set(ylabel=f"{_curve_name(lines)} while training")
+        row[0].set(ylabel=f"{_curve_name(group)} while training")
         row[0].set_title(facet, loc="left", fontsize=11, fontweight="bold")
     axes[-1][0].set(xlabel="training steps")
     axes[-1][1].set(xlabel="multiply-adds spent on training (10¹²)")
     for axis in axes[:, 0]:
         _logarithmic(axis)
     _tidy(axes.flat)
-    figure.legend(named.values(), named, loc="outside lower center", ncols=min(6, len(named)), frameon=False, fontsize=9)
+    columns = max(1, min(6, 720 // (45 + 5 * max(map(len, named)))))  # of the figure's 720 points a letter takes 5, a handle 45
+    figure.legend(named.values(), named, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
     return figure
 
 

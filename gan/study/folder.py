@@ -12,7 +12,7 @@ from gan.checkpoint import write_atomically
 from gan.classification import config as classification_config
 from gan.config import ConfigError
 from gan.run_directory import begun
-from gan.study import Job, Study, StudyError, config_of, jobs_of, length_of, settings_of
+from gan.study import OF_CURVES, Job, Study, StudyError, config_of, jobs_of, length_of, settings_of
 
 RECORD = "record.json"  # of a run: settings, scores with their cards, curve, cost
 FAILED = "failed.txt"  # of a run that ended without a record: the last line that it said
@@ -29,7 +29,6 @@ LIGHT = (
     "grids.png",
 )
 LIGHT_OF_RUN = (RECORD, "result.json", "probe.json")
-NOT_OF_CURVES = {"evaluate.weights", "evaluate.instruments"}
 KEYS = {"label", "seed", "task", "length", "scoring", "config", "model", "status", "why", "curve"}  # that every record has
 
 
@@ -84,9 +83,9 @@ class StudyFolder:
                     "or start the changed one in another --out"
                 )
 
-    def require_weights(self, study: Study) -> None:
+    def require_weights(self, study: Study, jobs: list[Job]) -> None:
         """StudyError if a finished run would have to be trained from step 0 again, since its weights were left elsewhere."""
-        for job in jobs_of(study):
+        for job in jobs:
             result = self.result(job)
             if result and result["status"] == "finished" and not self.done(study, job) and not self._has_weights(job):
                 raise StudyError(
@@ -168,4 +167,4 @@ def curve_changes(old: gan_config.Config | classification_config.Config, new) ->
     """'key: old -> new' of what the scores taken in training depend on: a study's curves are drawn on one axis."""
     if not isinstance(new, gan_config.Config):
         return []
-    return gan_config.changes(old, new, {key for key in gan_config.KEYS if not key.startswith("evaluate.")} | NOT_OF_CURVES)
+    return gan_config.changes(old, new, set(gan_config.KEYS) - OF_CURVES)

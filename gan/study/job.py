@@ -42,12 +42,13 @@ def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:
 def _require_reference(study: Study, folder: StudyFolder, job: Job, real: Side) -> None:
     """StudyError if what this run would be compared with was scored against other images than lie here, say on another machine."""
     for other in jobs_of(study):
-        if facet_of(study, other.row)[0] != facet_of(study, job.row)[0] or not folder.done(study, other):
+        if other == job or facet_of(study, other.row)[0] != facet_of(study, job.row)[0] or not folder.done(study, other):
             continue
         result = folder.result(other)
         card = result["last"]["scores"][0]["card"] if result["status"] == "finished" else {}
         if real.sha256 and card.get("real_sha256") not in (None, real.sha256):
             raise StudyError(
                 f"{other.name} was scored against other images ({card['real']}) than lie here ({real.name}), so the two could not "
-                "be compared: give dataset.path the same images, or start a study of these in another --out"
+                f"be compared: let {'scoring.reference' if study.scoring.reference else 'dataset.path'} name the same images, or "
+                "start a study of these in another --out"
             )

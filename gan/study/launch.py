@@ -154,12 +154,10 @@ def run_submitit(
         raise StudyError(f"submitit doesn't take these options: {' '.join(str(error).split())}") from None
 
     def submit(chosen: list[Job]) -> list[tuple[Job, submitit.Job]]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"} if cluster == "local" else None
+        first = ["env", "OMP_NUM_THREADS=1"] if cluster == "local" else []
         try:
             with executor.batch():
-                functions = [
-                    submitit.helpers.CommandFunction(command(folder, job), verbose=False, env=environment) for job in chosen
-                ]
+                functions = [submitit.helpers.CommandFunction(first + command(folder, job), verbose=False) for job in chosen]
                 return [(job, executor.submit(function)) for job, function in zip(chosen, functions)]
         except (OSError, RuntimeError, submitit.core.utils.FailedJobError) as error:  # Slurm says no
             raise StudyError(f"the jobs can't be submitted: {' '.join(str(error).split())}") from None

@@ -82,7 +82,7 @@ def instrument_cells(lines: list[Line]) -> Text | None:
     if not names:
         return None
     floors = [line.floor for line in lines if line.floor]
-    if floors and len(_real_images(lines)) == 1:
+    if floors and all(floor == floors[0] for floor in floors):  # not where rows have data of their own
         found.append(("real images", floors[0]))
     rows = [[label, *(_digits(values.get(name)) for name in names)] for label, values in found]
     return ["", *(INSTRUMENTS[name] for name in names)], rows
@@ -139,8 +139,9 @@ def foot(study: Study, lines: list[Line], costs: dict[str, dict]) -> list[str]:
 def _real_images(lines: list[Line]) -> list[str]:
     """['cifar10-test.zip (10,000 images)']; several where rows that are not compared with each other have data of their own."""
     cards = [Score.from_dict(r["last"]["scores"][0]).card for line in lines for r in line.results if "last" in r]
-    counts = {card.real: "an unknown number of" if card.real_count is None else f"{card.real_count:,}" for card in cards}
-    return [f"{name} ({count} images)" for name, count in counts.items()]
+    distinct = {card.real_sha256 or card.real: card for card in reversed(cards)}
+    counts = [(c.real, "an unknown number of" if c.real_count is None else f"{c.real_count:,}") for c in distinct.values()]
+    return [f"{name} ({count} images)" for name, count in reversed(counts)]
 
 
 def _chosen(study: Study, lines: list[Line]) -> list[str]:

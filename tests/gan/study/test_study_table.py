@@ -206,9 +206,12 @@ def test_facets_are_what_differs_beside_the_baseline_even_where_values_coincide(
     assert [facet_of(loaded, row) for row in rows_of(loaded)] == [("lr_g=0.1", "c2"), ("lr_g=0.1", "c3")]
 
 
-def test_torn_costs_are_as_none(study):
+@pytest.mark.parametrize(
+    "text", ['{"rows": {', "[]", '{"rows": {"c2": {"ms_per_step": 5}}}', '{"machine": "m", "rows": {"c2": 5}}']
+)
+def test_costs_that_are_torn_or_of_another_version_are_as_none(study, text):
     loaded, folder = study({"c2": [10.0, 14.0], "c3": [9.0, 10.0]})
-    (folder.path / "costs.json").write_text('{"rows": {')
+    (folder.path / "costs.json").write_text(text)
     assert "Time and memory were not measured" in write_report(loaded, folder.path)
 
 
@@ -233,6 +236,8 @@ def test_times_of_a_row_that_has_other_settings_since_are_not_shown(study, monke
     assert costs_of(loaded, folder).keys() == {"c2", "c3"}
     more_seeds = loaded.model_copy(update={"seeds": [1, 2]})
     assert costs_of(more_seeds, folder).keys() == {"c2", "c3"}
+    elsewhere = loaded.model_copy(update={"settings": {**loaded.settings, "train.device": "cpu"}})
+    assert costs_of(elsewhere, folder) == {}
     slower = loaded.model_copy(update={"settings": {**loaded.settings, "train.batch_size": 8}})
     assert costs_of(slower, folder) == {}
 
@@ -365,3 +370,15 @@ def test_the_instruments_of_real_images_stand_below_those_of_the_rows(study):
     assert rows[-1] == ["real images", "-", "0.002"]
     probe.write_text("torn")
     assert [row[0] for row in instrument_cells(lines_of(loaded, folder))[1]] == ["c2", "c3"]
+
+
+def test_a_legend_of_long_labels_stays_within_the_figure(study_file, tmp_path):
+    labels = [f"row number {i} of a study with long labels" for i in range(7)]
+    rows = [{"label": label, "train.lr_g": 1e-4 * (i + 1)} for i, label in enumerate(labels)]
+    loaded, folder = load_study(study_file(rows=rows, axes={}, baseline=labels[0])), StudyFolder(tmp_path / "out")
+    for job in jobs_of(loaded):
+        leave_result(folder, loaded, job, **result(9.0))
+    figure = plot_curves(lines_of(loaded, folder))
+    figure.canvas.draw()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
