@@ -21,6 +21,7 @@ matplotlib.rcParams["text.parse_math"] = False  # a row's label may hold dollars
 COLOURS = ["#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777"]
 DASHES = ["-", "--", "-.", ":"]
 MARKERS = "osD^vP*X<>hd"
+DIRECT = 120  # letters: names of more altogether would overlap if they stood beside their points
 
 
 def _style(lines: list[Line], line: Line) -> dict:
@@ -63,9 +64,14 @@ def plot_curves(lines: list[Line]) -> Figure | None:
     for axis in axes[:, 0]:
         _logarithmic(axis)
     _tidy(axes.flat)
-    columns = max(1, min(6, 720 // (45 + 5 * max(map(len, named)))))  # of the figure's 720 points a letter takes 5, a handle 45
-    figure.legend(named.values(), named, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+    _legend(figure, named)
     return figure
+
+
+def _legend(figure: Figure, named: dict) -> None:
+    """{name: handle} below the panels, in as many columns as fit: a letter takes 5 points, a handle 45."""
+    columns = max(1, min(6, int(72 * figure.get_figwidth() // (45 + 5 * max(map(len, named))))))
+    figure.legend(named.values(), named, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
 def band(line: Line) -> tuple[list[int], list[float], list[float]]:
@@ -89,6 +95,9 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
     facets = {facet: [line for line in group if line.final] for facet, group in _facets(lines).items()}
     facets = {facet: group for facet, group in facets.items() if group}
     size = (5 * len(panels), 3.6 * len(facets))
+    names = {line.short for group in facets.values() for line in group}
+    direct = max(map(len, names), default=0) * len(names) <= DIRECT
+    named = {}
     figure, axes = plt.subplots(
         len(facets), len(panels), figsize=size, layout="constrained", sharey="row", sharex="col", squeeze=False
     )
@@ -102,7 +111,9 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
                 spread = stdev(values) if len(values) > 1 else 0.0
                 fill = {"markerfacecolor": "white"} if line.problems + line.failures else {}
                 style = {"linestyle": "none", "capsize": 3, "markersize": 6, **fill, **_style(lines, line)}
-                axis.errorbar(x, y, spread, **style)
+                named[line.short] = axis.errorbar(x, y, spread, **style)
+                if not direct:
+                    continue
                 # Below the point where another stands close above it, so that both stay legible.
                 crowned = any(abs(x - other[0]) < 0.1 * width and 0 < other[1] - y < 0.15 * height for other in points)
                 place = (7, -11) if crowned else (7, 5)
@@ -116,6 +127,8 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
     for axis, (label, _) in zip(axes[-1], panels):
         axis.set(xlabel=label)
     _tidy(axes.flat)
+    if not direct:
+        _legend(figure, named)
     return figure
 
 
