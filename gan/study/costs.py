@@ -23,7 +23,7 @@ def costs_of(study: Study, folder: StudyFolder) -> dict[str, dict]:
             for label, cost in found["rows"].items()
             if label in rows and _still(study, rows[label], cost["config"])
         }
-    except (FileNotFoundError, ValueError, TypeError, KeyError):  # none, torn, or of another version: measured anew
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):  # none, torn, or of another version: measured anew
         return {}
 
 
