@@ -22,9 +22,9 @@ from gan.models import resolve_to_train
 # Of `dataset`: which real images a run has, and what it sees of them.
 PICTURES = ("name", "path", "resolution", "crop", "on_bad", "categories", "hold_out")
 
-# What the scores taken in training depend on, which are drawn on one axis.
+# What the scores taken in training depend on, which are drawn on one axis, and the best checkpoint that they choose.
 OF_CURVES = {key for key in gan_config.KEYS if key.startswith("evaluate.")}
-OF_CURVES -= {"evaluate.weights", "evaluate.instruments", "evaluate.best"}
+OF_CURVES -= {"evaluate.weights", "evaluate.instruments"}
 
 
 class StudyError(Exception):

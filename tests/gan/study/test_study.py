@@ -246,6 +246,8 @@ def test_what_curves_depend_on_is_one_for_all_rows(study_file, tmp_path):
     done(folder, study, jobs_of(study)[0])
     with pytest.raises(StudyError, match=r"evaluate\.features: efficientnet_lite0 -> inception"):
         folder.adopt(load_study(study_file(settings={"evaluate.features": "inception"})))
+    with pytest.raises(StudyError, match=r"evaluate\.best: fid -> is"):
+        folder.adopt(load_study(study_file(settings={"evaluate.best": "is"})))
     folder.adopt(load_study(study_file(settings={"evaluate.weights": "there.pth"})))
 
 
