@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 
 demo: $(VENV)/.installed
 	$(RUN) run_gan.py train --out runs/quickstart
-	$(RUN) run_gan.py evaluate runs/quickstart --count 2000 --real-count 2000 --precision bf16
+	$(RUN) run_gan.py evaluate runs/quickstart --count 2000 --real-count 2000 --precision auto
 	$(RUN) run_gan.py sample runs/quickstart
 
 test: $(VENV)/.installed

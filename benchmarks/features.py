@@ -6,7 +6,8 @@ With --weights, an exported CIFAR-10 classifier stands beside them (`cifar_resne
 set here. Needs the real CIFAR-10 (cifar10-train.zip and cifar10-test.zip). For each size and precision, with disjoint sets of
 `--images`:
 
-    images/s      64 images a call, resizing included; the variants take turns within each round, the fastest counts
+    images/s      64 images a call, resizing included, bf16 where it is native; the variants take turns within each round, the
+                  fastest counts
     floor         training set against four more of it, mean and standard deviation: what sampling alone gives
     test          training set against test set
     noise, blur   training set against the damaged test set, at growing strength (Gaussian, in grey levels and pixels)
@@ -29,7 +30,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import torch
-from common import fastest, keep_freed_memory, machine
+from common import fastest, keep_freed_memory, machine, precisions
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -37,7 +38,7 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from data import EpochOrder, ImageSet, load
-from metrics.features import PRECISIONS, Extractor, open_extractor
+from metrics.features import Extractor, open_extractor
 from metrics.frechet import frechet_from_features
 from metrics.network import DEFAULT
 
@@ -126,7 +127,7 @@ def main():
     networks = [(DEFAULT, None, size) for size in args.sizes]
     if args.weights:
         networks.append(("cifar_resnet", args.weights, None))
-    opened = [open_extractor(*n[:2], size=n[2], precision=p, device=args.device) for n in networks for p in PRECISIONS]
+    opened = [open_extractor(*n[:2], size=n[2], precision=p, device=args.device) for n in networks for p in precisions(args.device)]
     extractors = {(e.name, e.size, e.precision): e for e in opened}
 
     batch = test.images[:64].to(args.device)

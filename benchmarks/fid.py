@@ -32,7 +32,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from common import fastest, machine
+from common import fastest, machine, precisions
 from features import blurred
 from rich.console import Console
 from rich.table import Table
@@ -183,14 +183,14 @@ def folders_part(console: Console, directory: Path, count: int, rounds: int, dev
     weights = torch_home(directory / "torch", weights, real)
 
     runs = {"pytorch-fid": lambda: theirs(folders, weights, device)}
-    for precision in ("fp32", "bf16"):
+    for precision in precisions(device):
         runs[f"ours {precision}"] = lambda p=precision: ours(folders, weights, device, p, count)
     found = {variant: [] for variant in runs}
     for _ in range(rounds):
         for variant, run in runs.items():
             found[variant].append(run())
     best = {variant: min(results) for variant, results in found.items()}
-    quarter = {precision: ours(folders, weights, device, precision, count // 4) for precision in ("fp32", "bf16")}
+    quarter = {precision: ours(folders, weights, device, precision, count // 4) for precision in precisions(device)}
 
     slowest, _, wanted = best["pytorch-fid"]
     table = Table(title=f"2 x {count:,} {name} images of 32 pixels, PNG folders to the distance", title_justify="left")

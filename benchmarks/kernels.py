@@ -3,7 +3,8 @@
     python benchmarks/kernels.py [--device cuda] [--channels 256] [--rounds 15] [--compile] [--resolutions 32 16 8] [--batch 128]
 
 Every variant is timed in turn within each round, so that a machine whose speed drifts slows all of them alike; the table shows each
-one's fastest round. Targets on CPU, channels_last: c2sp <= 1.15 x bare c2, c4sp <= 1.10 x c4, c2sp <= 0.65 x c3.
+one's fastest round, in bf16 too where that is native. Targets on CPU, channels_last: c2sp <= 1.15 x bare c2, c4sp <= 1.10 x c4,
+c2sp <= 0.65 x c3.
 """
 
 import sys
@@ -15,13 +16,13 @@ import argparse
 
 import torch
 import torch.nn.functional as F
-from common import fastest, keep_freed_memory, machine, peak_memory
+from common import fastest, keep_freed_memory, machine, peak_memory, precisions
 from rich.console import Console
 from rich.table import Table
 
 from gan.kernels import conv2d
 from gan.padding import CORNERS, group_sizes, memory_format_of, pad_corners, same_padding
-from metrics.arithmetic import allow_tf32
+from metrics.precision import allow_tf32
 
 BATCH = {32: 8, 16: 32, 8: 64}
 
@@ -106,7 +107,7 @@ def main():
     console.print(machine(args.device) + (", compiled" if args.compile else ""))
     torch._dynamo.config.recompile_limit = 512  # one line of Python runs every layer; beyond the limit they would stay eager
     worst = {}
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in ({"fp32": torch.float32, "bf16": torch.bfloat16}[p] for p in precisions(args.device)):
         for resolution in args.resolutions:
             for k in (2, 4):
                 batch = args.batch or BATCH[resolution]

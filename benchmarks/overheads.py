@@ -28,7 +28,7 @@ from gan.models import parameter_count
 from gan.models.classifiers import build_classifier
 from gan.models.summary import macs
 from gan.report import plt
-from metrics.arithmetic import allow_tf32
+from metrics.precision import allow_tf32
 
 KERNELS = ("c3", "c2", "c2sp", "c4", "c4sp")
 VARIANTS: dict[str, dict] = {kernel: {"kernel": kernel} for kernel in KERNELS} | {  # "width" in multiples of --width

@@ -6,7 +6,8 @@
 mimicry's networks and its own train_step methods run as they are, in a process of their own; only its package initialisers are
 passed by, since they import TensorFlow. Both sides do the same updates: hinge loss, spectral norm, Adam (2e-4, betas 0 and 0.9).
 "memory kept" is mimicry in our process, whose allocator keeps freed memory (gan/allocator.py). The variants take turns within each
-round; the table shows each one's fastest. To reach on CPU: 1.4 x in fp32, 3 x in bf16.
+round; the table shows each one's fastest. To reach on CPU: 1.4 x in fp32, 3 x in bf16, which is timed
+where it is native.
 """
 
 import sys
@@ -22,7 +23,7 @@ import multiprocessing
 import types
 
 import torch
-from common import fastest, keep_freed_memory, machine, timed
+from common import fastest, keep_freed_memory, machine, precisions, timed
 from rich.console import Console
 from rich.table import Table
 
@@ -31,7 +32,7 @@ from gan.models import resolve
 from gan.processes import Processes
 from gan.state import Batches, State
 from gan.training import Step, set_precision
-from metrics.arithmetic import allow_tf32
+from metrics.precision import allow_tf32
 
 BATCH = 64
 
@@ -109,7 +110,6 @@ def main():
     console.print(machine(args.device))
 
     runs = {}
-    precisions = ["fp32", "bf16"] if args.device == "cpu" else ["fp32", "tf32", "bf16"]
     mimicry = importlib.util.find_spec("torch_mimicry") is not None
     if mimicry:
         runs["mimicry c3 fp32"] = mimicry_elsewhere(args.device)
@@ -117,7 +117,7 @@ def main():
             runs["mimicry c3 fp32, memory kept"] = mimicry_step(args.device)
     else:
         console.print("mimicry is not installed (pip install --no-deps torch-mimicry): timing ours alone")
-    for precision in precisions:
+    for precision in precisions(args.device, tf32=True):
         for kernel in ("c3", "c2sp", "c4sp"):
             runs[f"ours {kernel} {precision}"] = our_step(
                 args.device, kernel, f"train.precision={precision}", "train.deterministic=false"

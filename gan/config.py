@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gan.kernels import KERNELS
+from metrics.precision import Precision, settled
 
 Family = Literal["dcgan", "cnn", "sngan", "wgan_gp", "landscape"]
 Kernel = Literal[KERNELS]
@@ -52,6 +53,17 @@ class Tree(Section):
             section, name = key.split(".")
             tree[section][name] = value
         return type(self).model_validate(tree)
+
+    def automatic(self) -> list[str]:
+        """The dotted keys whose value is `auto` and waits for a device to settle it: precisions, not train.device."""
+        tree = self.model_dump(include={section: {"precision"} for section in type(self).model_fields})
+        return [f"{section}.precision" for section, values in tree.items() if values.get("precision") == "auto"]
+
+    def settled(self, device: object, kept: Self | None = None) -> Self:
+        """The same settings without `auto`: each precision is what `kept`, a run that goes on, has, else what suits the device."""
+        old = kept.model_dump() if kept else {}
+        kept_value = lambda section: old.get(section, {}).get("precision", "auto")
+        return self.replace({key: settled(kept_value(key.split(".")[0]), device) for key in self.automatic()})
 
 
 class Dataset(Section):
@@ -99,7 +111,7 @@ class Objective(Section):
 class Running(Section):
     """How a run computes, where, and what it keeps: the same in `train` and `classify`."""
 
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"  # tf32 concerns CUDA alone
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "fp32"  # auto: bf16 where the device multiplies it natively, else fp32
     channels_last: bool = True
     compile: bool = False
     deterministic: bool = True  # bitwise repeatable on CUDA too; false lets cuDNN choose faster algorithms
@@ -140,7 +152,7 @@ class Evaluate(Section):
     split: Literal["train", "test"] = "train"  # of the run's data set, to score against; test: or what dataset.hold_out keeps
     best: Literal["fid", "is"] = "fid"  # which score chooses the best checkpoint
     weights: str | None = None  # a file of weights for them
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     instruments: bool = False  # beside the scores, those instruments of `probe` that take a second
 
 

@@ -18,18 +18,24 @@ from gan.config import Config
 from gan.processes import Processes
 from gan.state import Batches, State
 from gan.training import Step, compiled, set_precision
+from metrics.precision import native_bf16, onednn_kind
 
 
 def machine(device: str) -> str:
-    """One line that says what was measured on. device: cpu, cuda, cuda:N or auto."""
+    """One line that says what was measured on, instruction sets included. device: cpu, cuda, cuda:N or auto."""
     if device != "cpu" and torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.is_file() else ""
     names = [line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name")]
-    flags = " with AVX512-BF16" if "avx512_bf16" in text else ""
+    # What PyTorch's own loops and oneDNN's convolutions use of it, also where a cap is set on what the processor has.
+    kinds = f"{torch.backends.cpu.get_cpu_capability()}, oneDNN {onednn_kind(torch.float32) or 'none'}"
+    bf16 = (onednn_kind(torch.bfloat16) or "by this processor") if native_bf16("cpu") else "emulated"
     threads = torch.get_num_threads()
-    return f"{names[0] if names else 'CPU'}{flags}, {threads} thread{'s' if threads > 1 else ''}, torch {torch.__version__}"
+    return (
+        f"{names[0] if names else 'CPU'} ({kinds}, bf16 {bf16}), {threads} thread{'s' if threads > 1 else ''}, "
+        f"torch {torch.__version__}"
+    )
 
 
 def fastest(runs: dict[str, Callable], rounds: int, device: str = "cpu", warm_up: int = 2) -> dict[str, float]:
@@ -115,8 +121,8 @@ def _step(config: Config | classification_config.Config) -> Callable:
 
 def gan_step(config: Config) -> tuple[Callable, State]:
     """A function that takes a training step of a resolved config on generated shapes, and the state that it changes."""
-    config = config.replace(SHAPES)
     processes = Processes.start(config.train.device)
+    config = config.replace(SHAPES).settled(processes.device)
     state = State(config, processes)
     step = Step(config, processes, state, Batches(config, processes))
 
@@ -136,8 +142,8 @@ def kept_bytes(state: State) -> int:
 
 
 def _classification_step(config: classification_config.Config) -> Callable:
-    config = config.replace(SHAPES)
     device = Processes.start(config.train.device).device
+    config = config.replace(SHAPES).settled(device)
     batches = classification_state.Batches(config, device)
     state = classification_state.State(config, device, len(batches.classes))
     network = compiled(state.model) if config.train.compile else state.model

@@ -6,15 +6,17 @@ import threading
 import time
 from pathlib import Path
 
+import torch
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 from tqdm import tqdm
 
-from gan.config import Config
+from gan.config import Config, Tree
 from gan.randomness import derive, latents
 from gan.run_directory import RunDirectory
 from gan.sampling import draw, save_grid
 from gan.state import Batches, State
+from metrics.precision import emulated
 
 
 class Writer:
@@ -29,6 +31,7 @@ class Writer:
         self.bar = tqdm(total=config.train.steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
         self.fixed = latents(derive(config.train.seed, "grid"), 0, 64, config.generator.latent)
         self.since = (step, time.perf_counter())
+        self.pace = Pace(config.train.steps, step, self.bar)
         self.shown: dict[str, str] = {}  # beside the bar
         skipped = batches.set.skipped
         if skipped:
@@ -42,6 +45,7 @@ class Writer:
         """One step is done."""
         if self.run is not None:
             self.bar.update()
+            self.pace.tick()
 
     def losses(self, losses: dict, step: int) -> None:
         if self.run is None:
@@ -84,6 +88,61 @@ class Writer:
         if self.run is not None:
             self.bar.close()
             self.board.close()
+
+
+class Pace:
+    """Says once, after a few seconds of training, how long the rest will take: also where no bar can be seen."""
+
+    WARM_UP, AFTER = 5, 5.0  # steps that don't count; seconds of the others
+
+    def __init__(self, total: int, done: int, bar: tqdm):
+        self.total, self.done, self.bar = total, done, bar
+        self.taken, self.start = 0, None
+
+    def tick(self) -> None:
+        """One step is done."""
+        self.taken += 1
+        if self.bar.disable or self.start == 0:
+            return
+        now = time.perf_counter()
+        if self.start is None and self.taken == self.WARM_UP:
+            self.start = now
+        elif self.start and now - self.start > self.AFTER:
+            rate = (self.taken - self.WARM_UP) / (now - self.start)
+            left = self.total - self.done - self.taken
+            self.bar.write(f"{rate:.3g} steps a second: about {duration(left / rate)} to go", file=sys.stderr)
+            self.start = 0
+
+
+def duration(seconds: float) -> str:
+    """'40 seconds', '7 minutes', '3.5 hours', rounded for people."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} seconds"
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def tell_precision(asked: Tree, config: Tree, device: torch.device, goes_on: bool, shown: bool) -> None:
+    """Which precision was taken, where `shown`; and in any case, before the first step, that one is emulated here.
+
+    asked, config: the settings before and after `auto` was settled. goes_on: whether a run is resumed, which keeps its own.
+    """
+    if shown:
+        why = ""
+        if "train.precision" in asked.automatic():
+            why = " (auto: as this run was begun)" if goes_on else f" (auto: what suits this {device.type.upper()})"
+        print(f"precision {config.train.precision}{why}", file=sys.stderr)
+    scored = getattr(config, "evaluate", None)
+    used = {
+        "train.precision": config.train.precision,
+        "evaluate.precision": scored.precision if scored and scored.every else "fp32",
+    }
+    slow = [key for key, precision in used.items() if emulated(precision, device)]
+    if slow:
+        advice = "set it to auto, or fp32" + (", in another --out: a run keeps its precision" if goes_on else "")
+        print(f"warning: {' and '.join(slow)} is bf16, {EMULATED}: {advice}", file=sys.stderr)
+
+
+EMULATED = "for which this CPU has no instructions: about ten times slower than fp32"
 
 
 class StopSignals:

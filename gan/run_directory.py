@@ -87,6 +87,11 @@ def begun(path: Path) -> bool:
     return (path / "metrics.jsonl").exists() or any(path.glob("checkpoints/*.pt"))
 
 
+def begun_config(path: str | Path, settings: ModuleType = gan_config) -> Config | None:
+    """The settings of a run that has begun, whose precision it keeps; None where there is none. RunError as read_config."""
+    return read_config(path, settings) if begun(Path(path)) and (Path(path) / "config.yaml").exists() else None
+
+
 def _step(line: str) -> float:
     with contextlib.suppress(ValueError, KeyError, TypeError):
         return json.loads(line)["step"]

@@ -20,7 +20,7 @@ from gan.config import Config
 from gan.models import build_generator
 from gan.randomness import latents
 from gan.run_directory import RunError, read_config
-from metrics.arithmetic import ieee_float32
+from metrics.precision import ieee_float32
 
 
 @dataclass(frozen=True)

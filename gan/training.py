@@ -25,12 +25,12 @@ from gan.models import resolve_to_train
 from gan.objectives import LOSSES, gradient_penalty, r1_penalty
 from gan.probe import training_instruments
 from gan.processes import Processes
-from gan.progress import StopSignals, Writer
+from gan.progress import StopSignals, Writer, tell_precision
 from gan.randomness import step_noise, step_uniform
 from gan.report import plot_curves
-from gan.run_directory import RunDirectory, RunError, read_log
+from gan.run_directory import RunDirectory, RunError, begun_config, read_log
 from gan.state import Batches, State
-from metrics.arithmetic import allow_tf32
+from metrics.precision import allow_tf32
 
 LOGGED = ("d_loss", "g_loss", "d_real", "d_fake", "penalty")  # losses; mean D(x) and D(G(z)); the unweighted penalties
 # Noise and flips are drawn on the device that trains.
@@ -70,8 +70,12 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
     try:
         with troubles_told(directory, processes.device), contextlib.ExitStack() as stack:
             run = batches = error = None
+            asked = config
             try:
                 if processes.main:  # first: it takes the directory, and may have to download
+                    kept = begun_config(directory)
+                    config = config.settled(processes.device, kept)
+                    tell_precision(asked, config, processes.device, kept is not None, progress)
                     run = stack.enter_context(RunDirectory(directory, config))
                     batches = Batches(config, processes)
             except Exception as e:
@@ -81,6 +85,7 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
                 raise error
             if failed:
                 raise SystemExit(1)  # the main process says why
+            config = processes.tell(config)
             return _train(config, processes, run, batches or Batches(config, processes), progress)
     finally:
         processes.stop()

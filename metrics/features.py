@@ -9,16 +9,17 @@ An Extractor also knows what it is (name, sha256 of its weights, resize, precisi
 import difflib
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from metrics.arithmetic import ieee_float32
 from metrics.network import DEFAULT, FeatureError, Network
+from metrics.precision import Precision, ieee_float32, settled
 from metrics.resize import RESIZES, resize
 
 NAMES = ("inception", DEFAULT, "cifar_resnet")  # and module:package.attribute
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = get_args(Precision)
 
 # What a score is called on the 2015 Inception network, and the stem of its name on any other.
 SCORES = {"fid": "fd", "inception_score": "score", "kid": "kd"}
@@ -28,16 +29,17 @@ class Extractor:
     """Maps uint8 images (N, 3, H, W) of any size, on any device, to features and probabilities.
 
     The same images give the same features, whatever their company: networks run in eval mode, `batch_size` images at a time.
-    fp32 means IEEE fp32, on CUDA too. bf16 runs the trunk under autocast: faster on CPUs that have it, but single features move.
+    fp32 means IEEE fp32, on CUDA too. bf16 runs the trunk under autocast: faster on devices that have it, but single features move.
     Distances agree where both sides are bf16, so never mix the two; benchmarks/features.py and benchmarks/fid.py print how well.
+    auto is bf16 on devices that have it, else fp32; `precision` says which.
     """
 
     def __init__(self, network: Network, precision: str = "fp32", device: str | torch.device = "cpu"):
         self.name, self.sha256 = network.name, network.sha256
         self.dim, self.classes = network.dim, network.classes
         self.size, self.resize = network.size, network.resize
-        self.precision = _one_of("precision", precision, PRECISIONS)
         self.device = _device(device)
+        self.precision = settled(_one_of("precision", precision, PRECISIONS), self.device)
         self.batch_size = 16 if self.device.type == "cpu" else 64  # more than 16 spill the cache
         self._genuine = network.genuine
         self._trunk = network.trunk.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
@@ -84,7 +86,7 @@ def open_extractor(
         callable without arguments that returns an nn.Module from ImageNet-normalised (N, 3, S, S) to features (N, d).
     weights: a file of weights instead of the download or the installed package; its sha256 is checked.
     resize: one of RESIZES. Default: 'pytorch_fid' for inception, 'clean' otherwise.
-    precision: 'fp32' or 'bf16'.
+    precision: 'fp32', 'bf16', or 'auto': bf16 where the device multiplies it natively.
     size: side of the network's input in pixels. Default: the network's own; inception takes no other.
     device: where the network runs.
     insist: take weights whose sha256 is unknown; name and scores then carry its first 8 digits.

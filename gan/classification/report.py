@@ -18,6 +18,7 @@ from gan.classification.state import Batches, State, Tested
 from gan.models import parameter_count
 from gan.models.classifiers import Classifier, build_classifier
 from gan.models.summary import macs
+from gan.progress import Pace
 from gan.report import plt
 from gan.run_directory import RunDirectory
 from gan.sampling import save_grid
@@ -38,6 +39,7 @@ class Log:
         self.board = SummaryWriter(str(run.path), purge_step=step + 1)
         self.bar = tqdm(total=steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
         self.since = (step, time.perf_counter())
+        self.pace = Pace(steps, step, self.bar)
         self.shown: dict[str, str] = {}  # beside the bar
         for split in (batches.train, batches.test):
             if split.skipped:
@@ -49,6 +51,7 @@ class Log:
     def tick(self) -> None:
         """One step is done."""
         self.bar.update()
+        self.pace.tick()
 
     def metrics(self, record: dict) -> None:
         """Write a line of losses, or of what the test found; {"step", "epoch", ...}."""

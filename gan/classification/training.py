@@ -20,8 +20,8 @@ from gan.classification.report import Log, plot_confusion, plot_curves, write_re
 from gan.classification.state import Batches, State, Tested
 from gan.config import ConfigError
 from gan.processes import Processes
-from gan.progress import StopSignals
-from gan.run_directory import RunDirectory, RunError, read_log
+from gan.progress import StopSignals, tell_precision
+from gan.run_directory import RunDirectory, RunError, begun_config, read_log
 from gan.training import Interrupted, compiled, diverged, flush, set_precision, tell_a_move, troubles_told
 
 TEST_BATCH = 500
@@ -43,6 +43,9 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ConfigError("classify runs in one process: start it with python, not with torchrun")
     processes = Processes.start(config.train.device)
+    kept = begun_config(directory, classification_config)
+    asked, config = config, config.settled(processes.device, kept)
+    tell_precision(asked, config, processes.device, kept is not None, progress)
     with troubles_told(directory, processes.device), RunDirectory(directory, config, classification_config) as run:
         return _train(config, processes, run, Batches(config, processes.device), progress)
 

@@ -32,7 +32,7 @@ Features = Annotated[str, typer.Option(help="efficientnet_lite0, inception, cifa
 Weights = Annotated[Path | None, typer.Option(help="a file of weights for the features, checked by its sha256")]
 Insist = Annotated[bool, typer.Option("--insist", help="take unknown weights; the scores then carry another name")]
 Resize = Annotated[str | None, typer.Option(help="pytorch_fid, tf1 or clean; default: the features' own")]
-Precision = Annotated[str, typer.Option(help="of the features: fp32 or bf16")]
+Precision = Annotated[str, typer.Option(help="of the features: fp32, bf16, or auto: bf16 where the device multiplies it natively")]
 Seed = Annotated[int, typer.Option(min=0, help="of latents, choices of images, subsets")]
 
 
@@ -102,6 +102,17 @@ def progress(unit: str, total: int | None = None) -> Iterator[Callable[[int], ob
 
     with tqdm(total=total, unit=unit, unit_scale=True, leave=False, disable=None) as bar:
         yield bar.update
+
+
+def tell_precision(asked: str, extractor) -> None:
+    """What `auto` became, and that bf16 is emulated here."""
+    from gan.progress import EMULATED
+    from metrics.precision import emulated
+
+    if asked == "auto":
+        say(f"precision {extractor.precision} (auto: what suits this {extractor.device.type.upper()})")
+    elif emulated(asked, extractor.device):
+        say(f"warning: --precision is bf16, {EMULATED}: leave it out, or say auto", "yellow")
 
 
 def print_scores(found: dict, warnings: list[str]) -> None:

@@ -36,7 +36,7 @@ def compare(
     The same command again goes on: finished runs are kept, interrupted ones resumed. A run that fails or diverges is counted and
     shown.
     """
-    from gan.study import StudyError, load_study, value_of
+    from gan.study import StudyError, load_study, settle_precision, value_of
     from gan.study.compare import locked, nothing_lost, run_all, run_one, terminated_as_interrupt
     from gan.study.costs import measure_costs
     from gan.study.folder import StudyFolder
@@ -46,6 +46,7 @@ def compare(
         raise StudyError("compare starts the runs itself: start it with python, not with torchrun (WORLD_SIZE is set)")
     loaded = load_study(study, settings or [])
     folder = out or (study if study.is_dir() else Path("runs") / study.stem)
+    loaded = settle_precision(loaded, folder, launcher)
     options = dict(value_of(option) for option in launch or [])
     with nothing_lost(folder):
         if only:

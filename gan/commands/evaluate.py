@@ -20,6 +20,7 @@ from gan.commands.common import (
     print_scores,
     progress,
     say,
+    tell_precision,
 )
 
 
@@ -53,6 +54,7 @@ def evaluate(
     check_output(run / "scores.json")
     steps = checkpoint_steps(run, checkpoint)
     extractor = open_extractor(features, weights, resize, precision, device=device, insist=insist)
+    tell_precision(precision, extractor)
     if real:
         side = open_side(real, real_count, seed, device=device)
     else:

@@ -20,6 +20,7 @@ from gan.commands.common import (
     print_scores,
     progress,
     say,
+    tell_precision,
 )
 
 
@@ -63,6 +64,7 @@ def fid(
         check_output(path)
     device = choose_device(device)
     extractor = open_extractor(features, weights, resize, precision, device=device, insist=insist)
+    tell_precision(precision, extractor)
     if protocol:
         real, real_count, count = apply_protocol(protocol, real, real_count, count)
     a = open_side(real, real_count, seed, device=device)

@@ -20,10 +20,10 @@ from gan.models import resolve
 from gan.probe.inputs import LEAST, Real, trained, untrained
 from gan.randomness import latents
 from gan.run_directory import RunError, read_config
-from metrics.arithmetic import ieee_float32
 from metrics.checkerboard import constant_picture, image_checkerboard, layer_checkerboard
 from metrics.erosion import activations, erosion
 from metrics.impulse import spatial_layers, up_layers
+from metrics.precision import ieee_float32
 from metrics.protocol import library_versions
 from metrics.shift import border_asymmetry, flat_twin, layer_drift, network_drift, roll_equivariance
 from metrics.spectrum import azimuthal_mean, power_spectrum, spectrum_gap

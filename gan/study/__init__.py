@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
+import torch
 import yaml
 from pydantic import Field, ValidationError
 
@@ -18,6 +19,7 @@ from gan import config as gan_config
 from gan.classification import config as classification_config
 from gan.config import ConfigError, Section, read_yaml
 from gan.models import resolve_to_train
+from metrics.precision import Precision, settled
 
 # Of `dataset`: which real images a run has, and what it sees of them.
 PICTURES = ("name", "path", "resolution", "crop", "on_bad", "categories", "hold_out")
@@ -40,7 +42,7 @@ class Scoring(Section):
     real: int | None = Field(default=None, ge=2)  # reference images, a seeded choice; null: all
     features: str = "efficientnet_lite0"
     weights: str | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
 
 
 class Study(Section):
@@ -53,6 +55,7 @@ class Study(Section):
     baseline: str | dict[str, Any]  # a row's label, or the settings that turn a row into the one that it is compared with
     seeds: list[Annotated[int, Field(ge=0, strict=True)]] = Field(min_length=1)
     scoring: Scoring = Scoring()
+    auto_precision: Literal["fp32", "bf16"] | None = None  # what `auto` became when the study began; `compare` fills it in
     worse_than: float | None = Field(default=None, gt=0)  # a distance (test error in percent) above which a run hasn't converged
 
 
@@ -150,7 +153,31 @@ def config_of(study: Study, job: Job) -> gan_config.Config | classification_conf
         changes = {"generator.width_rule": "equal_parameters", **changes}
     overrides = [f"{key}={_plain(key, value)}" for key, value in changes.items()]
     config = settings_of(study).load_config(study.base, overrides)
+    if study.auto_precision:
+        config = config.replace(dict.fromkeys(config.automatic(), study.auto_precision))
     return resolve_to_train(config) if study.task == "gan" else config
+
+
+def settle_precision(study: Study, path: Path, launcher: str = "here") -> Study:
+    """The study without `auto`: one precision for all its rows, since unlike ones share no table.
+
+    What it became when the study in folder `path` began, also on another machine; else bf16 where every device that the rows train
+    on multiplies it natively. StudyError where that is for the nodes of a cluster to say.
+    """
+    configs = [config_of(study, Job(row, study.seeds[0])) for row in rows_of(study)]
+    if study.scoring.precision != "auto" and not any(config.automatic() for config in configs):
+        return study
+    if (path / "study.yaml").is_file():
+        old = load_study(path)
+        became = old.auto_precision or config_of(old, jobs_of(old)[0]).train.precision
+    elif launcher == "slurm":
+        raise StudyError("precision auto would become what suits this machine, not the cluster's nodes: set it to bf16 or fp32")
+    else:
+        devices = {config.train.device for config in configs}
+        found = {settled("auto", ("cuda" if torch.cuda.is_available() else "cpu") if d == "auto" else d) for d in devices}
+        became = "bf16" if found == {"bf16"} else "fp32"
+    scoring = study.scoring.model_copy(update={"precision": became} if study.scoring.precision == "auto" else {})
+    return study.model_copy(update={"auto_precision": became, "scoring": scoring})
 
 
 def _plain(key: str, value: Any) -> str:

@@ -11,12 +11,14 @@ import filelock
 from tqdm import tqdm
 
 from gan.evaluation import open_side
+from gan.progress import EMULATED
 from gan.run_directory import read_log
-from gan.study import Study, StudyError, config_of, jobs_of, length_of
+from gan.study import Job, Study, StudyError, config_of, jobs_of, length_of
 from gan.study.folder import StudyFolder
 from gan.study.launch import Ended, default_workers, follow_parent, gpus_for, run_here, run_submitit
 from gan.training import Interrupted
 from metrics.features import open_extractor
+from metrics.precision import emulated
 
 
 def run_all(
@@ -37,6 +39,7 @@ def run_all(
     say(f"{folder.path}: {len(every)} runs, {len(every) - len(jobs)} done, {len(jobs)} to do")
     if jobs:
         check_scoring(study)
+        tell_study_precision(study, jobs, say)
     failed = []
     gpus = gpus_for(study)
     at_once = workers or default_workers(gpus)
@@ -71,6 +74,15 @@ def check_scoring(study: Study) -> None:
         open_extractor(s.features, s.weights, precision=s.precision)
         if s.reference is not None:
             open_side(s.reference, s.real)
+
+
+def tell_study_precision(study: Study, jobs: list[Job], say: Callable) -> None:
+    """What `auto` became, and, once for all runs, that one precision is emulated here."""
+    if study.auto_precision:
+        say(f"precision {study.auto_precision} (auto: one for all rows, kept when the study goes on)")
+    used = [study.scoring.precision, *(config_of(study, job).train.precision for job in jobs)]
+    if any(emulated(precision, "cpu") for precision in used) and not gpus_for(study):
+        say(f"warning: precision is bf16, {EMULATED}: set it to auto, or fp32, in another --out", "yellow")
 
 
 def run_one(study: Study, path: Path, name: str) -> dict:

@@ -112,7 +112,7 @@ def test_an_unknown_key_in_a_file_is_named_with_the_nearest_and_the_file(text, m
         ("generator.upsampling=bilinaer", "did you mean bilinear?"),
         ("discriminator.norm=spektral", "did you mean spectral?"),
         ("dataset.resolution=48", "48 is not one of 32, 64, 128"),
-        ("train.precision=8", "8 is not one of fp32"),
+        ("train.precision=8", "8 is not one of auto, fp32, tf32, bf16"),
         ("train.steps=abc", "'abc' is wrong, it should be a valid integer"),
         ("train.steps=1.5", "1.5 is wrong, it should be a valid integer"),
         ("train.steps=", "None is wrong, it should be a valid integer"),

@@ -111,7 +111,7 @@ def test_scores_have_the_networks_name(small):
     [
         (dict(name="incepton"), "did you mean 'inception'"),
         (dict(resize="bilinear"), "resize is one of pytorch_fid, tf1, clean, not 'bilinear'"),
-        (dict(precision="fp16"), "precision is one of fp32, bf16"),
+        (dict(precision="fp16"), "precision is one of auto, fp32, bf16"),
         (dict(size=16), "at least 32"),
         (dict(size="big"), "at least 32"),
         (dict(device="gpu"), "cpu, cuda or cuda:1"),

@@ -2,7 +2,6 @@
 
 import math
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,12 +13,6 @@ from tests.helpers import real_cifar10
 
 COUNT = 200
 STRENGTHS = {"noise": (4, 8, 16, 32), "blur": (0.5, 0.75, 1.0, 1.5)}  # standard deviations in grey levels, and in pixels
-
-
-def quickest_precision():
-    """bf16 halves the time, but only on CPUs that have instructions for it."""
-    cpu = Path("/proc/cpuinfo")
-    return "bf16" if cpu.exists() and "avx512_bf16" in cpu.read_text() else "fp32"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +30,7 @@ def clean(pictures):
 @pytest.fixture(scope="module")
 def distance(pictures):
     """distance(images) to the reference."""
-    extractor = open_extractor(precision=quickest_precision())
+    extractor = open_extractor(precision="auto")
     reference = extractor(pictures[0])[0]
     return lambda images: frechet_from_features(reference, extractor(images)[0])
 
