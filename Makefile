@@ -9,10 +9,16 @@ demo: $(VENV)/.installed
 	$(RUN) run_gan.py train --out runs/quickstart
 	$(RUN) run_gan.py evaluate runs/quickstart --count 2000 --real-count 2000 --precision auto
 	$(RUN) run_gan.py sample runs/quickstart
+	@echo
+	@echo "What you could type next, after: source $(VENV)/bin/activate"
+	@echo "  python run_gan.py sample runs/quickstart --interpolate          walks between pictures"
+	@echo "  python run_gan.py train configs/cifar10/dcgan_cpu.yaml          the same on CIFAR-10, which is downloaded, or GAN_DATA=FOLDER"
+	@echo "  python run_gan.py compare configs/studies/kernels_shapes.yaml   two kernels, two seeds, one table, in half an hour"
 
 test: $(VENV)/.installed
 	$(RUN) -m pytest
 
+# What is in $(VENV) already, such as a CPU build of torch, is kept where it is new enough.
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --requirement requirements.txt
