@@ -7,13 +7,12 @@ import time
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
-from torchvision.utils import make_grid
 from tqdm import tqdm
 
 from gan.config import Config
 from gan.randomness import derive, latents
 from gan.run_directory import RunDirectory
-from gan.sampling import draw, save_grid
+from gan.sampling import draw, save_grid, tiled
 from gan.state import Batches, State
 
 
@@ -72,7 +71,7 @@ class Writer:
             return
         images = draw(state.ema, self.fixed)
         save_grid(images, self.grid_path(state.step))
-        self.board.add_image("samples", make_grid(images, nrow=8), state.step)
+        self.board.add_image("samples", tiled(images, 8), state.step)
 
     def grid_path(self, step: int) -> Path:
         return self.run.samples / f"step_{step:08d}.png"
