@@ -1,8 +1,25 @@
-"""Image data sets, as one uint8 tensor in memory or streamed from the disk, and the order in which training reads them."""
+"""Image data sets, as one uint8 tensor in memory or streamed from the disk, and the order in which training reads them.
+
+What needs PyTorch is imported when it's first asked for: looking into data, packing and exporting do without, and need not wait.
+"""
+
+from importlib import import_module
 
 from data.images import DataError, ImageSet
-from data.order import EpochOrder
-from data.registry import NAMES, load
-from data.streamed import Feeder, StreamedSet
+
+_LATER = {
+    "EpochOrder": "data.order",
+    "Feeder": "data.streamed",
+    "NAMES": "data.registry",
+    "StreamedSet": "data.streamed",
+    "load": "data.registry",
+}
 
 __all__ = ["NAMES", "DataError", "EpochOrder", "Feeder", "ImageSet", "StreamedSet", "load"]
+
+
+def __getattr__(name: str) -> object:
+    """Called for what isn't here yet (PEP 562)."""
+    if name not in _LATER:
+        raise AttributeError(f"module 'data' has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)

@@ -8,13 +8,15 @@ import tarfile
 from pathlib import Path
 
 import torch
-from torchvision import datasets
-from torchvision.datasets.utils import check_integrity
 
 from data.folder import FileSource
+from data.gathering import gather
 from data.images import DataError, ImageSet
-from data.source import gather
 
+PUBLISHED = {  # the archive, and the directory that it unpacks to
+    "cifar10": ("cifar-10-python.tar.gz", "cifar-10-batches-py"),
+    "cifar100": ("cifar-100-python.tar.gz", "cifar-100-python"),
+}
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -29,14 +31,13 @@ def cifar(name: str, root: Path, resolution: int, split: str, on_bad: str = "ref
     """
     if resolution != 32:
         raise DataError(f"{name} is 32×32 and isn't rescaled: set dataset.resolution=32, not {resolution}")
-    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
-    if root.name in (kind.base_folder, kind.filename):  # the thing itself was named, torchvision wants where it lies
+    if root.name in PUBLISHED[name]:  # the thing itself was named, torchvision wants where it lies
         root = root.parent
     if root.is_file():
         return _from_zip(name, _zip_of_split(root, split), split, on_bad)
     if (root / f"{name}-{split}.zip").is_file():
         return _from_zip(name, root / f"{name}-{split}.zip", split, on_bad)
-    return _from_torchvision(name, kind, root, split, download)
+    return _from_torchvision(name, root, split, download)
 
 
 def _zip_of_split(path: Path, split: str) -> Path:
@@ -57,7 +58,11 @@ def _from_zip(name: str, path: Path, split: str, on_bad: str) -> ImageSet:
     return ImageSet(found.images, index[found.labels], classes, found.source, found.skipped)
 
 
-def _from_torchvision(name: str, kind: type[datasets.CIFAR10], root: Path, split: str, download: bool) -> ImageSet:
+def _from_torchvision(name: str, root: Path, split: str, download: bool) -> ImageSet:
+    from torchvision import datasets  # takes a second to import, and a zip needs none of it
+    from torchvision.datasets.utils import check_integrity
+
+    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
     unpacked, archive = root / kind.base_folder, root / kind.filename
     files = f"{name}-{split}.zip or {kind.filename} (from {kind.url})"
     hint = f"put {files} into {root}, or set dataset.path or GAN_DATA to the directory that holds it"

@@ -3,9 +3,8 @@
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -17,10 +16,9 @@ from data.decoding import as_rgb, decode
 from data.images import DataError
 from data.source import Source
 
-__all__ = ["FileSource", "as_rgb", "decode", "open_images"]
+__all__ = ["FileSource", "as_rgb", "decode"]
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
-Read = Callable[[str], bytes]
 WHOLE = 2**33  # bytes of a directory that are read wholly to tell it from others; of the files of a larger one, three pieces each
 PIECE = 4096
 
@@ -37,22 +35,22 @@ class FileSource(Source):
 
     def __init__(self, path: Path, split: str | None = "train", about: str | None = None):
         self.path = path
-        self._prefix, self._zip = "", None
-        with open_images(path) as (names, _):
-            found = {_first(name) for name in names}
-            self.both_splits = split is None and found == {"train", "test"}
-            if split and found <= {"train", "test"}:
-                self._prefix = f"{split}/"
-            elif split == "test":
-                # The same images twice would make a real-against-real distance of zero, and nobody would know why.
-                raise DataError(
-                    f"{path} has no test split: sort its images into folders train and test, or set dataset.hold_out=0.1"
-                )
+        self._prefix = ""
+        self._is_zip = path.is_file()
+        self._stamp = _stamp(path) if self._is_zip else None
+        # Kept open: to read the list of 50,000 files takes as long as to read their labels and checksums.
+        self._zip = (os.getpid(), _open_zip(path)) if self._is_zip else None
+        names = _image_names(self._zip[1].namelist() if self._zip else _walk(path), path)
+        found = {_first(name) for name in names}
+        self.both_splits = split is None and found == {"train", "test"}
+        if split and found <= {"train", "test"}:
+            self._prefix = f"{split}/"
+        elif split == "test":
+            # The same images twice would make a real-against-real distance of zero, and nobody would know why.
+            raise DataError(f"{path} has no test split: sort its images into folders train and test, or set dataset.hold_out=0.1")
         self.names = [name.removeprefix(self._prefix) for name in names if name.startswith(self._prefix)]
         if not self.names:
             raise DataError(f"{path} has no images in a folder '{split}': add them, or ask for the other split")
-        self._is_zip = path.is_file()
-        self._stamp = _stamp(path) if self._is_zip else None
         self.about = about or f"folder {path.name}" + (f", {split} split" if split else "")
         flat = any("/" not in name for name in self.names)
         self.classes = ("all",) if flat else tuple(sorted({_first(name) for name in self.names}))
@@ -109,35 +107,30 @@ class FileSource(Source):
         if self._is_zip and _stamp(self.path) != self._stamp:
             raise DataError(f"{self.path} was changed while it's in use: wait until it's complete, then give the command again")
 
+    def stamp(self) -> str:
+        """Of a zip "": its checksums tell every change."""
+        if self._is_zip:
+            return ""
+        lines = (f"{name}\0{_stamp(self.path / self._prefix / name)}\n" for name in self.names)
+        return sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_zip": None}
 
 
-@contextmanager
-def open_images(path: Path) -> Iterator[tuple[list[str], Read]]:
-    """Open a directory or a zip: the names of its images (relative, with "/", sorted) and a function that reads one.
-
-    Raises DataError when there is nothing at `path`, it's neither kind, the zip is unreadable, or no image is in it.
-    """
-    if path.is_dir():
-        yield _image_names(_walk(path), path), lambda name: (path / name).read_bytes()
-    elif not path.exists():
-        raise DataError(f"there is nothing at {path}: give a directory or a zip of images (to train: by dataset.path, or GAN_DATA)")
-    else:
-        try:
-            archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
-            advice = "if it was cut short, get it again; if it is an image, name its directory"
-            raise DataError(f"{path} can't be read as a zip ({error}): {advice}") from None
-        with archive:
-            yield _image_names(archive.namelist(), path), archive.read
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        advice = "if it was cut short, get it again; if it is an image, name its directory"
+        raise DataError(f"{path} can't be read as a zip ({error}): {advice}") from None
 
 
 def _checksums(files: list[Path]) -> list[tuple[int, int]]:
     """(bytes, CRC-32) of each file; -1 for what can't be read, which is for `on_bad` to judge."""
     sizes = [_size(file) for file in files]
     whole = sum(sizes) <= WHOLE
-    bar = tqdm(total=len(files), desc=f"checksums of {len(files):,} files", delay=2, leave=False)
+    bar = tqdm(total=len(files), desc=f"checksums of {len(files):,} files", delay=2, leave=False, disable=None)
     with ThreadPoolExecutor(8) as pool, bar:
         found = []
         for size, crc in zip(sizes, pool.map(lambda file: _crc(file, whole), files)):
@@ -168,7 +161,9 @@ def _crc(file: Path, whole: bool) -> int:
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """Relative names, with "/", of all files below a directory; linked directories count."""
+    """Relative names, with "/", of all files below a directory; linked directories count. DataError if nothing is there."""
+    if not root.exists():
+        raise DataError(f"there is nothing at {root}: give a directory or a zip of images (to train: by dataset.path, or GAN_DATA)")
     for here, directories, files in os.walk(root, followlinks=True):
         real = os.path.realpath(here)
         # A link to a directory above would make the walk endless.

@@ -1,9 +1,13 @@
 """What every data set of this package is: an `ImageSet`; and how every failure is told: a `DataError`."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:  # PyTorch takes seconds to import, and whatever only looks into data does without it
+    from torch import Tensor
 
 
 class DataError(Exception):

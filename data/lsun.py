@@ -51,6 +51,9 @@ class LsunSource(Source):
         for database in self._databases:
             database.check_unchanged()
 
+    def stamp(self) -> str:
+        return ",".join(f"{database.size}-{database.mtime_ns}" for database in self._databases)
+
     @cached_property
     def labels(self) -> np.ndarray:
         return np.repeat(np.arange(len(self._indexes)), [len(index) for index in self._indexes]).astype(np.int64)

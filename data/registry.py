@@ -8,12 +8,13 @@ from data.cifar import cifar
 from data.database import is_database
 from data.decoding import CROPS
 from data.folder import FileSource
+from data.gathering import gather
 from data.images import DataError, ImageSet
 from data.lsun import is_lsun, open_lsun, wanted_categories
 from data.opening import located, open_source
 from data.packed import PackSource, is_pack
 from data.shapes import shapes
-from data.source import Source, gather, split_by_key
+from data.source import Source, split_by_key
 from data.streamed import StreamedSet
 from data.workers import cores
 

@@ -3,19 +3,16 @@
 import errno
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from data.decoding import Crop, as_rgb, fit, reason
-from data.images import DataError, ImageSet
-from data.workers import cores
+from data.images import DataError
 
 
 class Source:
@@ -61,6 +58,10 @@ class Source:
     def check_unchanged(self) -> None:
         """DataError if the data was written to since it was opened, where that can be told at little cost."""
 
+    def stamp(self) -> str:
+        """Sizes and times of the files as they are now, where `fingerprint` or `check_unchanged` may miss a change; else ""."""
+        return ""
+
     def image(self, i: int) -> Image.Image:
         """Image i, upright, 8-bit RGB, in its own size. Raises whatever Pillow raises."""
         return as_rgb(self.read(i))
@@ -93,6 +94,9 @@ class Subset(Source):
 
     def check_unchanged(self) -> None:
         self.whole.check_unchanged()
+
+    def stamp(self) -> str:
+        return self.whole.stamp()
 
     def image(self, i: int) -> Image.Image:
         return self.whole.image(int(self.chosen[i]))
@@ -151,53 +155,6 @@ def require_image_at_fault(error: Exception, source: Source) -> None:
         raise DataError(
             f"{source.path} can't be read ({error.strerror}): mend the disk or the connection, then give the same command again"
         ) from error
-
-
-def gather(source: Source, resolution: int, on_bad: str, crop: Crop = "center") -> ImageSet:
-    """Decode a whole source into memory by a few threads (Pillow lets go of the interpreter lock while it decodes).
-
-    on_bad: "refuse" raises DataError that counts the unusable images and names the first; "skip" leaves them out.
-    Raises DataError as well when no usable image is left.
-    """
-    count = len(source)
-    try:
-        pixels = np.empty((count, 3, resolution, resolution), dtype=np.uint8)
-    except MemoryError:
-        size = count * 3 * resolution**2 / 2**30
-        raise DataError(f"{source.path} takes {size:.1f} GiB of memory, which isn't there: set dataset.memory lower") from None
-    problems: dict[int, str] = {}
-
-    def work(part: range) -> None:
-        for i in part:
-            try:
-                pixels[i] = source.pixels(i, resolution, crop)
-            except Exception as error:
-                problems[i] = f"{source.name(i)} ({unusable(error, source)})"
-
-    parts = [range(i, min(i + 256, count)) for i in range(0, count, 256)]
-    with quiet_decoding(), ThreadPoolExecutor(min(8, cores())) as pool:
-        list(pool.map(work, parts))
-    source.check_unchanged()
-
-    bad = sorted(problems)
-    if len(bad) == count:
-        raise DataError(
-            f"none of the {count:,} images can be used, the first is {problems[0]}: "
-            "choose other images, or a smaller dataset.resolution if they are too small"
-        )
-    if bad and on_bad == "refuse":
-        first = ", ".join(problems[i] for i in bad[:3]) + (", …" if len(bad) > 3 else "")
-        raise DataError(
-            f"{len(bad):,} of {count:,} images can't be used: {first}; mend them, or leave them out with dataset.on_bad=skip"
-        )
-    labels = source.labels
-    if bad:
-        pixels, labels = np.delete(pixels, bad, axis=0), np.delete(labels, bad)
-    skipped = tuple(source.name(i) for i in bad)
-    # Without the images left out it's another order than a streamed set's, which shows others in their place.
-    fingerprint = None if bad else source.fingerprint
-    about = source.classes, source.about, skipped, fingerprint, shown(resolution, crop)
-    return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels), *about)
 
 
 def shown(resolution: int, crop: str) -> str:

@@ -23,6 +23,11 @@ def cores() -> int:
     return max(1, own // sharing)
 
 
+def speaks() -> bool:
+    """Whether this process tells what all of torchrun's do alike."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def process_pool(workers: int, thing: object) -> ProcessPoolExecutor:
     """Workers that find `thing` in `shared`. They may use NumPy and Pillow alone: PyTorch's threads don't survive a fork."""
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"

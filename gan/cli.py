@@ -53,15 +53,13 @@ def main() -> None:
             say("interrupted; the same command starts again, and training goes on from its last checkpoint", "yellow")
         raise
     except Exception as error:
-        from gan.training import Diverged, Interrupted
-
-        if isinstance(error, Interrupted):
+        if isinstance(error, _known("gan.training", "Interrupted")):
             if MAIN:
                 say(str(error), "yellow")
             sys.exit(128 + error.signum)
         if not isinstance(error, _expected()):
             raise
-        if MAIN or not isinstance(error, Diverged):
+        if MAIN or not isinstance(error, _known("gan.training", "Diverged")):
             say(f"error: {_sentence(error)}", "red")
         sys.exit(1)
 
@@ -79,17 +77,21 @@ def _sentence(error: Exception) -> str:
 
 def _expected() -> tuple[type[Exception], ...]:
     """What a user can cause: each message says what is wrong and what to do."""
-    from torch import OutOfMemoryError
+    ours = {
+        "data.images": "DataError",
+        "gan.checkpoint": "CheckpointError",
+        "gan.config": "ConfigError",
+        "gan.run_directory": "RunError",
+        "gan.study": "StudyError",
+        "gan.training": "Diverged",
+        "metrics.network": "FeatureError",
+        "metrics.protocol": "ProtocolError",
+        "metrics.statistics": "StatisticsError",
+        "torch": "OutOfMemoryError",
+    }
+    return OSError, MemoryError, *(error for module, name in ours.items() for error in _known(module, name))
 
-    from data import DataError
-    from gan.checkpoint import CheckpointError
-    from gan.config import ConfigError
-    from gan.run_directory import RunError
-    from gan.study import StudyError
-    from gan.training import Diverged
-    from metrics.network import FeatureError
-    from metrics.protocol import ProtocolError
-    from metrics.statistics import StatisticsError
 
-    scores = FeatureError, ProtocolError, StatisticsError
-    return *scores, ConfigError, DataError, RunError, StudyError, CheckpointError, Diverged, OSError, OutOfMemoryError, MemoryError
+def _known(module: str, name: str) -> tuple[type[Exception], ...]:
+    """An error's class, if its module is loaded: else nobody can have raised it, and to import PyTorch for it takes seconds."""
+    return (getattr(sys.modules[module], name),) if module in sys.modules else ()

@@ -175,10 +175,13 @@ def _one_hot(channels: int, size: int, places: tuple[tuple[int, int], ...], dtyp
 # --- torch.compile for the CPU -----------------------------------------------------------------------------------------------
 
 
-@torch.compiler.assume_constant_result
 def exporting() -> bool:
     """torch.compiler.is_exporting(), which up to PyTorch 2.11 compiled code takes to be true."""
     return torch.compiler.is_exporting()
+
+
+# All that torch.compiler.assume_constant_result does, but for importing the compiler, which takes a second: most never use it.
+exporting._dynamo_marked_constant = True
 
 
 def _compiles_for_cpu(x: Tensor) -> bool:

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
-from torchvision.utils import make_grid
 from tqdm import tqdm
 
 from gan.config import Config, Tree
 from gan.randomness import derive, latents
 from gan.run_directory import RunDirectory
-from gan.sampling import draw, save_grid
+from gan.sampling import draw, save_grid, tiled
 from gan.state import Batches, State
 from metrics.precision import emulated
 
@@ -76,7 +75,7 @@ class Writer:
             return
         images = draw(state.ema, self.fixed)
         save_grid(images, self.grid_path(state.step))
-        self.board.add_image("samples", make_grid(images, nrow=8), state.step)
+        self.board.add_image("samples", tiled(images, 8), state.step)
 
     def grid_path(self, step: int) -> Path:
         return self.run.samples / f"step_{step:08d}.png"

@@ -1,11 +1,17 @@
 """Pictures of a run's numbers."""
 
 from pathlib import Path
+from types import ModuleType
 
-import matplotlib
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+def pyplot() -> ModuleType:
+    """matplotlib's, drawing to files. Imported when there is something to draw, since that takes as long as a few hundred steps."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
 
 
 def plot_curves(records: list[dict], path: Path) -> None:
@@ -15,6 +21,7 @@ def plot_curves(records: list[dict], path: Path) -> None:
         return
     steps = [r["step"] for r in records]
     penalised = any(r["penalty"] for r in records)
+    plt = pyplot()
     figure, axes = plt.subplots(1, 3 if penalised else 2, figsize=(12 if penalised else 9, 3.2), layout="constrained")
     panels = [
         ("losses", {"d_loss": ("discriminator", "#1f5fa8", "-"), "g_loss": ("generator", "#d1495b", "-")}),
@@ -36,6 +43,7 @@ def plot_scores(scores: dict[int, dict[str, float]], path: Path) -> None:
     """One panel per score over the steps of training, as a PNG."""
     names = list(next(iter(scores.values())))
     steps = sorted(scores)
+    plt = pyplot()
     figure, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.2), layout="constrained", squeeze=False)
     for axis, name in zip(axes[0], names):
         axis.plot(steps, [scores[step][name] for step in steps], "o-", color="#1f5fa8", markersize=4)

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.utils import make_grid
 
 from gan import checkpoint
 from gan.config import Config
@@ -103,12 +102,26 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     return (torch.sin((1 - t) * angle)[:, None] * a + torch.sin(t * angle)[:, None] * b) / torch.sin(angle)
 
 
+def tiled(images: Tensor, columns: int, border: int = 0) -> Tensor:
+    """(N, C, R, R) images -> (C, H, W): rows of `columns`, with two pixels of grey level `border` around each; a single one, bare.
+
+    What torchvision's make_grid does, which takes a second to import, and a run draws a grid before its first step.
+    """
+    n, channels, _, width = images.shape
+    if n == 1:
+        return images[0]
+    columns = min(columns, n)
+    cell = torch.nn.functional.pad(images, (2, 0, 2, 0), value=border)  # the border above and to the left
+    cell = torch.cat([cell, cell.new_full((-n % columns, *cell.shape[1:]), border)])
+    grid = cell.view(-1, columns, *cell.shape[1:]).permute(2, 0, 3, 1, 4).reshape(channels, -1, columns * (width + 2))
+    return torch.nn.functional.pad(grid, (0, 2, 0, 2), value=border)
+
+
 def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
     """One PNG of (N, 3, R, R) uint8 images, nearly square unless `columns` is given."""
     columns = columns or -int(-(len(images) ** 0.5) // 1)
-    grid = make_grid(images, nrow=columns, padding=2, pad_value=255)
     buffer = io.BytesIO()
-    Image.fromarray(grid.permute(1, 2, 0).numpy()).save(buffer, "png")
+    Image.fromarray(tiled(images, columns, 255).permute(1, 2, 0).numpy()).save(buffer, "png")
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.write_atomically(path, buffer.getvalue())
 

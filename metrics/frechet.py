@@ -15,7 +15,6 @@ symmetric is ever taken: scipy.linalg.sqrtm is many times slower (benchmarks/fid
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 import torch
 from torch import Tensor
 
@@ -165,6 +164,8 @@ def _eigh(S: Tensor) -> tuple[Tensor, Tensor]:
     try:
         return torch.linalg.eigh(S)
     except torch.linalg.LinAlgError:
+        import scipy.linalg  # takes a quarter of a second, and is hardly ever needed
+
         values, vectors = scipy.linalg.eigh(S.numpy(), driver="ev")  # QR iteration: slower, and it converges
         return torch.from_numpy(values), torch.from_numpy(vectors)
 

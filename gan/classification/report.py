@@ -19,7 +19,7 @@ from gan.models import parameter_count
 from gan.models.classifiers import Classifier, build_classifier
 from gan.models.summary import macs
 from gan.progress import Pace
-from gan.report import plt
+from gan.report import pyplot
 from gan.run_directory import RunDirectory
 from gan.sampling import save_grid
 from metrics.network import state_sha256
@@ -103,6 +103,7 @@ def plot_curves(records: list[dict], path: Path) -> None:
     trained, tested = ([r for r in records if key in r] for key in ("loss", "test_loss"))
     if not trained or not tested:
         return
+    plt = pyplot()
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
     per_epoch = tested[-1]["step"] / max(tested[-1]["epoch"], 1)
 
@@ -130,6 +131,7 @@ def plot_confusion(confusion: Tensor, classes: tuple[str, ...], path: Path) -> N
     n = len(classes)
     percent = 100 * confusion.double() / confusion.sum(dim=1, keepdim=True).clamp(min=1)
     side = min(3 + 0.45 * n, 14)
+    plt = pyplot()
     figure, axis = plt.subplots(figsize=(side, side), layout="constrained")
     axis.imshow(percent.sqrt().numpy(), cmap="Greys", vmin=0, vmax=10)  # root: single percents are what one wants to see
     if n <= 20:

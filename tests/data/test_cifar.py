@@ -54,7 +54,7 @@ class FakeCifar:
 @pytest.fixture
 def fake(monkeypatch):
     FakeCifar.calls.clear()
-    monkeypatch.setattr("data.cifar.datasets.CIFAR10", FakeCifar)
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", FakeCifar)
     return FakeCifar
 
 

@@ -1,5 +1,8 @@
 """The commands `data pack`, `info`, `verify`, `grid` and `export`, in the order in which they are used."""
 
+import subprocess
+import sys
+
 import lmdb
 import pytest
 from PIL import Image
@@ -11,6 +14,7 @@ from data.packed import verify
 from data.stream import native_batches
 from gan.commands.data import app
 from tests.data.pictures import encoded, noise
+from tests.helpers import ROOT
 
 
 def run(*arguments):
@@ -163,3 +167,32 @@ def test_an_image_that_cannot_be_decoded_is_told_without_a_place_in_memory(write
     with pytest.raises(DataError, match="1 problems"):
         run("verify", tmp_path / "a.pack")
     assert verify(open_source(tmp_path / "a.pack")) == ["image 0 can't be read (not an image)"]
+
+
+WITHOUT_TORCH = """
+import sys
+from gan.cli import main
+sys.argv[0] = "run_gan.py"
+try:
+    main()
+finally:
+    loaded = {"torch", "torchvision", "scipy", "matplotlib"} & sys.modules.keys()
+    assert not loaded, f"waited for {loaded}"
+"""
+
+
+def test_looking_packing_and_exporting_do_not_wait_for_torch(write_folder, write_lsun, small, tmp_path):
+    def command(*arguments, status=0):
+        line = [sys.executable, "-c", WITHOUT_TORCH, "data", *map(str, arguments)]
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert done.returncode == status and "waited" not in done.stderr, done.stderr
+        return done.stderr
+
+    folder = write_folder({f"{i}.png": image for i, image in enumerate(small(3))})
+    assert "fingerprint" in command("info", folder)
+    assert "fingerprint" in command("info", write_lsun(values={b"a": small(1)[0]}))
+    command("pack", folder, "--size", 16, "--out", tmp_path / "a.pack", "--workers", 1)
+    assert "sha256" in command("info", tmp_path / "a.pack")
+    assert "all 3 images" in command("verify", tmp_path / "a.pack")
+    assert "3 images" in command("export", folder, "--out", tmp_path / "x_train_lmdb")
+    assert command("verify", folder, status=1).startswith("error: ")

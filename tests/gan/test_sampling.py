@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
+from torchvision.utils import make_grid
 
 from gan import checkpoint
 from gan.checkpoint import CheckpointError
@@ -16,7 +17,7 @@ from gan.config import load_config
 from gan.models import build_generator, resolve
 from gan.randomness import latents
 from gan.run_directory import RunDirectory, RunError
-from gan.sampling import draw, interpolations, load_generator, samples, save_grid, save_images, slerp, to_uint8
+from gan.sampling import draw, interpolations, load_generator, samples, save_grid, save_images, slerp, tiled, to_uint8
 from gan.training import train
 
 
@@ -248,3 +249,10 @@ def test_damaged_settings_and_checkpoints_are_named(run, tmp_path):
     (tmp_path / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
     with pytest.raises(CheckpointError, match=r"step_00000003\.pt can't be read"):
         load_generator(tmp_path)
+
+
+@pytest.mark.parametrize(("n", "columns"), [(1, 1), (2, 8), (7, 3), (9, 3), (64, 8)])
+@pytest.mark.parametrize("border", [0, 255])
+def test_a_grid_is_the_one_that_torchvision_makes(n, columns, border):
+    images = torch.randint(0, 256, (n, 3, 6, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(n))
+    assert torch.equal(tiled(images, columns, border), make_grid(images, nrow=columns, padding=2, pad_value=border))

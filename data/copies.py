@@ -1,0 +1,182 @@
+"""Decoded copies: the pixels of a set that took long to decode, kept so that the next start reads them in a moment.
+
+They lie in `decoded` in the cache directory, one file per set, named by a hash of all that decides the pixels. In a file: one line
+of JSON (`key`, what decides the pixels; `bad`, the places of images left out; `sha256`, of all the rest) and the pixels, as they
+lie in memory. A file is used if every byte is what was written, else made anew. The folder is written to by one process at a time,
+the others go without; the system takes its lock back from one that was killed, and the next removes what that one left.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+import filelock
+import numpy as np
+import PIL
+from PIL import features
+
+from data import decoding
+from data.cache import cache_directory
+from data.images import DataError
+from data.source import Source
+from data.workers import cores
+
+FORMAT = 1  # of these files
+CAP = 4.0  # GiB that all copies may take, unless GAN_COPIES says otherwise
+SPARE = 2**30  # bytes of the disk that are left free
+PIECE = 2**22  # bytes that a thread reads and hashes at a time, while they are in its core's cache
+LINE = 2**26  # bytes that the first line may have
+SUFFIX, UNFINISHED = ".pixels", ".unfinished"
+
+
+def welcome(source: Source, size: int) -> bool:
+    """Whether a copy of `size` bytes may be kept. A pack is one itself. DataError if GAN_COPIES is no number."""
+    return source.encoded and 0 < size <= _cap()
+
+
+def key(source: Source, resolution: int, on_bad: str, crop: str) -> dict:
+    """All that decides the pixels of a decoded source, and which are left out."""
+    return {
+        "format": FORMAT,
+        "source": source.fingerprint,
+        "stamp": source.stamp(),
+        "images": len(source),
+        "resolution": resolution,
+        "crop": crop,
+        "on_bad": on_bad,
+        "decoder": _decoder(),
+    }
+
+
+@cache
+def _decoder() -> list[str | None]:
+    """Pillow and what it decodes lossy images with; and our own code, whatever changes in it."""
+    libraries = [features.version(name) for name in ("jpg", "libjpeg_turbo", "webp")]
+    return [PIL.__version__, *libraries, platform.machine(), sha256(Path(decoding.__file__).read_bytes()).hexdigest()]
+
+
+def read(key: dict) -> tuple[np.ndarray, list[int]] | None:
+    """The pixels, (n, 3, R, R) uint8, and the places of the images left out; None without a copy that is whole."""
+    place = _place(key)
+    _remove_unfinished(place.parent)
+    try:
+        with open(place, "rb") as file:
+            header = json.loads(file.readline(LINE))
+            bad = header["bad"]
+            shape = (key["images"] - len(bad), 3, key["resolution"], key["resolution"])
+            if header["key"] != key or os.fstat(file.fileno()).st_size != file.tell() + np.prod(shape, dtype=np.int64):
+                return None
+            offset = file.tell()
+        pixels = np.empty(shape, np.uint8)
+
+        def read_piece(piece: np.ndarray, start: int) -> None:
+            with open(place, "rb") as file:
+                file.seek(offset + start)
+                file.readinto(piece)
+
+        if header["sha256"] != _seal(key, bad, pixels, read_piece):
+            return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, MemoryError):
+        return None
+    with contextlib.suppress(OSError):  # where others may only read
+        os.utime(place)  # the one not used for longest goes first
+    return pixels, bad
+
+
+def write(key: dict, pixels: np.ndarray, bad: list[int]) -> None:
+    """Keep a copy, whole or not at all. Whatever stands in the way, the next start merely decodes again."""
+    place = _place(key)
+    header = json.dumps({"key": key, "bad": bad, "sha256": _seal(key, bad, pixels)}).encode() + b"\n"
+    with contextlib.suppress(OSError, NotImplementedError):  # read-only, full, in use by another process, no locks there
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(place.parent):
+            _unlink_unfinished(place.parent)
+            if shutil.disk_usage(place.parent).free < pixels.nbytes + SPARE:
+                return
+            _make_room(place, pixels.nbytes)
+            handle, beside = tempfile.mkstemp(UNFINISHED, dir=place.parent)
+            try:
+                with open(handle, "wb") as file:
+                    file.write(header)
+                    file.write(pixels)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.chmod(beside, 0o644)
+                os.replace(beside, place)
+            except BaseException:
+                Path(beside).unlink(missing_ok=True)
+                raise
+
+
+def _place(key: dict) -> Path:
+    name = sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    return cache_directory() / "decoded" / f"{name}{SUFFIX}"
+
+
+def _seal(
+    key: dict, bad: list[int], pixels: np.ndarray, prepare: Callable[[np.ndarray, int], None] = lambda piece, start: None
+) -> str:  # fmt: skip
+    """sha256 of the sha256 of each piece of the pixels, and of what is said about them; by threads, since it's for every start.
+
+    prepare: called with each piece, which it may fill, and where it starts, before that is hashed.
+    """
+    whole = pixels.reshape(-1)
+
+    def digest(start: int) -> bytes:
+        piece = whole[start : start + PIECE]
+        prepare(piece, start)
+        return sha256(piece).digest()
+
+    with ThreadPoolExecutor(min(8, cores())) as pool:
+        digests = pool.map(digest, range(0, len(whole), PIECE))
+        return sha256(json.dumps([key, bad], sort_keys=True).encode() + b"".join(digests)).hexdigest()
+
+
+def _alone(folder: Path) -> filelock.FileLock:
+    """To be held while writing; filelock.Timeout, an OSError, when another process holds it."""
+    return filelock.FileLock(folder / ".lock", timeout=0)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """What killed writers left; not what another process is writing right now."""
+    with contextlib.suppress(OSError, NotImplementedError):
+        if any(folder.glob(f"*{UNFINISHED}")):
+            with _alone(folder):
+                _unlink_unfinished(folder)
+
+
+def _unlink_unfinished(folder: Path) -> None:
+    for left in folder.glob(f"*{UNFINISHED}"):
+        left.unlink(missing_ok=True)
+
+
+def _make_room(place: Path, size: int) -> None:
+    """Remove the copies not used for longest until a new one of this size fits below the cap."""
+    others = [(file.stat(), file) for file in place.parent.glob(f"*{SUFFIX}") if file != place]
+    others.sort(key=lambda found: found[0].st_mtime_ns)
+    total = size + sum(stat.st_size for stat, _ in others)
+    for stat, file in others:
+        if total <= _cap():
+            break
+        file.unlink(missing_ok=True)
+        total -= stat.st_size
+
+
+def _cap() -> float:
+    """Bytes that all copies may take: $GAN_COPIES GiB, else CAP."""
+    text = os.environ.get("GAN_COPIES") or CAP
+    try:
+        cap = float(text)
+    except ValueError:
+        cap = -1.0
+    if not cap >= 0:
+        raise DataError(f"GAN_COPIES is how many GiB decoded copies may take, 0 for none, not {text!r}: change or unset it")
+    return cap * 2**30
