@@ -11,12 +11,11 @@ from pathlib import Path
 import PIL
 import pytest
 import torch
-from PIL import Image
 
 from data import DataError, copies, gathering, load
 from data.opening import open_source
 from data.packing import pack
-from data.source import Source, split_by_key
+from data.source import Source
 from gan.config import load_config
 from gan.processes import Processes
 from gan.state import Batches
