@@ -1,6 +1,6 @@
 """Train generators, draw from them: `python run_gan.py --help`."""
 
-from gan.cli import main
+from cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the timing of gan.cost, importable from a script that lies here, and the precisions to measure."""
+"""What the benchmarks share: the timing of gan.timing, importable from a script that lies here, and the precisions to measure."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from gan.allocator import keep_freed_memory
-from gan.cost import fastest, machine, peak_memory, timed
+from gan.timing import fastest, machine, peak_memory, timed
 from metrics.precision import native_bf16
 
 __all__ = ["fastest", "keep_freed_memory", "machine", "peak_memory", "precisions", "timed"]

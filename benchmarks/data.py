@@ -40,10 +40,10 @@ from torchvision import transforms
 from torchvision.datasets import LSUN
 
 from data import EpochOrder, Feeder, load
-from data.exporting import export
-from data.opening import open_source
-from data.packing import pack
-from data.shapes import shapes
+from data.sources.opening import open_source
+from data.sources.shapes import shapes
+from data.tools.export import export
+from data.tools.pack import pack
 from gan.config import load_config
 from gan.models import resolve
 from gan.processes import Processes

@@ -39,8 +39,8 @@ from torchvision.transforms.functional import gaussian_blur
 
 from data import EpochOrder, ImageSet, load
 from metrics.features import Extractor, open_extractor
+from metrics.features.network import DEFAULT
 from metrics.frechet import frechet_from_features
-from metrics.network import DEFAULT
 
 SIZES = (224, 192, 160, 128, 96, 64)
 NOISES = (2, 4, 8, 16)  # standard deviation in grey levels

@@ -40,9 +40,9 @@ from torch import Tensor, nn
 
 from data import load
 from gan.sampling import save_images
-from metrics import inception
+from metrics.features import inception
+from metrics.features.resize import resize
 from metrics.frechet import frechet_distance
-from metrics.resize import resize
 
 ROOT = Path(__file__).parent.parent
 FEATURES = 2048

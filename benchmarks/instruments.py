@@ -22,9 +22,10 @@ from instruments_erosion import erosion
 from torch import Tensor, nn
 
 from data import DataError
-from gan.checkpoint import write_atomically
+from data.files import write_atomically
 from gan.config import Config, load_config
-from gan.models import build_generator, parameter_count, resolve
+from gan.models import build_generator, resolve
+from gan.models.counting import parameter_count
 from gan.models.summary import macs
 from gan.probe import Probe, measure, measure_networks, over_seeds
 from gan.probe.figure import INK, RED, STYLE, save

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 import data
+from data.files import write_atomically
 from gan import checkpoint
 from gan.classification.config import Config, load_config
 from gan.models.classifiers import Classifier, build_classifier
 from gan.models.compact_blocks import ResidualBlock
-from metrics.erosion import LayerErosion, erosion
+from metrics.instruments.erosion import LayerErosion, erosion
 
 OWN = {"seed", "parameters", "multiply_adds", "weights_sha256", "versions"}  # what a kernel and a seed change of a card
 
@@ -95,7 +96,7 @@ def main() -> None:
     text = "\n".join(lines)
     print(text)
     if args.out:
-        checkpoint.write_atomically(args.out, (text + "\n").encode())
+        write_atomically(args.out, (text + "\n").encode())
 
 
 def spread(values: list[float], digits: int) -> str:

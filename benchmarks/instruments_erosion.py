@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gan.kernels import conv2d
 from gan.probe.figure import BLUE, INK, RED, STYLE, save
-from metrics.erosion import LayerErosion, stack_erosion
+from metrics.instruments.erosion import LayerErosion, stack_erosion
 
 KERNELS = ("c2sp", "c3", "c4sp", "c5", "c4", "c2")  # in the paper's order at layer 54
 LOOKS = {  # legible without colour: symmetric solid, odd dotted, one-sided dashed; thin for 4x4 and 5x5

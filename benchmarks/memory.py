@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gan.config import load_config
-from gan.cost import gan_step, kept_bytes
 from gan.models import resolve
+from gan.timing import gan_step, kept_bytes
 
 GIB = 2**30
 ROOT = Path(__file__).parent.parent

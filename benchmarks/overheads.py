@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from gan.models import parameter_count
 from gan.models.classifiers import build_classifier
+from gan.models.counting import parameter_count
 from gan.models.summary import macs
-from gan.report import plt
+from gan.plots import plt
 from metrics.precision import allow_tf32
 
 KERNELS = ("c3", "c2", "c2sp", "c4", "c4sp")

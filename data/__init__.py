@@ -9,10 +9,10 @@ from data.images import DataError, ImageSet
 
 _LATER = {
     "EpochOrder": "data.order",
-    "Feeder": "data.streamed",
-    "NAMES": "data.registry",
-    "StreamedSet": "data.streamed",
-    "load": "data.registry",
+    "Feeder": "data.streaming",
+    "NAMES": "data.datasets",
+    "StreamedSet": "data.streaming",
+    "load": "data.datasets",
 }
 
 __all__ = ["NAMES", "DataError", "EpochOrder", "Feeder", "ImageSet", "StreamedSet", "load"]

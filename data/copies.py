@@ -24,9 +24,9 @@ import PIL
 from PIL import features
 
 from data import decoding
-from data.cache import cache_directory
+from data.files import cache_directory
 from data.images import DataError
-from data.source import Source
+from data.sources.source import Source
 from data.workers import cores
 
 FORMAT = 1  # of these files

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from data import copies
 from data.decoding import Crop
 from data.images import DataError, ImageSet
-from data.source import Source, quiet_decoding, shown, unusable
+from data.sources.source import Source, quiet_decoding, shown, unusable
 from data.workers import cores, speaks
 
 PART = 64  # images that a thread decodes at a time

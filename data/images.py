@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from data.files import UserError
+
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and whatever only looks into data does without it
     from torch import Tensor
 
 
-class DataError(Exception):
+class DataError(UserError):
     """The data can't be used as asked: one sentence that says what is wrong and what to do about it."""
 
 

@@ -5,17 +5,18 @@ They load with torch.load(weights_only=True): no code is ever unpickled.
 
 import errno
 import io
-import os
 import re
 from pathlib import Path
 
 import torch
 
+from data.files import UserError, write_atomically
+
 BEST = "best.pt"
 NAME = re.compile(r"step_(\d+)\.pt")
 
 
-class CheckpointError(Exception):
+class CheckpointError(UserError):
     """A checkpoint can't be written or read; the message says which and what to do."""
 
 
@@ -30,20 +31,6 @@ def saved(directory: Path) -> list[Path]:
 
 def step_of(path: Path) -> int:
     return int(NAME.fullmatch(path.name)[1])
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`, or leave it as it was. OSError (a full disk, no permission) after tidying up."""
-    beside = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def save(state: dict, directory: Path, step: int, keep: int, name: str | None = None) -> Path:

@@ -12,6 +12,7 @@ from typing import Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from data.files import UserError
 from gan.kernels import KERNELS
 from metrics.precision import Precision, settled
 
@@ -20,7 +21,7 @@ Kernel = Literal[KERNELS]
 Upsampling = Literal["transposed", "nearest", "bilinear", "pixelshuffle", "unpool"]
 
 
-class ConfigError(Exception):
+class ConfigError(UserError):
     """A setting is wrong; the message names it and says what would be right."""
 
 

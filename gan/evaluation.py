@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 import data
 from data import DataError
-from data.folder import FileSource
-from data.opening import located, open_source
-from data.stream import native_batches
+from data.files import write_atomically
+from data.native import native_batches
+from data.sources.folder import FileSource
+from data.sources.opening import located, open_source
 from gan import checkpoint, sampling
 from gan.config import Config
 from gan.models import resolve
@@ -116,7 +117,7 @@ def evaluate_run(
         side = generator_side(trained.generator, f"{run.name} step {trained.step}", seed, count)
         found[trained.step], warnings = score(extractor, real, side, wanted, seed, progress=progress)
         records = merge(records, trained.step, found[trained.step])
-        checkpoint.write_atomically(run / "scores.json", (json.dumps(records, indent=2) + "\n").encode())
+        write_atomically(run / "scores.json", (json.dumps(records, indent=2) + "\n").encode())
     return found, warnings
 
 

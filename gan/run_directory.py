@@ -7,12 +7,13 @@ from types import ModuleType
 
 import filelock
 
+from data.files import UserError, write_atomically
 from gan import checkpoint
 from gan import config as gan_config
 from gan.config import Config, ConfigError, OtherCommand
 
 
-class RunError(Exception):
+class RunError(UserError):
     """A run can't start, go on, or be read; the message says why and what to do."""
 
 
@@ -62,7 +63,7 @@ class RunDirectory:
                 )
         elif any(self.path.glob("checkpoints/*.pt")):
             raise RunError(f"{self.path} has checkpoints but no config.yaml; put it back, or choose another --out")
-        checkpoint.write_atomically(file, self.settings.dump(self.config).encode())
+        write_atomically(file, self.settings.dump(self.config).encode())
 
     def latest(self) -> Path | None:
         """The newest checkpoint, or None."""
@@ -74,7 +75,7 @@ class RunDirectory:
             file = self.path / name
             if file.exists():
                 kept = [line for line in file.read_text().splitlines() if _step(line) <= step]
-                checkpoint.write_atomically(file, "".join(line + "\n" for line in kept).encode())
+                write_atomically(file, "".join(line + "\n" for line in kept).encode())
 
     def log(self, name: str, record: dict) -> None:
         """Append one line to `name`.jsonl."""

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from data.files import write_atomically
 from gan import checkpoint
 from gan.config import Config
 from gan.models import build_generator
@@ -123,7 +124,7 @@ def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
     buffer = io.BytesIO()
     Image.fromarray(tiled(images, columns, 255).permute(1, 2, 0).numpy()).save(buffer, "png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue())
 
 
 def save_images(batches: Iterator[Tensor], target: Path) -> int:

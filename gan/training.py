@@ -18,16 +18,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from data.files import UserError
 from gan import checkpoint
 from gan.config import Config, ConfigError, Evaluate, Train
 from gan.evaluation import TrainingScores
 from gan.models import resolve_to_train
 from gan.objectives import LOSSES, gradient_penalty, r1_penalty
+from gan.plots import plot_curves
 from gan.probe import training_instruments
 from gan.processes import Processes
 from gan.progress import StopSignals, Writer, tell_precision
 from gan.randomness import step_noise, step_uniform
-from gan.report import plot_curves
 from gan.run_directory import RunDirectory, RunError, begun_config, read_log
 from gan.state import Batches, State
 from metrics.precision import allow_tf32
@@ -40,16 +41,20 @@ MOVED = (
 )
 
 
-class Diverged(Exception):
+class Diverged(UserError):
     """A loss or a weight became NaN or infinite; the message names the step and the last good checkpoint."""
 
+    said_by_all = False
 
-class Interrupted(Exception):
+
+class Interrupted(UserError):
     """SIGINT or SIGTERM: the run was saved and can go on."""
+
+    style, said_by_all = "yellow", False
 
     def __init__(self, message: str, signum: int):
         super().__init__(message)
-        self.signum = signum
+        self.signum, self.exit_code = signum, 128 + signum
 
 
 @dataclass(frozen=True)

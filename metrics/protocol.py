@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
+from data.files import UserError
+
 # What two scores must share to be compared. The rest of a card (which generator, which seed, which versions) may differ.
 MUST_AGREE = (
     "features", "weights_sha256", "input_size", "resize", "precision", "real", "real_count", "real_sha256", "generated_count",
@@ -19,7 +21,7 @@ LIBRARIES = (
 )  # fmt: skip
 
 
-class ProtocolError(Exception):
+class ProtocolError(UserError):
     """Scores that can't be compared or computed as asked; the message names the field or the number."""
 
 

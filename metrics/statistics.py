@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.cache import cache_directory
+from data.files import UserError, cache_directory
 
 FORMAT = 2  # of what is cached; a new one makes old files unused
 
 
-class StatisticsError(Exception):
+class StatisticsError(UserError):
     """A file of statistics can't be used; the message says why."""
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from data.shapes import shapes
+from data.sources.shapes import shapes
 from gan import checkpoint
 from gan.state import State
-from gan.study import config_of, length_of
+from study.study import config_of, length_of
 
 ROOT = Path(__file__).parents[1]
 

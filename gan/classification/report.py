@@ -12,17 +12,18 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from data.files import write_atomically
 from gan import checkpoint
 from gan.classification.config import Config
 from gan.classification.state import Batches, State, Tested
-from gan.models import parameter_count
 from gan.models.classifiers import Classifier, build_classifier
+from gan.models.counting import parameter_count
 from gan.models.summary import macs
+from gan.plots import pyplot
 from gan.progress import Pace
-from gan.report import pyplot
 from gan.run_directory import RunDirectory
 from gan.sampling import save_grid
-from metrics.network import state_sha256
+from metrics.features.network import state_sha256
 from metrics.protocol import library_versions
 
 BLUE, RED, GREY = "#1f5fa8", "#d1495b", "#444444"
@@ -178,14 +179,14 @@ def write_result(directory: Path, config: Config, state: State, batches: Batches
         "versions": library_versions(),
     }
     result = {"test_accuracy": tested.accuracy, "test_loss": tested.loss, "card": card}
-    checkpoint.write_atomically(directory / "result.json", (json.dumps(result, indent=2) + "\n").encode())
+    write_atomically(directory / "result.json", (json.dumps(result, indent=2) + "\n").encode())
     return result
 
 
 def export(run: Path, file: Path) -> None:
     """Write the finished run's weights (float32) into a safetensors file, with its result as JSON under `result` of the metadata.
 
-    metrics/cifar_resnet.py takes features from it.
+    metrics/features/cifar_resnet.py takes features from it.
     """
     result = json.loads((run / "result.json").read_text())
     state = checkpoint.load(checkpoint.saved(run / "checkpoints")[-1])
@@ -193,4 +194,4 @@ def export(run: Path, file: Path) -> None:
     model.load_state_dict(state["model"])
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     file.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_atomically(file, safetensors_bytes(weights, {"result": json.dumps(result)}))
+    write_atomically(file, safetensors_bytes(weights, {"result": json.dumps(result)}))

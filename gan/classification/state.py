@@ -11,7 +11,7 @@ from torch import Tensor
 
 import data
 from data import DataError, ImageSet
-from gan import augmentation
+from gan.classification import augmentation
 from gan.classification.config import Config
 from gan.models.classifiers import build_classifier
 from gan.randomness import derive

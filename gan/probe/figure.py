@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from gan import checkpoint
+from data.files import write_atomically
 from gan.probe import Probe
 
 INK, BLUE, RED, PALE = "#222222", "#1f5fa8", "#c8443c", "#c9d6e8"
@@ -47,7 +47,7 @@ def save(figure: plt.Figure, path: Path, dpi: int = 110) -> None:
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
     plt.close(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue())
 
 
 def _title(card: dict) -> str:

@@ -13,7 +13,7 @@ from gan.evaluation import reference_of
 from gan.models import build, build_discriminator
 from gan.randomness import latents
 from gan.run_directory import RunError
-from metrics.impulse import only_convolution, spatial_layers
+from metrics.instruments.impulse import only_convolution, spatial_layers
 from metrics.scoring import Side
 
 LEAST = 16  # images

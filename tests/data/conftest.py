@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.shapes import shapes
+from data.sources.shapes import shapes
 from tests.data.pictures import encoded, noise
 
 

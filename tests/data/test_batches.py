@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from data.opening import open_source
-from data.packing import pack
+from data.sources.opening import open_source
+from data.tools.pack import pack
 from gan.config import load_config
 from gan.models import resolve
 from gan.processes import Processes

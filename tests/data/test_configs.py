@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from gan.config import load_config
-from gan.models import build, parameter_count, resolve
+from gan.models import build, resolve
+from gan.models.counting import parameter_count
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FILES = ["celeba/dcgan64", "celeba/sngan128", "lsun/dcgan64", "lsun/landscape128", "lsun/sngan128", "lsun/wgan_gp128"]

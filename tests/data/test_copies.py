@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from data import DataError, copies, gathering, load
-from data.opening import open_source
-from data.packing import pack
-from data.source import Source
+from data.sources.opening import open_source
+from data.sources.source import Source
+from data.tools.pack import pack
 from gan.config import load_config
 from gan.processes import Processes
 from gan.state import Batches
@@ -128,7 +128,7 @@ def test_a_change_that_the_fingerprint_overlooks_is_seen(write_lsun, small, monk
     """Of a large database, or folder, the fingerprint is of samples."""
     images = small(4)
     directory = write_lsun(values={f"{i}".encode(): image for i, image in enumerate(images)})
-    monkeypatch.setattr("data.lsun.LsunSource.fingerprint", "the same")
+    monkeypatch.setattr("data.sources.lsun.LsunSource.fingerprint", "the same")
     before = load("lsun", directory, R)
     file = directory / "data.mdb"
     os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))

@@ -6,14 +6,14 @@ import torch
 import yaml
 from torch import nn
 
-from data.shapes import shapes
-from gan import cli
-from gan.commands import common
+from cli import common
+from cli import main as cli
+from data.sources.shapes import shapes
 from gan.config import load_config
 from gan.sampling import save_images
 from gan.training import train
-from metrics import features
-from metrics.network import Network
+from metrics.features import extractor as features
+from metrics.features.network import Network
 from tests.helpers import save_split
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

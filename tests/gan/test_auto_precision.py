@@ -8,9 +8,9 @@ import torch
 from gan import progress
 from gan.config import Config, load_config
 from gan.run_directory import RunError, read_config
-from gan.study import StudyError, config_of, jobs_of, load_study, settle_precision
 from gan.training import train
 from metrics import precision
+from study.study import StudyError, config_of, jobs_of, load_study, settle_precision
 from tests.gan.conftest import DEVICE
 from tests.helpers import FEATURES
 
@@ -124,7 +124,7 @@ def test_a_study_settles_it_once_for_all_rows(native, study, tmp_path):
 
 
 def test_a_study_keeps_it_on_another_machine(study, tmp_path, monkeypatch):
-    from gan.study.folder import StudyFolder
+    from study.folder import StudyFolder
 
     pretend(monkeypatch, True)
     StudyFolder(tmp_path / "out").adopt(settle_precision(load_study(study), tmp_path / "out"))
@@ -135,7 +135,7 @@ def test_a_study_keeps_it_on_another_machine(study, tmp_path, monkeypatch):
 
 
 def test_a_study_begun_with_a_named_precision_goes_on_with_it(study, tmp_path):
-    from gan.study.folder import StudyFolder
+    from study.folder import StudyFolder
 
     named = tmp_path / "named.yaml"
     named.write_text(study.read_text().replace("auto", "bf16"))

@@ -9,7 +9,8 @@ import re
 import pytest
 import torch
 
-from gan.checkpoint import CheckpointError, load, path_of, save, saved, step_of, write_atomically
+from data.files import write_atomically
+from gan.checkpoint import CheckpointError, load, path_of, save, saved, step_of
 
 STATE = {"step": 5, "ema": {"w": torch.arange(12.0).view(3, 4), "n": torch.tensor(3)}, "pending": [torch.ones(2)], "x": {0: 1.5}}
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from data import DataError
-from data.exporting import export
-from data.opening import open_source
-from data.packing import pack
-from data.shapes import COUNTS, shapes
+from data.sources.opening import open_source
+from data.sources.shapes import COUNTS, shapes
+from data.tools.export import export
+from data.tools.pack import pack
 from gan import sampling
 from gan.config import dump
 from gan.evaluation import checkpoint_steps, choice, merge, open_side, read_scores, reference_of

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from gan.config import ConfigError
-from gan.cost import peak_memory
 from gan.models import resolve
 from gan.models.recompute import recomputed, segments
 from gan.processes import Processes
 from gan.state import Batches, State
+from gan.timing import peak_memory
 from gan.training import Step, train
 from tests.gan.conftest import TINY
 from tests.helpers import assert_same, final_state

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from data import DataError
-from data.shapes import shapes
+from data.sources.shapes import shapes
 from gan import checkpoint
 from gan.config import ConfigError, dump
 from gan.models import build, resolve, resolve_to_train

@@ -9,10 +9,10 @@ from torch import nn
 
 from metrics import scoring
 from metrics.features import Extractor, open_extractor
+from metrics.features.network import Network
 from metrics.frechet import frechet_distance, frechet_from_features
 from metrics.inception_score import inception_score
 from metrics.kernel_distance import kernel_distance
-from metrics.network import Network
 from metrics.protocol import Card, ProtocolError, differences
 from metrics.scoring import WANTED, Side, floor, identified, reference_statistics, score
 from metrics.statistics import Statistics, StatisticsError, fingerprint

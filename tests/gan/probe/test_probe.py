@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from data import DataError
-from data.shapes import shapes
+from data.sources.shapes import shapes
 from gan.models import build, resolve
 from gan.probe import measure, probe, read_record, summary, training_instruments, write_record
 from gan.probe.figure import draw_probe

@@ -1,0 +1,137 @@
+"""What commands share: how they speak, the options that mean the same in each, a run's default directory, a table of scores."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+
+console = Console(stderr=True, highlight=False)
+MAIN = os.environ.get("RANK", "0") == "0"  # under torchrun, one process speaks for all
+
+# --- options -----------------------------------------------------------------------------------------------------------------
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[CONFIG] [KEY=VALUE]...", help="a YAML file (default: the quickstart), and settings to change"),
+]
+Run = Annotated[Path, typer.Argument(help="a run directory of `train`")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or auto")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no table and no progress bar")]
+
+Scores = Annotated[str, typer.Option(help="of fid, is, kid, pr, dc, interval, infinity; commas between")]
+RealCount = Annotated[int | None, typer.Option(min=2, help="reference images; default: all")]
+Features = Annotated[str, typer.Option(help="efficientnet_lite0, inception, cifar_resnet, or module:package.function")]
+Weights = Annotated[Path | None, typer.Option(help="a file of weights for the features, checked by its sha256")]
+Insist = Annotated[bool, typer.Option("--insist", help="take unknown weights; the scores then carry another name")]
+Resize = Annotated[str | None, typer.Option(help="pytorch_fid, tf1 or clean; default: the features' own")]
+Precision = Annotated[str, typer.Option(help="of the features: fp32, bf16, or auto: bf16 where the device multiplies it natively")]
+Seed = Annotated[int, typer.Option(min=0, help="of latents, choices of images, subsets")]
+
+
+def choose_device(device: str) -> str:
+    """'auto' -> 'cuda' where there is one, else 'cpu'; another name as it is. RunError for a device that isn't there."""
+    import torch
+
+    from gan.run_directory import RunError
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError):  # NotImplementedError, a RuntimeError, of the device "meta"
+        raise RunError(f"this PyTorch finds no device {device!r}; use cpu, cuda or auto") from None
+    return device
+
+
+def check_output(path: Path | None) -> None:
+    """RunError for a file that can't be written: to be told before the work, not after it. Its directory is made."""
+    if path is None:
+        return
+    from gan.run_directory import RunError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not path.exists():
+            tempfile.TemporaryFile(dir=path.parent).close()
+        elif not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise RunError(f"{path} can't be written ({error.strerror}): choose another") from None
+
+
+def split_arguments(arguments: list[str] | None, default: Path = QUICKSTART) -> tuple[Path, list[str]]:
+    """[CONFIG] [KEY=VALUE]... -> the file and the overrides. typer.BadParameter for another order."""
+    arguments = arguments or []
+    settings = [a for a in arguments if "=" in a and not a.endswith((".yaml", ".yml"))]
+    files = [a for a in arguments if a not in settings]
+    if len(files) > 1 or (files and files[0] != arguments[0]):
+        raise typer.BadParameter(f"expected one CONFIG and then KEY=VALUE settings, got: {' '.join(arguments)}")
+    return (Path(files[0]) if files else default), settings
+
+
+def run_name(path: Path, overrides: list[str]) -> str:
+    """A directory name that the same command always gets: cifar10-sngan_kernel=c2sp_seed=1."""
+    stem = path.stem if path.parent.name in ("configs", "") else f"{path.parent.name}-{path.stem}"
+    short = [o if o.startswith("discriminator.") else o.split(".", 1)[-1] for o in sorted(overrides)]
+    changes = ["".join(c if c.isalnum() or c in "=.-" else "-" for c in o) for o in short]
+    return "_".join([stem, *changes])
+
+
+# --- what is shown -----------------------------------------------------------------------------------------------------------
+
+
+def say(text: str, style: str | None = None) -> None:
+    """One line to stderr. No markup: paths may hold brackets."""
+    console.print(text, style=style, markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def progress(unit: str, total: int | None = None) -> Iterator[Callable[[int], object]]:
+    """A bar on stderr, of unknown length unless told; gives the function that advances it."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=unit, unit_scale=True, leave=False, disable=None) as bar:
+        yield bar.update
+
+
+def tell_precision(asked: str, extractor) -> None:
+    """What `auto` became, and that bf16 is emulated here."""
+    from gan.progress import EMULATED
+    from metrics.precision import emulated
+
+    if asked == "auto":
+        say(f"precision {extractor.precision} (auto: what suits this {extractor.device.type.upper()})")
+    elif emulated(asked, extractor.device):
+        say(f"warning: --precision is bf16, {EMULATED}: leave it out, or say auto", "yellow")
+
+
+def print_scores(found: dict, warnings: list[str]) -> None:
+    """A table of scores, {step or None: [Score, ...]}, and below it the card they share."""
+    from rich.table import Table
+
+    rows = Table(title_justify="left")
+    for heading in ("step", "score", "value", "spread"):
+        rows.add_column(heading, justify="left" if heading == "score" else "right")
+    for step, scores in found.items():
+        for s in scores:
+            spread = f"± {s.spread:.3g} ({s.spread_of})" if s.spread is not None else ""
+            spread += f", 95 %: {s.interval[0]:.2f} to {s.interval[1]:.2f}" if s.interval else ""
+            rows.add_row("" if step is None else f"{step:,}", s.name, f"{s.value:.4g}", spread)
+    console.print(rows)
+    card = scores[0].card
+    say(
+        f"{card.generated} ({card.generated_count or '?'} images) against {card.real} ({card.real_count or '?'} images); "
+        f"features {card.features} {card.weights_sha256[:8]} at {card.input_size} px, resize {card.resize}, {card.precision}"
+    )
+    for warning in warnings:
+        say(f"warning: {warning}", "yellow")

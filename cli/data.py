@@ -1,0 +1,165 @@
+"""`data`: pack images for training, and look into packs and databases."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cli.common import console, progress, say
+
+HELP = "Pack images for training; look into packs and databases."
+
+FEW, LISTED = 10, 1000  # unusable images that are named, and that a pack has a list of
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help=HELP)
+
+From = Annotated[Path, typer.Argument(help="a folder, a zip, an LSUN *_lmdb directory, a directory of these, or a pack")]
+Pack = Annotated[Path, typer.Argument(help="a pack")]
+Split = Annotated[Literal["train", "test"] | None, typer.Option(help="train or test (LSUN's val); default: whatever lies there")]
+Categories = Annotated[str | None, typer.Option(help="of a directory of LSUN's: bedroom, or bedroom,kitchen; default: all")]
+Crop = Annotated[Literal["center", "pad", "cut"], typer.Option(help="centre square, black bars, or the central pixels as they are")]
+Stored = Annotated[Literal["raw", "webp"], typer.Option("--format", help="raw reads fastest; lossless webp takes half the space")]
+OnBad = Annotated[
+    Literal["skip", "report", "refuse"],
+    typer.Option(help="unusable images: leave out; leave out, list them (up to 1,000) and exit with 1; or stop at the first"),
+]
+OnBroken = Annotated[
+    Literal["keep", "skip", "refuse"],
+    typer.Option("--on-bad", help="images that can't be decoded: write them as they are, leave them out, or stop at the first"),
+]
+Count = Annotated[int | None, typer.Option(min=1, help="how many, repeated under other keys if need be; default: each once")]
+
+
+@app.command()
+def pack(
+    source: From,
+    size: Annotated[int, typer.Option(min=1, help="side of the stored squares, in pixels")],
+    out: Annotated[Path, typer.Option(help="the file to make")],
+    crop: Crop = "center",
+    workers: Annotated[int, typer.Option(min=0, help="processes that decode; 0: one per core")] = 0,
+    stored: Stored = "raw",
+    on_bad: OnBad = "skip",
+    split: Split = None,
+    categories: Categories = None,
+) -> None:
+    """Decode, crop and shrink every image once, into one file that trains without waiting.
+
+    - `data pack bedroom_train_lmdb --size 128 --out bedrooms.pack` packs LSUN's bedrooms.
+    - `train configs/lsun/sngan128.yaml dataset.path=bedrooms.pack` trains on it.
+
+    Interrupted? The same command goes on. The file gets its name when it's complete.
+    """
+    from data import DataError
+    from data.sources.opening import open_one_split
+    from data.tools.pack import pack as make
+    from data.workers import cores
+
+    found = open_one_split(source, split, categories)
+    say(f"{len(found):,} images of {found.about}")
+    with progress("images", len(found)) as advance:
+        packed = make(found, out, size, crop, stored, workers or cores(), on_bad, advance)
+    say(f"{out}: {len(packed):,} images, {out.stat().st_size / 2**30:.2f} GiB")
+    left_out, named = (packed.manifest[name] for name in ("skipped", "first_skipped"))
+    _list_bad("left out", left_out, named, LISTED if on_bad == "report" else FEW)
+    if left_out and on_bad == "report":
+        raise DataError(f"{out} is complete but for {left_out:,} images that can't be used, listed above: mend them and pack again")
+
+
+@app.command()
+def info(source: From) -> None:
+    """What a pack, or any other place of images, holds."""
+    from rich.table import Table
+
+    from data.sources.opening import located, open_source
+    from data.sources.pack import PackSource
+
+    found = open_source(located(source))
+    if isinstance(found, PackSource):
+        m = found.manifest
+        rows = {name: m[name] for name in ("source", "count", "skipped", "size", "crop", "filter", "stored", "sha256", "made_with")}
+    else:
+        rows = {"source": found.about, "count": len(found), "fingerprint": found.fingerprint}
+    rows["classes"] = f"{len(found.classes)}: " + ", ".join(found.classes[:8]) + (", …" if len(found.classes) > 8 else "")
+    table = Table(show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
+    console.print(table)
+    if isinstance(found, PackSource):
+        _list_bad("left out", found.manifest["skipped"], found.manifest["first_skipped"])
+
+
+@app.command()
+def verify(file: Pack) -> None:
+    """Read every image of a pack and compare it with the checksums of when it was packed."""
+    from data import DataError
+    from data.sources.opening import located
+    from data.sources.pack import PackSource, is_pack
+    from data.sources.pack import verify as check
+
+    file = located(file)
+    if not file.exists():
+        raise DataError(f"there is nothing at {file}, nor below GAN_DATA: name a pack")
+    if not is_pack(file):
+        raise DataError(f"{file} is no pack: make one with `data pack`")
+    source = PackSource(file)
+    with progress("images", len(source)) as advance:
+        problems = check(source, advance)
+    for problem in problems[:20]:
+        say(problem, "red")
+    if problems:
+        raise DataError(f"{file}: {len(problems):,} problems; pack the images again")
+    say(f"{file}: all {len(source):,} images have the pixels that were packed")
+
+
+@app.command()
+def grid(
+    source: From,
+    out: Annotated[Path, typer.Option(help="the PNG to write")],
+    count: Annotated[int, typer.Option(min=1, help="how many images")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="of the choice")] = 0,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="side in pixels; default: a pack's own, else what most have, up to 128")
+    ] = None,
+    crop: Annotated[
+        Literal["center", "pad", "cut"] | None, typer.Option(help="as of `pack`; default: a pack's own, else center")
+    ] = None,
+    split: Split = None,
+    categories: Categories = None,
+) -> None:
+    """Draw some images, each once, as training sees them."""
+    from data.sources.opening import located, open_source
+    from data.tools.glance import glance
+    from gan.sampling import save_grid
+
+    found = open_source(located(source), split, categories)
+    images, left_out = glance(found, count, seed, size, crop)
+    save_grid(images, out)
+    say(f"{len(images):,} of {len(found):,} images at {images.shape[-1]} pixels: {out}")
+    _list_bad("left out", len(left_out), left_out)
+
+
+@app.command()
+def export(
+    source: From,
+    out: Annotated[Path, typer.Option(help="the directory to write data.mdb into, named CATEGORY_train_lmdb")],
+    count: Count = None,
+    on_bad: OnBroken = "keep",
+    split: Split = None,
+    categories: Categories = None,
+) -> None:
+    """Write images in the layout of LSUN's own databases, unchanged."""
+    from data.sources.opening import open_one_split
+    from data.tools.export import export as write
+
+    found = open_one_split(source, split, categories)
+    with progress("images", count or len(found)) as advance:
+        made = write(found, out, count, advance, on_bad)
+    say(f"{made.file}: {made.count:,} images of {found.about}")
+    _list_bad("left out" if on_bad == "skip" else "can't be decoded:", len(made.bad), made.bad)
+
+
+def _list_bad(what: str, count: int, named: Sequence[str], most: int = FEW) -> None:
+    if count:
+        more = ", …" if count > len(named[:most]) else ""
+        say(f"{what} {count:,} images: {', '.join(named[:most])}{more}", "yellow")

@@ -1,0 +1,68 @@
+"""`evaluate`: score the generator of a run."""
+
+from typing import Annotated
+
+import typer
+
+from cli.common import (
+    Device,
+    Features,
+    Insist,
+    Precision,
+    RealCount,
+    Resize,
+    Run,
+    Scores,
+    Seed,
+    Weights,
+    check_output,
+    choose_device,
+    print_scores,
+    progress,
+    say,
+    tell_precision,
+)
+
+
+def evaluate(
+    run: Run,
+    checkpoint: Annotated[str, typer.Option(help="last, best, all, or a step")] = "last",
+    real: Annotated[str | None, typer.Option(help="the reference, as for `fid`; default: the run's own images")] = None,
+    split: Annotated[str | None, typer.Option(help="train or test, of the run's own images; default: its evaluate.split")] = None,
+    scores: Scores = "fid,is",
+    count: Annotated[int, typer.Option(min=20, help="generated images")] = 10_000,
+    real_count: RealCount = None,
+    features: Features = "efficientnet_lite0",
+    weights: Weights = None,
+    insist: Insist = False,
+    resize: Resize = None,
+    precision: Precision = "fp32",
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Score a run's generator and add to RUN/scores.json; `--checkpoint all` also draws the scores over training."""
+    from gan import plots
+    from gan.evaluation import checkpoint_steps, evaluate_run, open_side, reference_of
+    from gan.run_directory import read_config
+    from metrics.features import open_extractor
+    from metrics.protocol import ProtocolError
+
+    config = read_config(run)
+    if split and real:
+        raise ProtocolError(f"--split chooses among the run's own images; leave it out with --real {real}")
+    device = choose_device(device)
+    check_output(run / "scores.json")
+    steps = checkpoint_steps(run, checkpoint)
+    extractor = open_extractor(features, weights, resize, precision, device=device, insist=insist)
+    tell_precision(precision, extractor)
+    if real:
+        side = open_side(real, real_count, seed, device=device)
+    else:
+        side = reference_of(config, split or config.evaluate.split, real_count, seed)
+    with progress("images") as advance:
+        found, warnings = evaluate_run(run, extractor, side, count, seed, scores.split(","), steps, device, advance)
+    print_scores(found, warnings)
+    say(f"scores with their cards: {run / 'scores.json'}")
+    if len(found) > 1:
+        plots.plot_scores({step: {s.name: s.value for s in values} for step, values in found.items()}, run / "scores.png")
+        say(f"scores over training: {run / 'scores.png'}")

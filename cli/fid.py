@@ -1,0 +1,99 @@
+"""`fid`: score any images against any others."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.common import (
+    Device,
+    Features,
+    Insist,
+    Precision,
+    RealCount,
+    Resize,
+    Scores,
+    Seed,
+    Weights,
+    check_output,
+    choose_device,
+    print_scores,
+    progress,
+    say,
+    tell_precision,
+)
+
+
+def fid(
+    real: Annotated[
+        str,
+        typer.Argument(help="the reference: folder, .zip, pack, LSUN *_lmdb, .npz, run, or cifar10[:test], cifar100, shapes"),
+    ],
+    generated: Annotated[str, typer.Argument(help="what is scored, of the same kinds")],
+    scores: Scores = "fid",
+    count: Annotated[int | None, typer.Option(min=2, help="generated images; default: all there are, 10,000 of a run")] = None,
+    real_count: RealCount = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="sn, mimicry or landscape: published counts and splits of a data set")
+    ] = None,
+    floor: Annotated[bool, typer.Option(help="also the distance between two halves of the reference")] = False,
+    save_statistics: Annotated[Path | None, typer.Option(help="write the reference's mean and covariance as .npz")] = None,
+    features: Features = "efficientnet_lite0",
+    weights: Weights = None,
+    insist: Insist = False,
+    resize: Resize = None,
+    precision: Precision = "fp32",
+    seed: Seed = 0,
+    device: Device = "auto",
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the scores with their cards here")] = None,
+) -> None:
+    """Score generated images against real ones.
+
+    - `fid cifar10:test runs/mine` scores 10,000 images of a run.
+    - `fid real.npz samples.zip --features inception --weights pt_inception-2015-12-05-6726825d.pth` is *the* FID.
+
+    Only the 2015 Inception network gives `fid` and `inception_score`; other features give `fd_<name>` and `score_<name>`.
+    """
+    from dataclasses import replace
+
+    from gan.evaluation import apply_protocol, open_side
+    from metrics import scoring
+    from metrics.features import open_extractor
+
+    for path in (json_file, save_statistics):
+        check_output(path)
+    device = choose_device(device)
+    extractor = open_extractor(features, weights, resize, precision, device=device, insist=insist)
+    tell_precision(precision, extractor)
+    if protocol:
+        real, real_count, count = apply_protocol(protocol, real, real_count, count)
+    a = open_side(real, real_count, seed, device=device)
+    b = open_side(generated, count, seed, device=device, shuffle=True)
+    if protocol:
+        b = replace(b, about={**b.about, "protocol": protocol})
+    if floor:
+        scoring.check_halves(a)
+    with progress("images") as advance:
+        a = scoring.identified(a)
+        found, warnings = scoring.score(extractor, a, b, scores.split(","), seed, progress=advance)
+    print_scores({None: found}, warnings)
+    if json_file:
+        write_scores(found, json_file)
+        say(f"scores with their cards: {json_file}")
+    # What is asked for besides comes last: if it fails, no score is lost.
+    if floor:
+        with progress("images") as advance:
+            limit = scoring.floor(extractor, a, found[0].card, advance)
+        half, distance = limit.card.generated_count, limit.value
+        say(f"floor: {extractor.score_name('fid')} between two halves of the reference ({half:,} images each) is {distance:.3f}")
+        if json_file:
+            write_scores([*found, limit], json_file)
+    if save_statistics:
+        scoring.reference_statistics(extractor, a).save(save_statistics)
+        say(f"statistics of the reference: {save_statistics}")
+
+
+def write_scores(scores: list, path: Path) -> None:
+    import json
+
+    path.write_text(json.dumps([s.to_dict() for s in scores], indent=2) + "\n")

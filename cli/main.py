@@ -1,0 +1,76 @@
+"""The command line. What a user can cause ends in one sentence and a non-zero exit."""
+
+import os
+import sys
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # before torch is imported: its profiler chats
+
+import typer
+
+from cli import data
+from cli.classify import classify
+from cli.common import MAIN, say
+from cli.compare import compare
+from cli.evaluate import evaluate
+from cli.fid import fid
+from cli.probe import probe
+from cli.sample import sample
+from cli.train import train
+from data.files import UserError
+from gan.allocator import keep_freed_memory
+
+# PyTorch takes seconds to import: the commands do it themselves, so that --help need not wait.
+
+COMMANDS = [
+    train,
+    sample,
+    fid,
+    evaluate,
+    compare,
+    probe,
+    classify,
+]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+for command in COMMANDS:
+    app.command()(command)
+app.add_typer(data.app, name="data")
+
+
+@app.callback()
+def about() -> None:
+    """Does this convolution kernel make a better GAN?
+
+    Train DCGAN, CNN, SNGAN, WGAN-GP and GAN-Landscape generators with kernels c2 c2sp c3 c3sp c4 c4sp c5 c5sp, and draw from them.
+    """
+
+
+def main() -> None:
+    keep_freed_memory()
+    try:
+        app()
+    except SystemExit as ended:
+        if ended.code == 130 and MAIN:  # Ctrl-C while nothing was training
+            say("interrupted; the same command starts again, and training goes on from its last checkpoint", "yellow")
+        raise
+    except UserError as error:
+        if MAIN or error.said_by_all:
+            say(f"error: {error}" if error.exit_code == 1 else str(error), error.style)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        sentence = _of_the_machine(error)
+        if sentence is None:
+            raise
+        say(f"error: {sentence}", "red")
+        sys.exit(1)
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """What the system or a GPU refuses, in our words; None for what nobody but a programmer can put right."""
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
+        return "the GPU is out of memory: other programs may hold some of it; free it, take another, or compute on the CPU"
+    if isinstance(error, MemoryError):
+        return "out of memory: close other programs, or ask for fewer or smaller images"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename} can't be read or written ({error.strerror}): choose another"
+    return str(error) if isinstance(error, OSError) else None

@@ -1,0 +1,83 @@
+"""`probe`: what a generator does to position, borders and high frequencies."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.common import Device, check_output, choose_device, console, progress, say, split_arguments
+
+
+def probe(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN | CONFIG] [KEY=VALUE]...", help="a run directory; or a YAML file and settings to change"),
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="of a run: last, best, or a step")] = "last",
+    samples: Annotated[int, typer.Option(min=16, help="generated images, and as many real ones")] = 1000,
+    seeds: Annotated[int, typer.Option(min=1, help="how often: other latents of a run, other initial weights of a config")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="the first of them")] = 0,
+    real: Annotated[str | None, typer.Option(help="real images, as for `fid`, or none; default: the data set of the run")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="default: RUN/probe.json; of a config: nowhere")] = None,
+    figure: Annotated[Path | None, typer.Option(help="a PNG; default: RUN/probe.png; of a config: nowhere")] = None,
+    device: Device = "auto",
+) -> None:
+    """Measure half-pixel drift, erosion at the borders and checkerboards of a generator, beside real images, in seconds.
+
+    - `probe runs/quickstart` measures a run and writes RUN/probe.json and RUN/probe.png.
+    - `probe configs/cifar10/dcgan.yaml generator.kernel=c3 --seeds 3` measures the untrained networks of a config.
+
+    docs/instruments.md says what each number means, and what it can't tell.
+    """
+    import torch
+
+    from data import DataError
+    from gan.config import load_config
+    from gan.evaluation import checkpoint_steps, open_side
+    from gan.models import resolve
+    from gan.probe import measure, write_record
+    from gan.probe.figure import draw_probe
+    from gan.probe.inputs import halves, real_images
+    from gan.probe.table import tables
+    from gan.run_directory import RunError, read_config
+
+    run = Path(arguments[0]) if arguments and Path(arguments[0]).is_dir() else None
+    if arguments and not Path(arguments[0]).exists() and "=" not in arguments[0] and not arguments[0].endswith((".yaml", ".yml")):
+        raise RunError(f"there is no run directory {arguments[0]}, and it names no YAML file")
+    if run and len(arguments) > 1:
+        raise typer.BadParameter(f"the settings of a run are fixed; leave out {' '.join(arguments[1:])}, or name a CONFIG")
+    if checkpoint == "all" or (run is None and checkpoint != "last"):
+        raise typer.BadParameter("--checkpoint is last, best, or a step, and of a run")
+    if run:
+        config, target = read_config(run), run
+        (step,) = checkpoint_steps(run, checkpoint)
+        json_file, figure = json_file or run / "probe.json", figure or run / "probe.png"
+    else:
+        config = target = resolve(load_config(*split_arguments(arguments)))
+        step = None
+    device = choose_device(device)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise RunError(f"this PyTorch finds no device {device!r}; use cpu, cuda or auto") from None
+
+    check_output(json_file)
+    check_output(figure)
+    images = None
+    if real and real != "none":
+        images = halves(open_side(real, seed=seed), samples, seed)
+    elif real is None:
+        try:
+            images = real_images(config, samples, seed)
+        except DataError as error:
+            say(f"warning: measured without real images, for {error}", "yellow")
+    with progress("images") as advance:
+        found = measure(target, step=step, samples=samples, seeds=seeds, seed=seed, real=images, device=device, progress=advance)
+    for table in tables(found.record):
+        console.print(table)
+    if json_file:
+        write_record(found.record, json_file)
+        say(f"the numbers with their card: {json_file}")
+    if figure:
+        draw_probe(found, figure)
+        say(f"figure: {figure}")

@@ -1,0 +1,1 @@
+"""LMDB files: read by position, indexed by key, written all or nothing."""

@@ -1,0 +1,90 @@
+"""`cifar10` and `cifar100`: from a zip of class folders, from torchvision's files, or downloaded.
+
+Learning Multiple Layers of Features from Tiny Images (Krizhevsky, 2009).
+"""
+
+import http.client
+import tarfile
+from pathlib import Path
+
+import torch
+
+from data.gathering import gather
+from data.images import DataError, ImageSet
+from data.sources.folder import FileSource
+
+PUBLISHED = {  # the archive, and the directory that it unpacks to
+    "cifar10": ("cifar-10-python.tar.gz", "cifar-10-batches-py"),
+    "cifar100": ("cifar-100-python.tar.gz", "cifar-100-python"),
+}
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def cifar(name: str, root: Path, resolution: int, split: str, on_bad: str = "refuse", download: bool = True) -> ImageSet:
+    """CIFAR-10 or CIFAR-100 (fine labels); classes in alphabetical order, which is torchvision's.
+
+    name: "cifar10" or "cifar100".
+    root: a zip, or a directory in which are looked for, in this order: `<name>-<split>.zip` with a folder per class
+        (images sorted by path), torchvision's unpacked directory, its archive; else it's downloaded there.
+
+    Returns: images (N, 3, 32, 32) uint8. Raises DataError (resolution not 32, nothing found, corrupt, no network).
+    """
+    if resolution != 32:
+        raise DataError(f"{name} is 32×32 and isn't rescaled: set dataset.resolution=32, not {resolution}")
+    if root.name in PUBLISHED[name]:  # the thing itself was named, torchvision wants where it lies
+        root = root.parent
+    if root.is_file():
+        return _from_zip(name, _zip_of_split(root, split), split, on_bad)
+    if (root / f"{name}-{split}.zip").is_file():
+        return _from_zip(name, root / f"{name}-{split}.zip", split, on_bad)
+    return _from_torchvision(name, root, split, download)
+
+
+def _zip_of_split(path: Path, split: str) -> Path:
+    """Given x-train.zip but asked for the test split, x-test.zip: never one split under the other's name."""
+    other = {"train": "test", "test": "train"}[split]
+    if path.name.endswith(f"-{other}.zip"):
+        return path.with_name(path.name.removesuffix(f"-{other}.zip") + f"-{split}.zip")
+    return path
+
+
+def _from_zip(name: str, path: Path, split: str, on_bad: str) -> ImageSet:
+    found = gather(FileSource(path, None, f"{name} {split} split from {path.name}"), 32, on_bad)
+    classes = CIFAR10_CLASSES if name == "cifar10" else found.classes
+    if not set(found.classes) <= set(classes) or (name == "cifar100" and len(classes) != 100):
+        seen = ", ".join(found.classes[:3])
+        raise DataError(f"{path} isn't {name}: its folders must be the classes of {name}, not {seen}, …")
+    index = torch.tensor([classes.index(c) for c in found.classes])
+    return ImageSet(found.images, index[found.labels], classes, found.source, found.skipped)
+
+
+def _from_torchvision(name: str, root: Path, split: str, download: bool) -> ImageSet:
+    from torchvision import datasets  # takes a second to import, and a zip needs none of it
+    from torchvision.datasets.utils import check_integrity
+
+    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    unpacked, archive = root / kind.base_folder, root / kind.filename
+    files = f"{name}-{split}.zip or {kind.filename} (from {kind.url})"
+    hint = f"put {files} into {root}, or set dataset.path or GAN_DATA to the directory that holds it"
+    downloading = not unpacked.is_dir() and not archive.is_file()
+    if unpacked.is_dir():
+        trouble = f"{unpacked} is incomplete or corrupt, delete it"
+    elif archive.is_file():
+        # torchvision would download over a file with the wrong checksum; a user's file is the user's to delete.
+        if not check_integrity(archive, kind.tgz_md5):
+            raise DataError(f"{archive} is corrupt (its md5 is wrong): delete it, then {hint}")
+        trouble = f"{archive} can't be unpacked into {root}"
+    elif download:
+        trouble = f"{name} isn't in {root} and can't be downloaded"
+    else:
+        raise DataError(f"{name} isn't in {root} and downloading is off: {hint}")
+    try:
+        # download=True also unpacks an archive that is there already, without any network.
+        found = kind(root, train=split == "train", download=not unpacked.is_dir())
+    except (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError) as error:
+        if downloading and not check_integrity(archive, kind.tgz_md5):
+            archive.unlink(missing_ok=True)  # what a broken download left: next time it would look like a user's file
+        raise DataError(f"{trouble} ({error}): {hint}") from error
+    images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()  # (N, 32, 32, 3) -> (N, 3, 32, 32)
+    source = f"{name} {split} split from {kind.base_folder}"
+    return ImageSet(images, torch.tensor(found.targets), tuple(found.classes), source)

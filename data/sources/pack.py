@@ -1,0 +1,173 @@
+"""Packs: images of one size in one LMDB file, ready to be read at random. data/tools/pack.py makes them.
+
+In the file: database `images`, 8-byte big-endian index -> pixels (raw: 3×R×R uint8; webp: lossless WebP); database `rows`, index of
+the first image of a part -> ROW of each image of the part; and, unnamed, the JSON texts `job` (what is being packed), `state` (how
+far it is) and, in a finished pack alone, `manifest`.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data.database.reader import Database, is_database
+from data.decoding import Crop, fit, reason
+from data.images import DataError
+from data.sources.source import Source
+
+FORMAT = 1
+MANIFEST = {  # what a manifest holds, by type
+    int: ("format", "count", "size", "skipped"),
+    str: ("stored", "source", "sha256", "fingerprint", "crop", "filter", "made_with"),
+    list: ("classes", "first_skipped"),
+}
+ROW = np.dtype([("sha256", "V32"), ("hash", "<u8"), ("label", "<i4")])  # of the pixels; of the name, for hold-outs
+
+
+class PackSource(Source):
+    """A finished pack. DataError: not finished, of an unknown format, fewer images than its manifest says."""
+
+    encoded = False
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._database = Database(path)
+        texts = self._database.texts()
+        if "manifest" not in texts:
+            raise DataError(f"{path} is a half-finished pack: give the same `data pack` command again, which goes on with it")
+        self.manifest = _manifest(texts["manifest"], path)
+        self._count, self.size, self._stored = (self.manifest[key] for key in ("count", "size", "stored"))
+        found = self._database.records(self._database.tree("images"))
+        whole = self._stored != "raw" or (found.sizes == 3 * self.size**2).all()
+        if not whole or found.keys.tobytes() != np.arange(self._count, dtype=">u8").tobytes():
+            raise DataError(f"{path} is damaged: its images aren't those of its manifest; pack again")
+        self._offsets, self._sizes = found.offsets, found.sizes
+        self.classes = tuple(self.manifest["classes"])
+        self.about = f"pack {path.name} of {self.manifest['source']}"
+
+    def __len__(self) -> int:
+        return self._count
+
+    def name(self, i: int) -> str:
+        return f"image {i}"
+
+    def read(self, i: int) -> bytes:
+        return self._database.read(int(self._offsets[i]), int(self._sizes[i]))
+
+    def will_need(self, indices: np.ndarray) -> None:
+        self._database.will_need(self._offsets[indices], self._sizes[indices])
+
+    def check_unchanged(self) -> None:
+        self._database.check_unchanged()
+
+    def image(self, i: int) -> Image.Image:
+        return Image.fromarray(self._whole(i).transpose(1, 2, 0))
+
+    def pixels(self, i: int, resolution: int, crop: Crop = "center") -> np.ndarray:
+        return self._whole(i) if resolution == self.size else fit(self.image(i), resolution, crop)
+
+    def require_crop(self, crop: str, advice: str) -> None:
+        """DataError if it was made with another: at whatever size, that can't be undone."""
+        if (made := self.manifest["crop"]) != crop:
+            raise DataError(f"{self.path} was made with --crop {made}: {advice}")
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of all pixels, from the manifest."""
+        return self.manifest["sha256"]
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        return self.rows["label"].astype(np.int64)
+
+    @cached_property
+    def hashes(self) -> np.ndarray:
+        """Of the names in what was packed: a hold-out stays the same."""
+        return self.rows["hash"].astype(np.uint64)
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """(N,) of ROW."""
+        where = self._database.records(self._database.tree("rows"))
+        values = (self._database.read(int(offset), int(size)) for offset, size in zip(where.offsets, where.sizes))
+        found = np.frombuffer(b"".join(values), ROW)
+        if len(found) != self._count:
+            raise DataError(f"{self.path} is damaged: it describes {len(found):,} of {self._count:,} images; pack again")
+        return found
+
+    def _whole(self, i: int) -> np.ndarray:
+        return unpack(self.read(i), self._stored, self.size)
+
+
+def _manifest(text: bytes, path: Path) -> dict:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if isinstance(found, dict) and found.get("format", FORMAT) != FORMAT:
+        raise DataError(f"{path} is a pack of format {found['format']}, not {FORMAT}: pack again")
+    names = ((name, kind) for kind, names in MANIFEST.items() for name in names)
+    if not isinstance(found, dict) or not all(isinstance(found.get(name), kind) for name, kind in names):
+        raise DataError(f"{path} is damaged: its manifest can't be read; pack again")
+    return found
+
+
+def key(i: int) -> bytes:
+    return i.to_bytes(8, "big")
+
+
+def unpack(value: bytes, stored: str, size: int) -> np.ndarray:
+    """A stored image as (3, R, R) uint8. ValueError or what Pillow raises for damaged bytes."""
+    if stored == "raw":
+        return np.frombuffer(value, np.uint8).reshape(3, size, size)
+    return np.asarray(Image.open(io.BytesIO(value)).convert("RGB")).transpose(2, 0, 1)
+
+
+def is_pack(file: Path) -> bool:
+    """Whether an LMDB file is a pack, finished or not, rather than one of LSUN's databases."""
+    if not is_database(file):
+        return False
+    database = Database(file)
+    return database.entries() <= 5 and {"job", "state"} <= database.texts().keys()
+
+
+def total_sha256(rows: np.ndarray, size: int) -> str:
+    """One sha256 for all pixels: of each image's sha256 in turn, and the shape."""
+    return sha256(rows["sha256"].tobytes() + f"(3, {size}, {size})".encode()).hexdigest()
+
+
+def verify(source: PackSource, progress: Callable[[int], None] = lambda n: None) -> list[str]:
+    """Read every image and compare it with its sha256, and all of these with the manifest's; what is wrong, a line each."""
+    rows = source.rows
+    problems = []
+    if total_sha256(rows, source.size) != source.fingerprint:
+        problems.append("the list of checksums is not the one that the manifest was made of")
+    elif source.manifest.get("rows_sha256") not in (None, sha256(rows.tobytes()).hexdigest()):
+        problems.append("labels or the hashes of names are not those that were packed")
+
+    def check(part: range) -> list[str]:
+        found = []
+        for i in part:
+            try:
+                same = sha256(source._whole(i).tobytes()).digest() == rows["sha256"][i].tobytes()
+            except Exception as error:  # damaged bytes make Pillow raise a dozen kinds of error
+                found.append(f"image {i} can't be read ({reason(error)})")
+            else:
+                found += [] if same else [f"image {i} has other pixels than were packed"]
+        progress(len(part))
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(check, parts(0, len(source), 256)):
+            problems += found
+    return problems
+
+
+def parts(start: int, stop: int, size: int) -> Iterator[range]:
+    return (range(i, min(i + size, stop)) for i in range(start, stop, size))

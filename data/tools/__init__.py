@@ -1,0 +1,1 @@
+"""What the `data` command does: pack, export, glance."""

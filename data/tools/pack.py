@@ -1,0 +1,189 @@
+"""`data pack`: decode, crop, shrink and store every image of a source once. What the file holds stands in data/sources/pack.py.
+
+The pack grows beside its place as `.NAME.partial`, committed every few hundred images together with how far it is, so that it goes
+on after any interruption; it gets its name when it's complete.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import PIL
+from PIL import Image
+
+from data import workers as worker
+from data.database.writer import alone, commit, explained, open_writer, publish
+from data.decoding import FILTER, Crop
+from data.images import DataError
+from data.sources.pack import FORMAT, ROW, PackSource, is_pack, key, parts, total_sha256
+from data.sources.source import Source, unusable
+
+PART = 64  # images that a worker decodes at a time
+COMMIT = 1024, 2**26  # images or bytes between two commits: what a kill can cost
+LISTED = 1000  # names of unusable images that are kept
+Decoded = list[tuple[bytes, bytes] | str]  # (what is stored, sha256 of the pixels), or why an image can't be used
+
+
+def pack(
+    source: Source, out: Path, size: int, crop: Crop = "center", stored: str = "raw", workers: int = 1, on_bad: str = "skip",
+    progress: Callable[[int], None] = lambda n: None, map_size: int | None = None,
+) -> PackSource:  # fmt: skip
+    """Make the pack `out`, or go on making it, or find it made.
+
+    size: R, the side of the stored squares; crop: see data/decoding.py; stored: "raw" or "webp" (lossless).
+    on_bad: "skip" counts, lists and leaves out images that can't be used; "refuse" raises DataError at the first. Either way a
+        later call goes on. ("report" of the command line is "skip" here: the manifest lists what was left out.)
+    progress: called with the number of images dealt with. map_size: bytes that the file may take at first; it grows.
+
+    Raises DataError: another process packs into `out`; `out` or the half-finished pack was made of something else; disk full; a
+    worker died; no usable image.
+    """
+    if isinstance(source, PackSource):
+        source.require_crop(crop, f"choose --crop {source.manifest['crop']}, or pack the original images")
+    job = {"format": FORMAT, "fingerprint": source.fingerprint, "size": size, "crop": crop, "stored": stored}
+    job = {**job, "filter": FILTER, "classes": list(source.classes)}
+    with alone(out) as partial:
+        if out.exists():
+            progress(len(source))
+            return _made_already(out, job)
+        growing = _GrowingPack(partial, job, map_size or _space(len(source), size))
+        try:
+            progress(growing.state["next"])
+            for decoded in _decode_all(source, growing.state["next"], size, crop, stored, workers):
+                source.check_unchanged()  # what changed under the workers' hands is not kept
+                growing.add(decoded, source)
+                if on_bad == "refuse" and growing.state["bad"]:
+                    growing.commit()
+                    raise DataError(
+                        f"{source.path}: {growing.state['first_bad'][0]} can't be used; leave such images out with --on-bad skip, "
+                        "which goes on from here, or mend it"
+                    )
+                progress(len(decoded))
+            growing.finish(source.about)
+        finally:
+            growing.environment.close()
+        publish(partial, out)
+        return PackSource(out)
+
+
+class _GrowingPack:
+    """A pack in the making: some images wait in memory until a commit, which writes them and `state` as one."""
+
+    def __init__(self, file: Path, job: dict, map_size: int):
+        self.file, self.job = file, job
+        self.waiting: list[tuple[bytes, bytes, int, int]] = []  # stored, sha256, hash of the name, label
+        self.environment, (self.images, self.rows) = open_writer(file, map_size, (b"images", b"rows"))
+        try:
+            with self.environment.begin() as texts:
+                begun, state = (json.loads(texts.get(name) or b"null") for name in (b"job", b"state"))
+        except lmdb.Error as error:
+            raise explained(error, file) from None
+        except ValueError:
+            raise DataError(f"{file} is damaged: remove it, then give the same command again") from None
+        self.state = state or {"next": 0, "count": 0, "bad": 0, "first_bad": []}
+        if begun is not None and begun != job:
+            self.environment.close()
+            raise DataError(f"{file} was begun with another {_changes(begun, job)}: remove it, or choose another --out")
+
+    def add(self, decoded: Decoded, source: Source) -> None:
+        """The next images of the source, in order."""
+        for i, found in enumerate(decoded, self.state["next"]):
+            if isinstance(found, str):
+                self.state["bad"] += 1
+                self.state["first_bad"] = [*self.state["first_bad"], f"{source.name(i)} ({found})"][:LISTED]
+            else:
+                self.waiting.append((*found, int(source.hashes[i]), int(source.labels[i])))
+        self.state["next"] += len(decoded)
+        if len(self.waiting) >= COMMIT[0] or sum(len(stored) for stored, *_ in self.waiting) >= COMMIT[1]:
+            self.commit()
+
+    def commit(self, manifest: dict | None = None) -> None:
+        first = self.state["count"]
+        state = {**self.state, "count": first + len(self.waiting)}
+        rows = np.array([tuple(row) for _, *row in self.waiting], ROW)
+        texts = {"job": self.job, "state": state, **({"manifest": manifest} if manifest else {})}
+
+        def write(transaction: lmdb.Transaction) -> None:
+            for i, (stored, *_) in enumerate(self.waiting, first):
+                transaction.put(key(i), stored, db=self.images, append=True)
+            if len(rows):
+                transaction.put(key(first), rows.tobytes(), db=self.rows, append=True)
+            for name, text in texts.items():
+                transaction.put(name.encode(), json.dumps(text).encode())
+
+        commit(self.environment, self.file, write)
+        self.state = state
+        self.waiting.clear()
+
+    def finish(self, about: str) -> None:
+        """Write the manifest: from then on it's a pack."""
+        self.commit()
+        bad = {"skipped": self.state["bad"], "first_skipped": self.state["first_bad"]}
+        if not self.state["count"]:
+            raise DataError(f"no image can be used, the first is {bad['first_skipped'][0]}: choose others, or a smaller --size")
+        with self.environment.begin(db=self.rows) as transaction:
+            rows = np.frombuffer(b"".join(value for _, value in transaction.cursor()), ROW)
+        made = {"source": about, "count": len(rows), **bad, "sha256": total_sha256(rows, self.job["size"])}
+        made["rows_sha256"] = sha256(rows.tobytes()).hexdigest()
+        self.commit({**self.job, **made, "made_with": f"Pillow {PIL.__version__}, lmdb {lmdb.__version__}"})
+
+
+def _decode_all(source: Source, start: int, size: int, crop: Crop, stored: str, workers: int) -> Iterator[Decoded]:
+    """The images from `start` on, in order, a part at a time, by worker processes that are a few parts ahead."""
+    pool = worker.process_pool(workers, source)
+    try:
+        yield from worker.in_order(
+            pool, partial(_decode, size=size, crop=crop, stored=stored), parts(start, len(source), PART), 2 * workers
+        )
+    except BrokenProcessPool:
+        worker.kill(pool)
+        raise DataError(
+            "a decoding process died, perhaps for want of memory: give the same command again, which goes on where it stopped, "
+            "or with fewer --workers"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _decode(part: range, size: int, crop: Crop, stored: str) -> Decoded:
+    """In a worker."""
+    found: Decoded = []
+    for i in part:
+        try:
+            pixels = np.ascontiguousarray(worker.shared.pixels(i, size, crop))
+        except Exception as error:
+            found.append(unusable(error, worker.shared))
+        else:
+            found.append((_encoded(pixels) if stored == "webp" else pixels.tobytes(), sha256(pixels).digest()))
+    return found
+
+
+def _encoded(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels.transpose(1, 2, 0)).save(file, "webp", lossless=True)
+    return file.getvalue()
+
+
+def _made_already(out: Path, job: dict) -> PackSource:
+    if not is_pack(out):
+        raise DataError(f"{out} exists and is no pack: choose another --out")
+    found = PackSource(out)
+    if changes := _changes(found.manifest, job):
+        raise DataError(f"{out} exists and was made with another {changes}: choose another --out, or remove it")
+    return found
+
+
+def _changes(old: dict, job: dict) -> str:
+    return ", ".join({"fingerprint": "source"}.get(name, name) for name in job if old.get(name) != job[name])
+
+
+def _space(count: int, size: int) -> int:
+    """Bytes for the images stored raw, in whole pages, and some more."""
+    pages = -(-(16 + 3 * size * size) // 4096)
+    return int(1.05 * count * pages * 4096) + 2**26

@@ -1,0 +1,274 @@
+"""The instruments, gathered: what a generator does to position, borders and high frequencies, beside what real images have.
+
+A run is measured as it is sampled: EMA weights, eval mode, float32. The networks of a config are untrained and their pictures
+grey: batch norm is given the statistics of 256 latents, and the layer that paints is scaled to a contrast of 0.5 (`settle`).
+docs/instruments.md has the definitions.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from data.files import write_atomically
+from gan import sampling
+from gan.config import Config
+from gan.models import resolve
+from gan.probe.inputs import LEAST, Real, trained, untrained
+from gan.randomness import latents
+from gan.run_directory import RunError, read_config
+from metrics.instruments.checkerboard import constant_picture, image_checkerboard, layer_checkerboard
+from metrics.instruments.erosion import activations, erosion
+from metrics.instruments.impulse import spatial_layers, up_layers
+from metrics.instruments.shift import border_asymmetry, flat_twin, layer_drift, network_drift, roll_equivariance
+from metrics.instruments.spectrum import azimuthal_mean, power_spectrum, spectrum_gap
+from metrics.precision import ieee_float32
+from metrics.protocol import library_versions
+
+FORMAT = 1  # of a record
+IMPULSES, LATER_IMPULSES, FLAT_IMPULSES = 32, 16, 8  # into the seed map; into later maps; where no weights differ
+FEW = 4  # latents whose seed maps are perturbed, rolled and flattened
+
+
+@dataclass
+class Probe:
+    record: dict  # plain numbers; what goes to probe.json
+    pictures: dict[str, Tensor] = field(default_factory=dict)  # what the figure shows besides
+
+
+def probe(target: Path | str | Config, **options) -> dict:
+    """The record of `measure`: {'card', 'numbers', 'spread', 'real', 'floor', 'layers', 'stages', 'erosion'}."""
+    return measure(target, **options).record
+
+
+def measure(
+    target: Path | str | Config, *, step: int | str | None = None, samples: int = 1000, seeds: int = 1, seed: int = 0,
+    real: Real | None = None, device: torch.device | str = "cpu", progress: Callable[[int], object] = lambda n: None,
+) -> Probe:  # fmt: skip
+    """Measure a run directory at a checkpoint (a step, "best", or None: the last), or the untrained networks of a config.
+
+    seeds: how often; of a run other latents each time, of a config other weights too. Numbers are means over seeds, layers and
+    pictures those of the first. real: from `real_images`; without it, what compares with real images is left out.
+    RunError or CheckpointError in one sentence.
+    """
+    if samples < LEAST or seeds < 1:
+        raise RunError(f"the instruments need at least {LEAST} images and 1 seed, not {samples} and {seeds}")
+    config = resolve(target if isinstance(target, Config) else read_config(target))
+    resolution = config.dataset.resolution
+    if real is not None and real.images.shape[-1] != resolution:
+        raise RunError(f"{real.source} has images of {real.images.shape[-1]} pixels, the generator paints {resolution}")
+    probes = []
+    for i in range(seed, seed + seeds):
+        if isinstance(target, Config):
+            networks = untrained(config, i, device)
+            about = {"what": "untrained networks of a config", "step": 0}
+        else:
+            networks, reached = trained(Path(target), step, device)
+            about = {"what": Path(target).resolve().name, "step": reached}
+        probes.append(measure_networks(*networks, i, samples, real))
+        progress(samples)
+    g = config.generator
+    card = about | {
+        "format": FORMAT, "family": g.family, "kernel": g.kernel, "upsampling": g.upsampling, "resolution": resolution,
+        "train_seed": config.train.seed if about["step"] else None, "samples": samples, "seed": seed, "seeds": seeds,
+        "real": real.source if real else None,
+        "real_count": len(real.images) if real else 0, "ema": not isinstance(target, Config), "batch_norm": "eval",
+        "versions": library_versions(),
+    }  # fmt: skip
+    record = {"card": card, **over_seeds([p.record["numbers"] for p in probes])}
+    record |= {key: value for key, value in probes[0].record.items() if key != "numbers"}
+    return Probe(_plain(record), probes[0].pictures)
+
+
+def summary(record: dict) -> dict[str, float]:
+    """The headline numbers of a record, fit for a row of a table; those that were not measured are left out."""
+    headlines = (
+        "drift_px", "spread_px", "border_asymmetry_excess", "overlap_variation", "phase_gain", "phase_mean_variance",
+        "nyquist_peaks_db", "spectrum_gap",
+    )  # fmt: skip
+    return {name: record["numbers"][name] for name in headlines if record["numbers"].get(name) is not None}
+
+
+def training_instruments(generator: nn.Module, samples: int = 64, seed: int = 0) -> dict[str, float]:
+    """A few instruments cheap enough for a training log: I1, I2, I3, S4 (without the real images') and W2.
+
+    generator: the EMA. Nothing that trains is changed: no gradients, eval mode, latents derived from `seed`, no random state used.
+    """
+    was_training = generator.training
+    generator.eval()
+    try:
+        images = torch.cat(list(sampling.samples(generator, seed, samples)))
+        with ieee_float32(), torch.no_grad():
+            gains = [layer_checkerboard(layer).phase_gain for _, layer in up_layers(generator)]
+    finally:
+        generator.train(was_training)
+    found = _image_numbers(images)
+    kept = ("phase_mean_variance", "nyquist_peaks_db", "phase_variance_ratio", "border_asymmetry")
+    return {name: found[name] for name in kept} | {"phase_gain": max(gains, default=0.0)}
+
+
+# --- measuring ---------------------------------------------------------------------------------------------------------------
+
+
+def measure_networks(generator: nn.Module, discriminator: nn.Module, seed: int, samples: int, real: Real | None) -> Probe:
+    """Numbers, layers, stages, erosion and pictures of two networks in the state they are in; the generator in eval mode."""
+    device = next(generator.parameters()).device
+    with ieee_float32(), torch.no_grad():
+        images = torch.cat(list(sampling.samples(generator, seed, samples)))
+        numbers = _image_numbers(images, real.images if real else None)
+        z = latents(seed, 0, 64, generator.latent).to(device)
+        seed_maps = generator.project(z).view(-1, *generator.seed)
+        stages, network, pictures = _shift(generator, seed_maps[:FEW], seed)
+        layers, worst = _layers(generator.trunk, seed_maps[:FEW])
+        flattened, texture = constant_picture(generator.trunk, seed_maps[:FEW])
+        of_generator = erosion(generator.trunk, seed_maps, activations(generator.trunk))
+        shown = (real.images if real else images)[:64]
+        of_discriminator = erosion(discriminator, shown.to(device).float() / 127.5 - 1, activations(discriminator))
+    record = {"numbers": numbers | network | worst | {"constant_texture": 127.5 * texture}}
+    if real:
+        record["real"] = _image_numbers(real.images)
+        record["floor"] = _image_numbers(real.others, real.images)
+        pictures |= {"spectrum_real": _rings(real.images), "real": real.images[:16]}
+    record |= {"layers": layers, "stages": stages}
+    record["erosion"] = {
+        net: [{key: value for key, value in asdict(layer).items() if key != "mean_map"} for layer in found]
+        for net, found in (("generator", of_generator), ("discriminator", of_discriminator))
+    }
+    pictures |= {"images": images[:16], "spectrum": _rings(images), "constant": flattened[:FEW].float().cpu()}
+    pictures |= {f"map {layer.name}": layer.mean_map for layer in of_generator}
+    return Probe(record, pictures)
+
+
+def _image_numbers(images: Tensor, real: Tensor | None = None) -> dict[str, float]:
+    """S4 and I1 to I5 of uint8 images (N, 3, R, R); the last two, and the excess of S4, against real ones."""
+    board, border = image_checkerboard(images), border_asymmetry(images)
+    numbers = {
+        "phase_mean_variance": board.phase_mean_variance,
+        "nyquist_peaks_db": board.nyquist_peaks,
+        "half_nyquist_peaks_db": board.half_nyquist_peaks,
+        "phase_variance_ratio": board.phase_variance_ratio,
+        "border_asymmetry": border.mean,
+        "border_left_right": border.horizontal,
+        "border_top_bottom": border.vertical,
+    }
+    if real is not None:
+        gap, other = spectrum_gap(images, real), border_asymmetry(real)
+        excess = (abs(border.horizontal - other.horizontal) + abs(border.vertical - other.vertical)) / 2
+        numbers |= {"spectrum_gap": gap.high_frequencies, "dct_gap": gap.dct, "border_asymmetry_excess": excess}
+    return numbers
+
+
+def _shift(generator: nn.Module, seed_maps: Tensor, seed: int) -> tuple[list[dict], dict, dict]:
+    """S1 and S2 from the input of every stage of the trunk to the picture, S3 from the middle, and the geometry's own drift."""
+    stages, energies, maps, roll = [], {}, seed_maps, None
+    resolution = generator(latents(seed, 0, 1, generator.latent).to(seed_maps.device)).shape[-1]
+    for i, child in enumerate(generator.trunk):
+        if any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in child.modules()):
+            landing = network_drift(generator.trunk[i:], maps, LATER_IMPULSES if stages else IMPULSES, seed=seed)
+            stages.append({"name": f"trunk.{i}", "size": maps.shape[-1], **asdict(landing.drift)})
+            energies.setdefault("landing", landing.energy)
+            if roll is None and maps.shape[-1] >= resolution // 4:
+                roll = roll_equivariance(generator.trunk[i:], maps)[1]
+        maps = child(maps.clone())
+    flat = network_drift(flat_twin(generator.trunk), seed_maps.abs(), FLAT_IMPULSES, seed=seed).drift
+    first = stages[0]
+    numbers = {
+        "drift_px": math.hypot(first["x"], first["y"]) / math.sqrt(2),
+        "drift_x_px": first["x"],
+        "drift_y_px": first["y"],
+        "spread_px": first["spread"],
+        "phase_slope_x_px": first["slope_x"],
+        "phase_slope_y_px": first["slope_y"],
+        "geometric_drift_px": flat.per_axis,
+        "roll_psnr_db": roll,
+    }
+    return stages, numbers, energies
+
+
+def _layers(trunk: nn.Module, maps: Tensor) -> tuple[list[dict], dict]:
+    """S1 and W1 to W4 of every layer, and the worst of each W: one such layer is enough for a checkerboard."""
+    named = dict(spatial_layers(trunk))
+    inputs, scales = {}, {}
+
+    def watch(layer: nn.Module, inputs_of_layer: tuple[Tensor], output: Tensor) -> None:
+        (x,) = inputs_of_layer
+        inputs[layer], scales[layer] = x, output.shape[-1] // x.shape[-1]
+
+    handles = [layer.register_forward_hook(watch) for layer in named.values()]
+    trunk(maps.clone())
+    for handle in handles:
+        handle.remove()
+    doubling = {layer for _, layer in up_layers(trunk)}
+    layers = []
+    for name, layer in named.items():
+        own, flat = layer_drift(layer), layer_drift(layer, flat=True)
+        row = {"name": f"trunk.{name}", "layer": _describe(layer), "size": inputs[layer].shape[-1], "scale": scales[layer]}
+        row |= {"drift_px": own.per_axis, "geometric_drift_px": flat.per_axis, "spread_px": own.spread}
+        if layer in doubling:
+            board = asdict(layer_checkerboard(layer, inputs[layer].double().mean(dim=(0, 2, 3))))
+            row |= {key: list(value) if key == "taps" else value for key, value in board.items()}
+        layers.append(row)
+    boards = [row for row in layers if "taps" in row]
+    names = ("overlap_variation", "phase_gain", "constant_response", "noise_response")
+    return layers, {name: max((row[name] for row in boards), default=None) for name in names}
+
+
+def _describe(layer: nn.Module) -> str:
+    """'nearest + symmetric 4x4', 'transposed 3x3'."""
+    return " + ".join(_describe_part(part) for part in (layer if isinstance(layer, nn.Sequential) else [layer]))
+
+
+def _describe_part(part: nn.Module) -> str:
+    if not isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+        return getattr(part, "mode", type(part).__name__.lower())
+    name = type(part).__name__
+    words = ["symmetric"] if name.startswith("Symmetric") else ["one-sided"] if name.startswith("OneSided") else []
+    words += ["transposed"] if isinstance(part, nn.ConvTranspose2d) else []
+    return " ".join([*words, f"{part.kernel_size[0]}x{part.kernel_size[1]}"])
+
+
+def _rings(images: Tensor) -> Tensor:
+    return azimuthal_mean(power_spectrum(images)).float()
+
+
+def over_seeds(numbers: list[dict]) -> dict:
+    """Means, and standard deviations (ddof 1) where there are several seeds; None where one was not measured."""
+    mean, spread = {}, {}
+    for name in numbers[0]:
+        values = [n[name] for n in numbers]
+        known = torch.tensor([math.nan if v is None else v for v in values], dtype=torch.float64)
+        mean[name] = known.mean().item()
+        if len(values) > 1:
+            spread[name] = known.std().item()
+    return {"numbers": mean, "spread": spread}
+
+
+def _plain(value):
+    """NaN and infinity have no JSON: None."""
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_record(record: dict, path: Path) -> None:
+    """Write probe.json, whole or not at all."""
+    write_atomically(path, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def read_record(path: Path) -> dict:
+    """Read probe.json. RunError if it is missing, damaged, or of another format."""
+    try:
+        record = json.loads(Path(path).read_text())
+        if record["card"]["format"] == FORMAT and isinstance(record["numbers"], dict):
+            return record
+    except FileNotFoundError:
+        raise RunError(f"there is no {path}; measure the run with `python run_gan.py probe`") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise RunError(f"{path} can't be read as a record of the instruments; measure the run again")

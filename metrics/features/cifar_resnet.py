@@ -1,0 +1,76 @@
+"""Features of a small classifier trained here: ResNet-20 on CIFAR-10 sees 32 pixels as they are, a thousandth of Inception's work.
+
+The weights are a safetensors file that `python run_gan.py classify --export FILE` writes, its result and card as JSON in the
+metadata: the file beside this one (results/classification says how it came about), or one of your own. Features are the last map,
+averaged over positions; probabilities are over the classes it was trained on.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from metrics.features.network import FeatureError, Network, state_sha256
+
+SHIPPED = Path(__file__).with_name("cifar_resnet.safetensors")
+MAKE = "make one with `python run_gan.py classify --export FILE`"
+
+
+def cifar_resnet(weights: str | Path | None, resize: str | None, size: int | None, insist: bool) -> Network:
+    """The classifier of an exported file, by default of SHIPPED. Its sha256 is that of the weights, checked against its card.
+
+    Scores with different weights carry different sha256 on their cards, so they are never put side by side. FeatureError for a
+    missing, damaged or foreign file; for other networks or data than the name says only without `insist`, which adds the first 8
+    digits of the sha256 to the name.
+    """
+    weights = Path(weights or SHIPPED)
+    tensors, metadata = _load(weights)
+    # Imported here: the only thing that metrics take from gan, so that the network is described in one place.
+    from gan.models.classifiers import build_classifier
+
+    try:
+        card = json.loads(metadata["result"])["card"]
+        with torch.device("meta"):
+            model = build_classifier(**card["model"], classes=len(card["classes"]))
+        model.load_state_dict(tensors, assign=True)
+        promised, family, source = card["weights_sha256"], card["model"]["family"], card["data"]
+        size, mean, std = size or card["resolution"], tuple(card["mean"]), tuple(card["std"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise FeatureError(f"{weights} holds no classifier of this program ({type(error).__name__}): {MAKE}") from error
+    sha256 = state_sha256(model)
+    name, trouble = "cifar_resnet", None
+    if sha256 != promised:
+        trouble = "aren't those of its card"
+    elif family != "resnet" or not source.startswith("cifar10 "):
+        trouble = f"are of a {family} trained on {source}"
+    if trouble and not insist:
+        raise FeatureError(f"the weights in {weights} {trouble}: {MAKE}, or insist and get scores under another name")
+    if trouble:
+        name = f"cifar_resnet_{sha256[:8]}"
+    return Network(name, sha256, Trunk(model), model.head, model.dim, model.classes, size, resize or "clean", mean, std)
+
+
+class Trunk(nn.Module):
+    """Everything before the classifier: normalised (N, 3, S, S) -> (N, dim), averaged over positions in float32."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model.embed(x)
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, and its metadata."""
+    if not path.is_file():
+        raise FeatureError(f"there are no weights at {path}: {MAKE}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
+            # Copied: what the file gives is a view of the disk, which changes when the file does.
+            return {name: file.get_tensor(name).clone() for name in names}, file.metadata() or {}
+    except SafetensorError as error:
+        raise FeatureError(f"{path} is damaged or no safetensors file: {MAKE}") from error

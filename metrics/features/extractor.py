@@ -1,0 +1,153 @@
+"""Networks that embed images for scores: uint8 images in, features and class probabilities out.
+
+    extractor = open_extractor("efficientnet_lite0")
+    features, probabilities = extractor(images)
+
+An Extractor also knows what it is (name, sha256 of its weights, resize, precision, size), since a score means nothing without.
+"""
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from metrics.features.network import DEFAULT, FeatureError, Network
+from metrics.features.resize import RESIZES, resize
+from metrics.precision import Precision, ieee_float32, settled
+
+NAMES = ("inception", DEFAULT, "cifar_resnet")  # and module:package.attribute
+PRECISIONS = get_args(Precision)
+
+# What a score is called on the 2015 Inception network, and the stem of its name on any other.
+SCORES = {"fid": "fd", "inception_score": "score", "kid": "kd"}
+
+
+class Extractor:
+    """Maps uint8 images (N, 3, H, W) of any size, on any device, to features and probabilities.
+
+    The same images give the same features, whatever their company: networks run in eval mode, `batch_size` images at a time.
+    fp32 means IEEE fp32, on CUDA too. bf16 runs the trunk under autocast: faster on devices that have it, but single features move.
+    Distances agree where both sides are bf16, so never mix the two; benchmarks/features.py and benchmarks/fid.py print how well.
+    auto is bf16 on devices that have it, else fp32; `precision` says which.
+    """
+
+    def __init__(self, network: Network, precision: str = "fp32", device: str | torch.device = "cpu"):
+        self.name, self.sha256 = network.name, network.sha256
+        self.dim, self.classes = network.dim, network.classes
+        self.size, self.resize = network.size, network.resize
+        self.device = _device(device)
+        self.precision = settled(_one_of("precision", precision, PRECISIONS), self.device)
+        self.batch_size = 16 if self.device.type == "cpu" else 64  # more than 16 spill the cache
+        self._genuine = network.genuine
+        self._trunk = network.trunk.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self._head = None if network.head is None else network.head.eval().requires_grad_(False).to(self.device)
+        self._mean = torch.tensor(network.mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(network.std, device=self.device).view(1, 3, 1, 1)
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(N, 3, H, W) uint8, N at least 1 -> features (N, dim) float32, probabilities (N, classes) float32 or None.
+
+        Both on the extractor's device. FeatureError for any other input, and where a feature isn't finite.
+        """
+        _check_images(images)
+        with torch.inference_mode(), ieee_float32():
+            parts = [self._embed(part) for part in images.split(self.batch_size)]
+        features, probabilities = (None if part[0] is None else torch.cat(part) for part in zip(*parts))
+        return features, probabilities
+
+    def score_name(self, base: str) -> str:
+        """'fid', 'inception_score', 'kid', … as they are on the genuine 2015 Inception network; else 'fd_<name>', ….
+
+        A base that isn't in SCORES keeps its own name: 'precision_<name>'.
+        """
+        return base if self._genuine else f"{SCORES.get(base, base)}_{self.name}"
+
+    def _embed(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        x = resize(images.to(self.device), self.size, self.resize)
+        x = ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)  # faster on CPU
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            features = self._trunk(x)
+        features = features.float()
+        if not features.isfinite().all():
+            raise FeatureError(f"{self.name} gave features that aren't finite: its weights are damaged, or try precision fp32")
+        return features, None if self._head is None else self._head(features).softmax(dim=1)
+
+
+def open_extractor(
+    name: str = DEFAULT, weights: str | Path | None = None, resize: str | None = None, precision: str = "fp32",
+    size: int | None = None, device: str | torch.device = "cpu", insist: bool = False,
+) -> Extractor:  # fmt: skip
+    """The one way to get an Extractor. FeatureError, in one sentence, for everything that can't be had.
+
+    name: 'inception' (the 2015 network of FID), 'efficientnet_lite0' (needs no download), or 'module:package.attribute', a
+        callable without arguments that returns an nn.Module from ImageNet-normalised (N, 3, S, S) to features (N, d).
+    weights: a file of weights instead of the download or the installed package; its sha256 is checked.
+    resize: one of RESIZES. Default: 'pytorch_fid' for inception, 'clean' otherwise.
+    precision: 'fp32', 'bf16', or 'auto': bf16 where the device multiplies it natively.
+    size: side of the network's input in pixels. Default: the network's own; inception takes no other.
+    device: where the network runs.
+    insist: take weights whose sha256 is unknown; name and scores then carry its first 8 digits.
+    """
+    _one_of("precision", precision, PRECISIONS)
+    if resize is not None:
+        _one_of("resize", resize, tuple(RESIZES))
+    if size is not None and (not isinstance(size, int) or size < 32):
+        raise FeatureError(f"size is the side of the network's input, a whole number of at least 32 pixels, not {size!r}")
+    device = _device(device)
+    return Extractor(_builder(name)(weights, resize, size, insist), precision, device)
+
+
+def _builder(name: str) -> Callable[..., Network]:
+    """The function that builds a network from (weights, resize, size, insist)."""
+    if name == "inception":  # imported here, since torchvision alone takes a second
+        from metrics.features.inception import inception
+
+        return inception
+    if name == "efficientnet_lite0":
+        from metrics.features.efficientnet import efficientnet_lite0
+
+        return efficientnet_lite0
+    if name == "cifar_resnet":
+        from metrics.features.cifar_resnet import cifar_resnet
+
+        return cifar_resnet
+    if name.startswith("module:"):
+        from metrics.features.user_network import user_network
+
+        return lambda *options: user_network(name, *options)
+    nearest = difflib.get_close_matches(name, NAMES, n=1, cutoff=0)[0]
+    raise FeatureError(f"there are no features '{name}': did you mean '{nearest}'? (known: {', '.join(NAMES)}, module:PATH)")
+
+
+# --- what must hold before a network runs ------------------------------------------------------------------------------------
+
+
+def _one_of(setting: str, value: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise FeatureError(f"{setting} is one of {', '.join(known)}, not {value!r}")
+    return value
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        device = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise FeatureError(f"there is no device {device!r}: say cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise FeatureError("this machine has no CUDA device that torch can use: say device cpu")
+    try:
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError):  # NotImplementedError, a RuntimeError, of the device "meta"
+        raise FeatureError(f"this PyTorch finds no device {str(device)!r}: say cpu, cuda or cuda:1") from None
+    return device
+
+
+def _check_images(images: Tensor) -> None:
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise FeatureError(f"features are taken of uint8 images, not {kind}: quantise first, by rounding to 0..255")
+    if images.dim() != 4 or images.shape[1] != 3 or 0 in images.shape:
+        raise FeatureError(f"features are taken of images (N, 3, H, W) with N, H, W at least 1, not {tuple(images.shape)}")

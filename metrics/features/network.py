@@ -1,0 +1,101 @@
+"""A network that embeds images: what there is to know of it, and how its weights are loaded and told apart."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from data.files import UserError
+
+DEFAULT = "efficientnet_lite0"
+
+IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)  # torchvision's, in grey levels
+IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+
+
+class FeatureError(UserError):
+    """Features can't be computed as asked: one sentence that says what is wrong and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What the files beside this one build: a network ready for inference, and how images enter it.
+
+    trunk: normalised float32 (N, 3, size, size) -> features (N, dim)
+    head: features (N, dim) -> logits (N, classes); None where there are no classes
+    mean, std: three numbers each, in grey levels 0..255
+    genuine: whether these are the 2015 Inception weights, whose scores alone may be called FID, Inception Score and KID
+    """
+
+    name: str
+    sha256: str
+    trunk: nn.Module
+    head: nn.Module | None
+    dim: int
+    classes: int | None
+    size: int
+    resize: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    genuine: bool = False
+
+
+# --- weights -----------------------------------------------------------------------------------------------------------------
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, 64 hexadecimal digits. FeatureError where it can't be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise FeatureError(f"the weights {path} can't be read ({error.strerror}): give the path of a file") from error
+
+
+def state_sha256(module: nn.Module) -> str:
+    """sha256 over a module's state dict: name, dtype, shape and bytes of every tensor in order."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def identify(name: str, path: Path, known: str, size: int, insist: bool) -> tuple[str, str]:
+    """The sha256 of a weight file, and the name its features go by: `name` if the sha256 is the known one.
+
+    Another file is refused with a FeatureError, or with `insist` named after its first 8 digits. size: bytes of the known file.
+    """
+    sha256 = file_sha256(path)
+    if sha256 == known:
+        return sha256, name
+    if insist:
+        return sha256, f"{name}_{sha256[:8]}"
+    found = path.stat().st_size
+    cut = f", and it has {found:,} bytes instead of {size:,}" if found != size else ""
+    raise FeatureError(
+        f"{path} isn't the known {name} weights (sha256 {sha256[:8]}…, expected {known[:8]}…{cut}): "
+        "fetch the file again, or insist and get scores under another name"
+    )
+
+
+def fold_batch_norm(parent: nn.Module, convolution: str, norm: str) -> None:
+    """Work an eval-mode batch norm into the convolution before it: w' = w g / s, b' = h - m g / s. A pass less, a rounding less."""
+    setattr(parent, convolution, fuse_conv_bn_eval(getattr(parent, convolution).eval(), getattr(parent, norm).eval()))
+    setattr(parent, norm, nn.Identity())
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Fill a module, on the meta device or not, from a file of its state dict, in float32. FeatureError if they don't match."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can fail in any layer of unpickling
+        raise FeatureError(f"the weights {path} are damaged or no state dict of tensors: fetch the file again") from error
+    try:
+        module.load_state_dict(state, assign=True)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise FeatureError(f"the weights {path} belong to another network: {' '.join(str(error).split())[:160]}") from error
+    module.float()

@@ -1,0 +1,52 @@
+"""The features of a network of the user's own: 'module:package.attribute'."""
+
+import importlib
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from metrics.features.network import IMAGENET_MEAN, IMAGENET_STD, FeatureError, Network, state_sha256
+
+
+def user_network(name: str, weights: str | Path | None, resize: str | None, size: int | None, insist: bool) -> Network:
+    """'module:package.attribute': whatever that callable returns, at 224 pixels unless told otherwise. No probabilities.
+
+    It is called under seed 0, so that a network of random weights is the same network every time.
+    """
+    if weights is not None:
+        raise FeatureError(f"{name} loads its own weights: leave the weights file out, and read it inside that function")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = _call(name)
+    if not isinstance(module, nn.Module):
+        raise FeatureError(f"{name} returned {type(module).__name__}: it must return an nn.Module")
+    module.float().cpu().eval()
+    size = size or 224
+    try:
+        with torch.inference_mode():
+            features = module(torch.zeros(2, 3, size, size))
+    except Exception as error:
+        raise FeatureError(f"{name} can't take images (N, 3, {size}, {size}): {_line(error)}") from error
+    if not isinstance(features, Tensor) or features.dim() != 2 or len(features) != 2:
+        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise FeatureError(f"{name} must map (N, 3, {size}, {size}) to features (N, d), but gave {shape} for N = 2")
+    return Network(
+        name, state_sha256(module), module, None, features.shape[1], None, size, resize or "clean", IMAGENET_MEAN, IMAGENET_STD
+    )
+
+
+def _call(name: str) -> object:
+    package, _, attribute = name.removeprefix("module:").rpartition(".")
+    try:
+        function = getattr(importlib.import_module(package), attribute)
+    except Exception as error:  # whatever stands in the user's file
+        raise FeatureError(f"{name} can't be imported ({_line(error)}): write module:package.function, as in an import") from error
+    try:
+        return function()
+    except Exception as error:
+        raise FeatureError(f"{name}, called without arguments, fails: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

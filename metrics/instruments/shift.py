@@ -1,0 +1,266 @@
+"""How far a network moves the picture, and whether its borders are alike.
+
+Half-pixel grid throughout: pixel i of an axis has its centre at i + 0.5. A map of r pixels whose picture has R stands for it at a
+scale of s = R / r, so its pixel u belongs at picture coordinate (u + 0.5) s - 0.5. Shifts are in pixels of the output, positive to
+the right (x) and downwards (y).
+
+S1 drift and spread: centroid and radius of the energy of an impulse response.
+S2 phase slope: -d(phase) / d(frequency) near frequency 0 of the transfer function, or of the cross-spectrum of two batches.
+S3 roll equivariance: PSNR between the output of a rolled map and the rolled output; after EQ-T of Karras et al. 2021.
+S4 border asymmetry: gradient energy at the left border against the right one, at the top against the bottom.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from math import log10, pi
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from metrics.instruments.impulse import impulse_response
+
+MARGIN = 4  # pixels of a map around those that are perturbed
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Where an impulse lands, in output pixels from where it belongs. nan: nothing came out."""
+
+    x: float  # S1, of the energy
+    y: float
+    spread: float  # root mean square distance per axis from the centroid
+    slope_x: float = float("nan")  # S2, of the signed response
+    slope_y: float = float("nan")
+
+    @property
+    def per_axis(self) -> float:
+        """Root mean square of x and y: 0.5 for a layer that moves half a pixel along either axis."""
+        return ((self.x**2 + self.y**2) / 2) ** 0.5
+
+
+# --- S1, of one layer and of a network ---------------------------------------------------------------------------------------
+
+
+def layer_drift(layer: nn.Module, flat: bool = False) -> Drift:
+    """S1 of one layer (metrics.instruments.impulse says what a layer is). flat: with all weights 1: the padding's own drift."""
+    response = impulse_response(layer, flat)
+    side, s = response.energy.shape[0], response.scale
+    where = torch.full((1,), (side // s // 2 + 0.5) * s - 0.5, dtype=torch.float64, device=response.energy.device)
+    offsets, spread = _centroids(response.energy[None], where, where)
+    x, y = offsets[0].tolist()
+    return Drift(x, y, spread[0].item())
+
+
+def _centroids(energy: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """energy (P, H, W) >= 0 and where its impulses belong (P,) -> centroids less that, (P, 2) as x, y, and spreads (P,)."""
+    total = energy.sum(dim=(1, 2))
+    grid = torch.arange(energy.shape[-1], dtype=energy.dtype, device=energy.device)
+    columns, rows = energy.sum(dim=1), energy.sum(dim=2)
+    cx, cy = (columns * grid).sum(1) / total, (rows * grid).sum(1) / total
+    variance = ((columns * (grid - cx[:, None]) ** 2).sum(1) + (rows * (grid - cy[:, None]) ** 2).sum(1)) / (2 * total)
+    return torch.stack([cx - x, cy - y], dim=1), variance.sqrt()
+
+
+@dataclass(frozen=True)
+class Landing:
+    """What became of the impulses into a map: their drift and the mean energy around where they belong."""
+
+    drift: Drift
+    energy: Tensor  # (2 w + 1, 2 w + 1) float32, centred on the output pixel nearest to where the impulse belongs, sum 1
+
+
+@torch.no_grad()
+def network_drift(
+    rest: Callable[[Tensor], Tensor], maps: Tensor, impulses: int = 32, amplitude: float = 0.5, seed: int = 0, batch: int = 16
+) -> Landing:  # fmt: skip
+    """S1 and S2 from a map to the output: perturb one channel of one pixel, watch |difference|² of the output.
+
+    rest: takes maps (N, C, r, r) of any r to (N, D, s r, s r). maps: typical ones, such as those of a few latents. They are tiled
+    first, so that no border cuts a response off. amplitude: of the impulses, in standard deviations of the maps. Averaged over
+    `impulses` seeded choices of (map, pixel), evenly spread over the channels (a symmetric layer's four groups must all have
+    their say); those that nothing comes out of, because a unit is dead, are left out.
+    """
+    n, channels, r, _ = maps.shape
+    pad = min(r, MARGIN)
+    tiled = F.pad(maps, (pad,) * 4, mode="circular")
+    base = rest(tiled.clone())
+    s = base.shape[-1] / tiled.shape[-1]
+
+    generator = torch.Generator().manual_seed(seed)
+    which, row, column = (torch.randint(top, (impulses,), generator=generator) for top in (n, r, r))
+    row, column = row + pad, column + pad
+    channel = torch.arange(impulses) * channels // impulses if impulses <= channels else torch.arange(impulses) % channels
+    perturbed = tiled[which.to(maps.device)]
+    sign = torch.randint(2, (impulses,), generator=generator).mul(2).sub(1).to(maps)
+    perturbed[torch.arange(impulses), channel, row, column] += amplitude * maps.std() * sign
+    parts = zip(perturbed.split(batch), which.to(maps.device).split(batch))
+    difference = torch.cat([rest(part) - base[index] for part, index in parts]).double()
+
+    x, y = (((position + 0.5) * s - 0.5).to(difference) for position in (column, row))
+    alive = difference.square().sum(dim=(1, 2, 3)) > 0
+    if not alive.any():
+        nan = float("nan")
+        return Landing(Drift(nan, nan, nan), torch.full((3, 3), nan))
+    difference, x, y = difference[alive], x[alive], y[alive]
+    energy = difference.square().sum(dim=1)
+    offsets, spreads = _centroids(energy, x, y)
+    dx, dy = offsets.mean(dim=0).tolist()
+    slope = [_response_slope(difference.sum(dim=axis), where) for axis, where in ((2, x), (3, y))]
+    return Landing(Drift(dx, dy, spreads.mean().item(), *slope), _around(energy, x, y, width=int(pad * s) // 2))
+
+
+def _response_slope(profiles: Tensor, where: Tensor) -> float:
+    """S2 of signed responses, summed over the other axis, (P, D, L): minus the phase slope between -w and w.
+
+    Gains may have either sign, so responses are averaged as squares Y(w)², in which the sign drops out and the phase is doubled.
+    """
+    length = profiles.shape[-1]
+    w = 2 * pi / length
+    angle = -w * (torch.arange(length, dtype=torch.float64, device=profiles.device) - where[:, None])
+    spectrum = (profiles * torch.polar(torch.ones_like(angle), angle)[:, None]).sum(dim=-1)
+    return (-spectrum.square().sum().angle() / (2 * w)).item()
+
+
+def _around(energy: Tensor, x: Tensor, y: Tensor, width: int) -> Tensor:
+    """Mean of (P, H, W), each normalised to a sum of 1, cut out around (x, y)."""
+    cut = [e[int(v) - width : int(v) + width + 1, int(u) - width : int(u) + width + 1] for e, u, v in zip(energy, x + 0.5, y + 0.5)]
+    mean = torch.stack([c / c.sum().clamp(min=1e-300) for c in cut]).mean(dim=0)
+    return mean.float().cpu()
+
+
+def flat_twin(network: nn.Module) -> nn.Module:
+    """A copy in which padding alone speaks: convolutions with equal positive weights and no bias, no norms."""
+    twin = deepcopy(network).eval().requires_grad_(False)
+    for name, module in list(twin.named_modules()):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            if parametrize.is_parametrized(module, "weight"):
+                parametrize.remove_parametrizations(module, "weight")
+            fan_in = module.weight.numel() / module.out_channels
+            nn.init.constant_(module.weight, 1 / fan_in)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            twin.set_submodule(name, nn.Identity())
+    return twin
+
+
+# --- S2, of images -----------------------------------------------------------------------------------------------------------
+
+
+def phase_slope(x: Tensor, y: Tensor, bins: int = 2) -> tuple[float, float]:
+    """How far y lies to the right of and below x, in pixels, from the phase of E[Y conj(X)] at the lowest `bins` frequencies.
+
+    x, y: (N, H, W), any numeric dtype, the same pictures before and after. A Hann window hides that pictures don't repeat.
+    Pictures of opposite contrast count as if inverted. Unambiguous below H / (4 bins) pixels. ValueError for unlike shapes.
+    """
+    if x.shape != y.shape or x.dim() != 3:
+        raise ValueError(f"phase_slope: two batches (N, H, W) of one shape are needed, not {tuple(x.shape)} and {tuple(y.shape)}")
+    dx, dy = _windowed_slope(x, y, bins)
+    # The window stands still while the picture moves, which hides part of a large shift: undo whole pixels and look again.
+    whole = [max(-side // 4, min(side // 4, round(shift))) for shift, side in ((dx, x.shape[2]), (dy, x.shape[1]))]
+    rest = _windowed_slope(*_overlap(x, y, *whole), bins)
+    return whole[0] + rest[0], whole[1] + rest[1]
+
+
+def _overlap(x: Tensor, y: Tensor, dx: int, dy: int) -> tuple[Tensor, Tensor]:
+    """The parts of x and y that show the same, if y lies dx to the right and dy below."""
+    h, w = x.shape[1:]
+    before = x[:, max(0, -dy) : h - max(0, dy), max(0, -dx) : w - max(0, dx)]
+    after = y[:, max(0, dy) : h - max(0, -dy), max(0, dx) : w - max(0, -dx)]
+    return before, after
+
+
+def _windowed_slope(x: Tensor, y: Tensor, bins: int) -> tuple[float, float]:
+    window = _hann(x.shape[1], x.device)[:, None] * _hann(x.shape[2], x.device)
+    spectra = []
+    for images in (x, y):
+        images = images.double()
+        spectra.append(torch.fft.fft2((images - images.mean(dim=(1, 2), keepdim=True)) * window))
+    cross = (spectra[1] * spectra[0].conj()).mean(dim=0)
+    return _slope_along(cross[0], bins), _slope_along(cross[:, 0], bins)
+
+
+def _slope_along(cross: Tensor, bins: int) -> float:
+    """Least squares through the origin of phase against frequency, weighted by power; the doubled phase forgets a sign."""
+    k = torch.arange(1, bins + 1, dtype=torch.float64, device=cross.device)
+    w, values = 2 * pi * k / len(cross), cross[1 : bins + 1]
+    weight = values.abs()
+    return (-(weight * w * values.square().angle() / 2).sum() / (weight * w * w).sum()).item()
+
+
+def _hann(length: int, device: torch.device) -> Tensor:
+    """Symmetric about the centre of the picture, and above 0 at its first and last pixel."""
+    return torch.hann_window(length + 2, periodic=False, dtype=torch.float64, device=device)[1:-1]
+
+
+# --- S3 ----------------------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def roll_equivariance(
+    rest: Callable[[Tensor], Tensor], maps: Tensor, shifts: tuple[int, ...] = (1,), margin: int | None = None
+) -> dict:
+    """S3: {t: PSNR in dB} for rolling maps (N, C, r, r) by t pixels to each of the four sides; inf if nothing differs.
+
+    Output range [-1, 1], so the peak is 2. Masked: as much at each side as was rolled in, and `margin` more (default: R / 16).
+    Infinite for a network without borders; a constant drift is not seen. ValueError if the mask leaves nothing.
+    """
+    base = rest(maps.clone())
+    size = base.shape[-1]
+    s = size // maps.shape[-1]
+    margin = size // 16 if margin is None else margin
+    found = {}
+    for t in shifts:
+        inside = slice(t * s + margin, size - t * s - margin)
+        if inside.start >= inside.stop:
+            raise ValueError(f"roll_equivariance: a roll by {t} and a margin of {margin} leave nothing of {size} pixels")
+        errors = []
+        for rolls in ((t, 0), (-t, 0), (0, t), (0, -t)):
+            rolled = rest(torch.roll(maps, rolls, dims=(2, 3)))
+            wanted = torch.roll(base, (rolls[0] * s, rolls[1] * s), dims=(2, 3))
+            errors.append((rolled - wanted)[:, :, inside, inside].double().square().mean())
+        mse = torch.stack(errors).mean().item()
+        found[t] = 20 * log10(2) - 10 * log10(mse) if mse > 0 else float("inf")
+    return found
+
+
+# --- S4 ----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BorderAsymmetry:
+    """S4, (E_left - E_right) / (E_left + E_right) and top against bottom: in [-1, 1], 0 if alike."""
+
+    horizontal: float
+    vertical: float
+
+    @property
+    def mean(self) -> float:
+        """Mean of the two absolute values: the number to compare with the real images'."""
+        return (abs(self.horizontal) + abs(self.vertical)) / 2
+
+
+def border_asymmetry(images: Tensor, strip: int | None = None) -> BorderAsymmetry:
+    """S4 of images (N, C, H, W): mean gradient energy, squared neighbour differences along both axes, in strips of `strip` pixels.
+
+    strip: default H / 8, at least 2. Subtract what real images give: skies and grounds differ too.
+    """
+    height, width = images.shape[-2:]
+    strip = max(2, height // 8) if strip is None else strip
+    if not 2 <= strip <= min(height, width) // 2:
+        raise ValueError(f"border_asymmetry: a strip of 2 to {min(height, width) // 2} pixels is needed, not {strip}")
+    strips = images[..., :strip], images[..., -strip:], images[..., :strip, :], images[..., -strip:, :]
+    left, right, top, bottom = (_gradient_energy(part) for part in strips)
+    return BorderAsymmetry(_contrast(left, right), _contrast(top, bottom))
+
+
+def _gradient_energy(images: Tensor) -> float:
+    x = images.float()
+    return (x.diff(dim=-1).square().mean(dtype=torch.float64) + x.diff(dim=-2).square().mean(dtype=torch.float64)).item()
+
+
+def _contrast(a: float, b: float) -> float:
+    return (a - b) / (a + b) if a + b > 0 else 0.0

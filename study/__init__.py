@@ -1,0 +1,1 @@
+"""Studies: rows of settings x seeds, run, analysed and reported."""

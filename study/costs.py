@@ -1,0 +1,62 @@
+"""What a training step of each row costs: measured once, when all runs have ended, and kept in the study's costs.json."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from data.files import write_atomically
+from gan.config import ConfigError
+from study.analysis import lines_of
+from study.folder import StudyFolder
+from study.study import Job, Row, Study, config_of, rows_of, settings_of
+
+FILE = "costs.json"
+
+
+def costs_of(study: Study, folder: StudyFolder) -> dict[str, dict]:
+    """{row: ms_per_step, images_per_s, peak_bytes, machine} of the rows that were measured with the settings they have now."""
+    rows = {row.label: row for row in rows_of(study)}
+    try:
+        found = json.loads((folder.path / FILE).read_text())
+        return {
+            label: {**{k: v for k, v in cost.items() if k != "config"}, "machine": found["machine"]}
+            for label, cost in found["rows"].items()
+            if label in rows and _still(study, rows[label], cost["config"])
+        }
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):  # none, torn, or of another version: measured anew
+        return {}
+
+
+def _still(study: Study, row: Row, measured: dict) -> bool:
+    """Whether a row has the settings that it was measured with."""
+    try:
+        old = settings_of(study).load_config(measured)
+    except ConfigError:  # of another version
+        return False
+    new = config_of(study, Job(row, old.train.seed))
+    return old.train.device == new.train.device and not settings_of(study).difference(old, new)
+
+
+def measure_costs(study: Study, path: Path, say: Callable) -> bool:
+    """Time a step of every row that trains, in turns, once all runs have ended; whether that was done, and not before.
+
+    A failure is said and costs some columns of the table, no more.
+    """
+    folder = StudyFolder(path)
+    lines = lines_of(study, folder)
+    trained = [line.row for line in lines if line.results]
+    if any(line.ended < line.asked for line in lines) or {row.label for row in trained} <= costs_of(study, folder).keys():
+        return False
+    from gan.timing import machine, step_costs
+
+    configs = {row.label: config_of(study, Job(row, study.seeds[0])) for row in trained}
+    try:
+        costs = step_costs(configs)
+    except (RuntimeError, MemoryError) as error:  # all rows at once may be too many for a GPU, or nothing compiles here
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        say(f"time and memory of the rows were not measured, so the table leaves them out: {reason}", "yellow")
+        return False
+    device = next(iter(configs.values())).train.device
+    rows = {label: {**cost, "config": configs[label].model_dump(mode="json")} for label, cost in costs.items()}
+    write_atomically(folder.path / FILE, (json.dumps({"machine": machine(device), "rows": rows}, indent=1) + "\n").encode())
+    return True

@@ -1,0 +1,182 @@
+"""`compare`, top down: which runs are missing, run them, then the table and the report."""
+
+import contextlib
+import errno
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import filelock
+from tqdm import tqdm
+
+from gan.evaluation import open_side
+from gan.progress import EMULATED
+from gan.run_directory import read_log
+from gan.training import Interrupted
+from metrics.features import open_extractor
+from metrics.precision import emulated
+from study.folder import StudyFolder
+from study.launch import Ended, default_workers, follow_parent, gpus_for, run_here, run_submitit
+from study.study import Job, Study, StudyError, config_of, jobs_of, length_of
+
+
+def run_all(
+    study: Study, path: Path, workers: int | None, launcher: str, options: dict, say: Callable, progress: bool = True
+) -> list[Ended]:
+    """Run what is missing of a study; returns the runs that failed, each of which was said. StudyError if it can't start."""
+    if launcher not in ("here", "slurm", "submitit"):
+        raise StudyError(f"--launcher is here, slurm or submitit, not {launcher!r}")
+    if workers and launcher == "slurm":
+        raise StudyError("--workers counts processes on this machine; how many jobs run at once is for the cluster to say")
+    folder = StudyFolder(path)
+    folder.require_weights(study, jobs_of(study))
+    folder.adopt(study)
+    for name in folder.left_out(study):
+        say(f"{folder.path}/runs/{name} is in no row of this study any more: kept, but left out of the table", "yellow")
+    every = jobs_of(study)
+    jobs = [job for job in every if not folder.done(study, job)]
+    say(f"{folder.path}: {len(every)} runs, {len(every) - len(jobs)} done, {len(jobs)} to do")
+    if jobs:
+        check_scoring(study)
+        tell_study_precision(study, jobs, say)
+    failed = []
+    gpus = gpus_for(study)
+    at_once = workers or default_workers(gpus)
+    with Progress(study, folder, progress and bool(jobs)) as bar:
+        if launcher == "here":
+            ends = run_here(folder, jobs, at_once, gpus, bar.tick)
+        elif launcher == "submitit":
+            ends = run_submitit(folder, jobs, "local", options, at_once, bar.tick)
+        else:
+            ends = run_submitit(folder, jobs, "slurm", options, len(jobs), bar.tick)
+        with contextlib.closing(ends):  # whatever ends this loop, the runs are asked to save before the lock is given up
+            for end in ends:
+                if end.code == 0 and folder.done(study, end.job):
+                    folder.note_failure(end.job, None)
+                    bar.write(f"{end.job.name}: {summary(folder.result(end.job))}")
+                else:
+                    failed.append(end)
+                    said = end.said or "it ended without a result"
+                    folder.note_failure(end.job, said)
+                    log = folder.run(end.job) / "log.txt" if launcher == "here" else folder.path / "submitit"
+                    bar.write(f"{end.job.name} failed: {said} (all of it: {log})")
+    if failed:
+        kept = "; the others are kept" if len(failed) < len(every) else ""
+        say(f"{len(failed)} of {len(every)} runs failed{kept}: mend the cause and repeat the command", "red")
+    return failed
+
+
+def check_scoring(study: Study) -> None:
+    """What all runs will be scored with is opened once, before hours of training. Raises what `fid` would."""
+    if study.task == "gan":
+        s = study.scoring
+        open_extractor(s.features, s.weights, precision=s.precision)
+        if s.reference is not None:
+            open_side(s.reference, s.real)
+
+
+def tell_study_precision(study: Study, jobs: list[Job], say: Callable) -> None:
+    """What `auto` became, and, once for all runs, that one precision is emulated here."""
+    if study.auto_precision:
+        say(f"precision {study.auto_precision} (auto: one for all rows, kept when the study goes on)")
+    used = [study.scoring.precision, *(config_of(study, job).train.precision for job in jobs)]
+    if any(emulated(precision, "cpu") for precision in used) and not gpus_for(study):
+        say(f"warning: precision is bf16, {EMULATED}: set it to auto, or fp32, in another --out", "yellow")
+
+
+def run_one(study: Study, path: Path, name: str) -> dict:
+    """Do one run, named ROW/seed_N, in this process."""
+    from study.job import run_job
+
+    follow_parent()
+    found = [job for job in jobs_of(study) if job.name == name]
+    if not found:
+        raise StudyError(f"--only {name}: the study has no such run; it has {', '.join(job.name for job in jobs_of(study))}")
+    folder = StudyFolder(path)
+    folder.require_weights(study, found)
+    return run_job(study, folder, found[0])
+
+
+def summary(result: dict) -> str:
+    if result["status"] == "diverged":
+        return result["why"]
+    first = result["last"]["scores"][0]
+    return f"{first['name']} {first['value']:.2f}"
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One `compare` at a time in a folder."""
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(path / ".lock", timeout=0):
+            yield
+    except filelock.Timeout:
+        raise StudyError(f"{path} is in use by another compare; wait for it, or choose another --out") from None
+
+
+@contextlib.contextmanager
+def nothing_lost(path: Path) -> Iterator[None]:
+    """A full disk, a missing permission: one sentence."""
+    try:
+        yield
+    except OSError as error:
+        what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        where = f" ({error.filename})" if error.filename else ""
+        raise StudyError(f"{path}: {what}{where}; mend that and repeat the command: what has finished is kept") from error
+
+
+@contextlib.contextmanager
+def terminated_as_interrupt(launcher: str = "here") -> Iterator[None]:
+    """SIGTERM unwinds like Ctrl-C, so that the runs are asked to save. A second one changes nothing: they are saving."""
+    here = "what runs was asked to save: the same command goes on from there"
+    away = "submitted jobs stay in the queue: the same command, once they have ended, finds what they did"
+    stopping = False
+
+    def stop(signum: int, frame) -> None:
+        nonlocal stopping
+        if not stopping:
+            stopping = True
+            raise Interrupted(f"stopped; {here if launcher == 'here' else away}", signum)
+
+    old = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in old.items():
+            signal.signal(signum, handler)
+
+
+class Progress:
+    """Steps (epochs of classifiers) done over all runs of a study, read from their logs."""
+
+    def __init__(self, study: Study, folder: StudyFolder, shown: bool):
+        self.study, self.folder = study, folder
+        self.lengths = {job.name: length_of(config_of(study, job)) for job in jobs_of(study)}
+        self.done: dict[str, float] = {}
+        total, done = sum(self.lengths.values()), self._count()
+        unit = "step" if study.task == "gan" else "epoch"
+        self.bar = tqdm(total=total, initial=done, unit=unit, unit_scale=True, disable=None if shown else True)
+        self.ticks = 0
+
+    def tick(self) -> None:
+        self.ticks += 1
+        if self.ticks % 5 == 0 and not self.bar.disable:
+            self.bar.update(self._count() - self.bar.n)
+
+    def _count(self) -> float:
+        for name, length in self.lengths.items():
+            if self.done.get(name, 0) < length:
+                log = read_log(self.folder.path / "runs" / name)
+                self.done[name] = min(log[-1].get("epoch", log[-1]["step"]), length) if log else 0
+        return sum(self.done.values())
+
+    def write(self, text: str) -> None:
+        self.bar.write(text, file=sys.stderr)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.bar.close()

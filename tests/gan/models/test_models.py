@@ -1,0 +1,259 @@
+"""gan.models: published sizes, every kernel x upsampling x resolution, width rules, spectral norm, and what the table prints."""
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from gan.config import load_config
+from gan.kernels import KERNELS, SymmetricConv2d
+from gan.models import build, build_discriminator, build_generator, resolve, summary
+from gan.models.counting import parameter_count
+from gan.models.layers import SpectralNorm, add_spectral_norm
+from gan.models.upsampling import UPSAMPLINGS, Unpool, upsample_conv
+
+FAMILIES = ["dcgan", "cnn", "sngan", "wgan_gp", "landscape"]
+
+
+def settings(family, resolution=32, *overrides):
+    return resolve(load_config(None, [f"generator.family={family}", f"dataset.resolution={resolution}", *overrides]))
+
+
+def counts(config):
+    with torch.device("meta"):
+        return parameter_count(build_generator(config)), parameter_count(build_discriminator(config))
+
+
+@pytest.mark.parametrize(
+    ("family", "resolution", "generator", "discriminator"),
+    [
+        ("sngan", 32, 4_276_739, 1_053_824 + 1),  # + 1: the final bias
+        ("cnn", 32, 3_812_355, 5_860_865),  # 3.81 M and 5.86 M
+        ("landscape", 32, 5_849_603, 1_483_137),  # resnet_cifar: 5.85 M and 1.48 M
+        ("landscape", 128, 13_786_115, 15_086_529),  # resnet5: 13.79 M and 15.09 M
+    ],
+)
+def test_published_parameter_counts(family, resolution, generator, discriminator):
+    assert counts(settings(family, resolution)) == (generator, discriminator)
+
+
+@pytest.mark.parametrize("resolution", [32, 64, 128])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shapes_and_range(family, resolution):
+    config = settings(family, resolution, "generator.width=4", "discriminator.width=4", "generator.latent=16")
+    G, D = build(config)
+    images = G(torch.randn(2, 16))
+    assert images.shape == (2, 3, resolution, resolution)
+    assert images.min() >= -1 and images.max() <= 1
+    assert D(images).shape == (2,)
+
+
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_kernel_goes_with_every_upsampling(kernel, upsampling):
+    layer = upsample_conv(upsampling, kernel, 5, 6)
+    assert layer(torch.randn(2, 5, 4, 6)).shape == (2, 6, 8, 12)
+
+
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_takes_every_upsampling_and_learns_through_it(family, upsampling):
+    config = settings(family, 32, f"generator.upsampling={upsampling}", "generator.kernel=c2sp", "generator.width=4")
+    G, _ = build(config)
+    G(torch.randn(2, 128)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in G.parameters())
+    assert any(isinstance(layer, SymmetricConv2d) for layer in G.modules()) or upsampling == "transposed"
+
+
+def test_unpool_puts_values_at_the_top_left():
+    x = torch.arange(1.0, 5).view(1, 1, 2, 2)
+    assert Unpool()(x).tolist() == [[[[1, 0, 2, 0], [0, 0, 0, 0], [3, 0, 4, 0], [0, 0, 0, 0]]]]
+
+
+def test_the_generators_kernel_leaves_the_discriminator_alone():
+    for family in FAMILIES:
+        plain, even = (settings(family, 32, f"generator.kernel={k}") for k in ("c3", "c2sp"))
+        assert counts(plain)[1] == counts(even)[1]
+        assert plain.discriminator == even.discriminator
+
+
+@pytest.mark.parametrize("family", ["sngan", "landscape"])
+def test_every_spatial_layer_takes_the_kernel(family):
+    """In the residual families, the layer that paints and 3x3 shortcuts included; only 1x1 shortcuts stay."""
+    G = build_generator(settings(family, 32, "generator.kernel=c4sp", "generator.width=8"))
+    sizes = {layer.kernel_size for layer in G.modules() if isinstance(layer, nn.Conv2d)}
+    assert sizes == ({(4, 4)} if family == "landscape" else {(4, 4), (1, 1)})
+
+
+@pytest.mark.parametrize("kernel", ["c2", "c2sp", "c4", "c4sp", "c5"])
+@pytest.mark.parametrize(
+    ("family", "resolution"), [("sngan", 32), ("landscape", 32), ("landscape", 128), ("dcgan", 64), ("cnn", 32)]
+)
+def test_equal_parameters_are_equal_within_three_percent(family, resolution, kernel):
+    equal = settings(family, resolution, f"generator.kernel={kernel}", "generator.width_rule=equal_parameters")
+    c3 = settings(family, resolution, "generator.kernel=c3")
+    assert counts(equal)[0] == pytest.approx(counts(c3)[0], rel=0.03)
+
+
+@pytest.mark.parametrize("kernel", ["c2sp", "c3sp", "c4", "c5"])
+@pytest.mark.parametrize(("family", "resolution"), [("sngan", 32), ("dcgan", 64)])
+def test_equal_multiply_adds_are_equal_within_three_percent(family, resolution, kernel):
+    equal = build_generator(settings(family, resolution, f"generator.kernel={kernel}", "generator.width_rule=equal_macs"))
+    c3 = build_generator(settings(family, resolution, "generator.kernel=c3"))
+    assert summary.macs(equal, 1, equal.latent) == pytest.approx(summary.macs(c3, 1, c3.latent), rel=0.03)
+
+
+def test_equal_parameters_leave_the_c3_row_alone():
+    for kernel in ("c3", "c3sp"):
+        equal, same = (
+            settings("dcgan", 32, f"generator.kernel={kernel}", "generator.width=23", f"generator.width_rule={r}")
+            for r in ("equal_parameters", "same")
+        )
+        assert [p.shape for p in build_generator(equal).parameters()] == [p.shape for p in build_generator(same).parameters()]
+
+
+@pytest.mark.parametrize(("kernel", "width"), [("c2sp", 384), ("c4sp", 192), ("c5", 152), ("c3", 256)])
+def test_paper_rule_scales_width_by_three_over_k(kernel, width):
+    G = build_generator(settings("landscape", 32, f"generator.kernel={kernel}", "generator.width_rule=paper"))
+    assert G.seed[0] == width
+
+
+def test_initial_weights_are_a_function_of_the_seed():
+    a, b, c = (build(settings("sngan", 32, "generator.width=8", f"train.seed={s}"))[0].state_dict() for s in (0, 0, 1))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert not torch.equal(a["project.weight"], c["project.weight"])
+
+
+def test_same_discriminator_whatever_the_generator():
+    a, b = (build(settings("sngan", 32, f"generator.kernel={k}", "generator.width=8"))[1].state_dict() for k in ("c3", "c4sp"))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_shortcut_before_upsampling_equals_after():
+    """The 1x1 convolution commutes with nearest and bilinear doubling, which is why it runs on the small map."""
+    conv = nn.Conv2d(6, 4, 1)
+    for mode in ("nearest", "bilinear"):
+        up = nn.Upsample(scale_factor=2, mode=mode)
+        x = torch.randn(2, 6, 5, 5)
+        torch.testing.assert_close(up(conv(x)), conv(up(x)), rtol=1e-4, atol=1e-5)
+
+
+# --- spectral norm -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Conv2d(6, 5, 3), SymmetricConv2d(6, 5, 2), nn.ConvTranspose2d(6, 5, 4, 2, 1), nn.Linear(7, 3)]
+)
+def test_largest_singular_value_becomes_one(layer):
+    torch.manual_seed(0)
+    layer.reset_parameters()
+    add_spectral_norm(layer)
+    for _ in range(50):
+        weight = layer.weight
+    dim = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
+    assert torch.linalg.matrix_norm(weight.transpose(0, dim).flatten(1), 2).item() == pytest.approx(1, abs=1e-3)
+
+
+def test_spectral_norm_agrees_with_torch():
+    torch.manual_seed(0)
+    ours, theirs = nn.Conv2d(6, 5, 3), nn.Conv2d(6, 5, 3)
+    theirs.load_state_dict(ours.state_dict())
+    add_spectral_norm(ours), parametrizations.spectral_norm(theirs)
+    for _ in range(100):
+        a, b = ours.weight, theirs.weight
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_two_forwards_before_one_backward():
+    D = add_spectral_norm(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3)))
+    real, fake = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+    (D(real).mean() - D(fake).mean()).backward()
+    D.eval()
+    loss = D(real).mean()
+    D.train()(fake)
+    loss.backward()
+    assert all(p.grad.isfinite().all() for p in D.parameters())
+
+
+def test_spectral_norm_gradient_passes_through_sigma():
+    """d(W / sigma) by finite differences, with the singular vectors held fixed as in the paper."""
+    norm = SpectralNorm(torch.randn(3, 4, dtype=torch.float64)).double().eval()
+    norm._matrix = lambda weight: weight  # keep float64
+    weight = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(norm, weight)
+
+
+def test_spectral_norm_stays_in_float32_under_autocast():
+    layer = add_spectral_norm(nn.Conv2d(8, 8, 3))
+    exact = layer.eval().weight
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer.weight, exact)
+
+
+def test_eval_mode_leaves_the_vectors_alone():
+    layer = add_spectral_norm(nn.Conv2d(8, 8, 3))
+    before = layer.parametrizations.weight[0].u.clone()
+    layer.eval()(torch.randn(1, 8, 5, 5))
+    assert torch.equal(layer.parametrizations.weight[0].u, before)
+    layer.weight.data  # noqa: B018
+    layer.parametrizations.weight.original.data.mul_(torch.rand(8, 8, 3, 3))
+    layer.train()(torch.randn(1, 8, 5, 5))
+    assert not torch.equal(layer.parametrizations.weight[0].u, before)
+
+
+def test_spectral_norm_covers_the_discriminator_and_only_it():
+    G, D = build(settings("sngan", 32, "generator.width=4", "discriminator.width=4"))
+    layers = [m for m in D.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert layers and all(hasattr(m, "parametrizations") for m in layers)
+    assert not any(hasattr(m, "parametrizations") for m in G.modules())
+
+
+def test_gradient_penalty_works_through_symmetric_kernels():
+    from gan.objectives import gradient_penalty
+
+    _, D = build(settings("wgan_gp", 32, "discriminator.kernel=c2sp", "discriminator.width=4"))
+    real, fake = torch.randn(2, 3, 32, 32), torch.randn(2, 3, 32, 32)
+    gradient_penalty(D, real, fake, torch.rand(2)).backward()
+    assert all(p.grad is not None for name, p in D.named_parameters() if name.endswith("weight"))
+
+
+# --- the table ---------------------------------------------------------------------------------------------------------------
+
+
+def test_macs_by_hand():
+    net = nn.Sequential(SymmetricConv2d(3, 8, 2), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(8 * 4 * 4, 5))
+    assert summary.macs(net, 1, 3, 8, 8) == 3 * 8 * 4 * 64 + 128 * 5
+
+
+@pytest.mark.parametrize(
+    ("family", "overrides", "generator", "discriminator"),
+    [
+        ("dcgan", [], 22, 22),  # k 4, s 2, three times: 4, 10, 22
+        ("dcgan", ["generator.kernel=c3"], 15, 22),  # 3, 7, 15
+        ("dcgan", ["generator.kernel=c2"], 8, 22),  # no overlap
+        ("dcgan", ["generator.kernel=c3sp"], 22, 22),  # one pixel more than c3 per layer, as far as k = 4
+        ("dcgan", ["generator.kernel=c3", "generator.upsampling=nearest"], 8 + 8 + 4 + 2, 22),
+    ],
+)
+def test_receptive_fields_by_hand(family, overrides, generator, discriminator):
+    assert summary.receptive_fields(settings(family, 32, *overrides)) == (generator, discriminator)
+
+
+def test_symmetric_padding_widens_two_pixels_per_layer():
+    """The paper: the receptive field of stacked C2sp grows 2 -> 3 -> 5, as C3's does."""
+    for kernel, field in (("c2", 3), ("c2sp", 5), ("c3", 5), ("c4", 7), ("c4sp", 9), ("c5", 9)):
+        from gan.kernels import conv2d
+
+        net = summary._positive(nn.Sequential(conv2d(kernel, 4, 4), conv2d(kernel, 4, 4)))
+        x = torch.zeros(1, 4, 21, 21, dtype=torch.float64)
+        x[:, :, 10, 10] = 1
+        assert summary._extent(net(x).detach()) == field
+
+
+def test_table_prints_what_was_built():
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(summary.table(settings("sngan", 32, "generator.kernel=c2sp", "generator.width_rule=equal_parameters")))
+    text = console.export_text()
+    for part in ("c2sp", "nearest", "spectral", "1,053,825", "of the c3 generator's parameters"):
+        assert part in text
