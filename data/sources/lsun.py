@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data.database.index import KeyIndex, key_index
 from data.database.reader import Database
-from data.database.reader.index import KeyIndex, key_index
 from data.images import DataError
 from data.sources.source import Source
 

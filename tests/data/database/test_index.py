@@ -7,9 +7,9 @@ from pathlib import Path
 import data.keys
 import lmdb
 import pytest
-from data.database.reader.index import HEADER, key_index
 
 from data import DataError
+from data.database.index import HEADER, key_index
 from data.database.reader import Database
 
 
