@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 	@echo "  python run_gan.py compare configs/studies/kernels_shapes.yaml   two kernels, two seeds, one table, in half an hour"
 
 test: $(VENV)/.installed
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 # What is in $(VENV) already, such as a CPU build of torch, is kept where it is new enough.
 $(VENV)/.installed: requirements.txt

@@ -15,24 +15,32 @@ from cli.common import run_name, split_arguments
 from gan.classification import config as classification_config
 from gan.config import dump, load_config
 from gan.run_directory import read_log
+from gan.training import train
 from tests.helpers import ROOT
 
 CELL = 32 + 2  # pixels of an image and its border in a grid
 
 
+@pytest.fixture(scope="module")
+def config(tiny):
+    """Four steps, of which the last two are saved."""
+    return tiny("dcgan", "train.steps=4", "train.checkpoint_every=1", "train.log_every=1")
+
+
 @pytest.fixture
-def file(tiny, tmp_path):
-    """A configuration of four steps, of which the last two are saved."""
+def file(config, tmp_path):
     path = tmp_path / "mine" / "tiny.yaml"
     path.parent.mkdir()
-    path.write_text(dump(tiny("dcgan", "train.steps=4", "train.checkpoint_every=1", "train.log_every=1")))
+    path.write_text(dump(config))
     return path
 
 
-@pytest.fixture
-def run(file, call, tmp_path):
-    assert call("train", file, "--out", tmp_path / "run", "-q")[0] == 0
-    return tmp_path / "run"
+@pytest.fixture(scope="module")
+def trained(config, tmp_path_factory):
+    """What `train` makes of the file; tests get copies."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    train(config, path, progress=False)
+    return path
 
 
 def size(png):
@@ -81,7 +89,9 @@ def test_help_names_every_option_without_waiting_for_torch(arguments, words):
 # --- from end to end ---------------------------------------------------------------------------------------------------------
 
 
-def test_train_then_sample(run, call, tmp_path):
+def test_train_then_sample(file, call, tmp_path):
+    run = tmp_path / "run"
+    assert call("train", file, "--out", run, "-q")[0] == 0
     assert [record["step"] for record in read_log(run)] == [1, 2, 3, 4]
 
     status, out, err = call("sample", run)

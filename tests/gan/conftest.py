@@ -1,3 +1,4 @@
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -34,7 +35,7 @@ def fifty(tmp_path_factory):
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny(fifty):
     """tiny(family, *overrides) -> a config whose steps take milliseconds."""
 
@@ -46,11 +47,18 @@ def tiny(fifty):
     return config
 
 
+@pytest.fixture(scope="session")
+def trained(tiny, tmp_path_factory):
+    """The run of `run`, trained once; tests get copies."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    train(tiny("dcgan", "train.steps=4", "train.checkpoint_every=2"), path, progress=False)
+    return path
+
+
 @pytest.fixture
-def run(tiny, tmp_path):
+def run(trained, tmp_path):
     """Four steps, with checkpoints of steps 2 and 4."""
-    train(tiny("dcgan", "train.steps=4", "train.checkpoint_every=2"), tmp_path / "run", progress=False)
-    return tmp_path / "run"
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 @pytest.fixture

@@ -32,7 +32,14 @@ FAMILIES = ["dcgan", "cnn", "sngan", "wgan_gp", "landscape"]
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_crash_and_resume_equals_an_unbroken_run_bitwise(tiny, tmp_path, family, precision):
-    config = tiny(family, f"train.precision={precision}")
+    resumes_bitwise(tiny(family, f"train.precision={precision}"), tmp_path)
+
+
+def test_crash_and_resume_equals_an_unbroken_run_bitwise_in_two_threads(tiny, tmp_path, two_threads):
+    resumes_bitwise(tiny("sngan"), tmp_path)
+
+
+def resumes_bitwise(config, tmp_path):
     train(config, tmp_path / "whole", progress=False)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PulledPlug):
         crash_at(patch, 9)
@@ -297,6 +304,23 @@ def test_two_time_scales(tiny, tmp_path):
     train(tiny("sngan", "train.lr_g=0.001", "train.lr_d=0.004"), tmp_path, progress=False)
     rates = [final_state(tmp_path)[f"optimizer_{net}"]["param_groups"][0]["lr"] for net in "gd"]
     assert rates == pytest.approx([0.001 / 12, 0.004 / 12])
+
+
+def test_a_rate_saved_as_a_tensor_goes_on_as_a_number_on_the_cpu(tiny, tmp_path):
+    """The rate of a step follows from the settings, whatever a checkpoint holds and wherever it was written."""
+    config = tiny("sngan", "train.device=cpu")
+    for run in ("plain", "tensor"):
+        train(config, tmp_path / run, progress=False)
+        checkpoint.saved(tmp_path / run / "checkpoints")[-1].unlink()  # back to step 10
+    file = checkpoint.saved(tmp_path / "tensor/checkpoints")[-1]
+    saved = checkpoint.load(file)
+    for net in "gd":
+        for group in saved[f"optimizer_{net}"]["param_groups"]:
+            group["lr"] = torch.tensor(group["lr"])
+    torch.save(saved, file)
+    for run in ("plain", "tensor"):
+        train(config, tmp_path / run, progress=False)
+    assert_same(final_state(tmp_path / "plain"), final_state(tmp_path / "tensor"))
 
 
 def test_ema_follows_weights_and_statistics(tiny):

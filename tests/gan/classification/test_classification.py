@@ -73,7 +73,14 @@ def crash_at(monkeypatch, step):
     ids=["resnet", "bf16-mixup", "densenet", "shift"],
 )
 def test_crash_and_resume_equals_an_unbroken_run_bitwise(small, tmp_path, overrides):
-    config = small(*overrides)
+    resumes_bitwise(small(*overrides), tmp_path)
+
+
+def test_crash_and_resume_equals_an_unbroken_run_bitwise_in_two_threads(small, tmp_path, two_threads):
+    resumes_bitwise(small(), tmp_path)
+
+
+def resumes_bitwise(config, tmp_path):
     whole = train(config, tmp_path / "whole", progress=False)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PulledPlug):
         crash_at(patch, 9)

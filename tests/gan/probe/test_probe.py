@@ -13,7 +13,6 @@ from gan.probe.figure import draw_probe
 from gan.probe.inputs import Real, halves, real_images, untrained
 from gan.probe.table import ROWS, tables
 from gan.run_directory import RunError
-from gan.training import train
 from metrics.scoring import Side
 
 SMALL = {"samples": 32}
@@ -23,12 +22,6 @@ SMALL = {"samples": 32}
 def real():
     images = shapes(32, count=64).images
     return Real(images[:32], images[32:], "shapes")
-
-
-@pytest.fixture
-def run(tiny, tmp_path):
-    train(tiny("dcgan", "train.steps=4", "train.checkpoint_every=2"), tmp_path / "run", progress=False)
-    return tmp_path / "run"
 
 
 def test_a_run_with_real_images(run, real):

@@ -73,6 +73,11 @@ def test_the_same_images_give_the_same_bits(small):
     assert torch.equal(small(images)[0], small(images)[0]) and torch.equal(small(images)[0], again(images)[0])
 
 
+def test_the_same_images_give_the_same_bits_in_two_threads(small, two_threads):
+    images = random_images(3)
+    assert torch.equal(small(images)[0], small(images)[0])
+
+
 def test_takes_images_that_are_not_square(small):
     assert small(random_images(2, 40, 100))[0].shape == (2, 1280)
 
