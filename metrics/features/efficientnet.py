@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metrics.features.network import FeatureError, Network, fold_batch_norm, identify, load_weights
+from metrics.features.network import FeatureError, Network, Options, fold_batch_norm, identify, load_weights, register
 
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 BYTES = 18_826_032
@@ -19,20 +19,24 @@ FEATURES, CLASSES = 1280, 1000
 MEAN, STD = 127.0, 128.0  # the release's own scaling, not torchvision's
 
 
-def efficientnet_lite0(weights: str | Path | None, resize: str | None, size: int | None, insist: bool) -> Network:
+@register("efficientnet_lite0")
+def efficientnet_lite0(options: Options) -> Network:
     """The network with the installed weights, or with those of a file. Probabilities are over the 1000 classes of ImageNet.
 
     FeatureError for unknown weights without `insist`, and where the packages are missing.
     """
-    size = size or SIZE
+    size = options.size or SIZE
     network, installed = _packages()
-    path = Path(weights) if weights is not None else Path(installed)
-    sha256, name = identify("efficientnet_lite0", path, SHA256, BYTES, insist)
+    path = Path(installed if options.weights is None else options.weights)
+    sha256, name = identify("efficientnet_lite0", path, SHA256, BYTES, options.insist)
     with torch.device("meta"):  # the size matters to the package: it pads as TensorFlow's 'SAME' would for that size
         model = network.from_name("efficientnet-lite0", image_size=size)
     load_weights(model, path)
     lighten(model)
-    return Network(name, sha256, Trunk(model), model._fc, FEATURES, CLASSES, size, resize or "clean", (MEAN,) * 3, (STD,) * 3)
+    return Network(
+        name=name, sha256=sha256, trunk=Trunk(model), head=model._fc, dim=FEATURES, classes=CLASSES, size=size,
+        resize=options.resize or "clean", mean=(MEAN, MEAN, MEAN), std=(STD, STD, STD),
+    )  # fmt: skip
 
 
 class Trunk(nn.Module):

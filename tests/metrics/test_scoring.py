@@ -25,8 +25,10 @@ def tiny(sha256="a" * 64, head=True, genuine=False, dim=DIM, resize="clean", pre
     torch.manual_seed(0)
     trunk = nn.Sequential(nn.Conv2d(3, 16, 4, 4), nn.ReLU(), nn.Flatten(), nn.Linear(64, dim))
     classes = nn.Sequential(nn.Linear(dim, CLASSES)) if head else None
-    mean, std = (127.5,) * 3, (4.0,) * 3
-    network = Network("tiny", sha256, trunk, classes, dim, CLASSES if head else None, 8, resize, mean, std, genuine)
+    network = Network(
+        name="tiny", sha256=sha256, trunk=trunk, head=classes, dim=dim, classes=CLASSES if head else None, size=8, resize=resize,
+        mean=(127.5,) * 3, std=(4.0,) * 3, genuine=genuine,
+    )  # fmt: skip
     return Extractor(network, precision)
 
 
