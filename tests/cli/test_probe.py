@@ -12,6 +12,7 @@ from gan.config import dump
 from gan.probe import read_record
 from gan.run_directory import RunError
 from gan.training import train
+from metrics.devices import DeviceError
 
 app = typer.Typer()
 app.command()(probe)
@@ -81,5 +82,5 @@ def test_refuses_what_makes_no_sense(call, run, tmp_path):
         (tmp_path / "none.png").touch()
         with pytest.raises(RunError, match=f"{file.name} can't be written"):
             call(run, option, file, "--real", "/nowhere")  # said before anything is opened
-    with pytest.raises(RunError, match="no device 'gpu7'"):
+    with pytest.raises(DeviceError, match="no device 'gpu7'"):
         call(run, "--device", "gpu7")
