@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metrics.score_table import Embedded, Value, register
+
 EPSILON = torch.finfo(torch.float64).eps
 
 
@@ -130,12 +132,12 @@ def frechet_from_features(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> flo
     return gaussian_distance(fit_gaussian(a), fit_gaussian(as_features(b, a.shape[1])))
 
 
-def trace_sqrt_product(S1: Tensor | np.ndarray, S2: Tensor | np.ndarray) -> float:
-    """tr (S1 S2)^(1/2) of two symmetric, positive semi-definite (d, d) matrices. ValueErrors as in frechet_distance."""
-    S1, S2 = _square(S1), _square(S2)
-    if S1.shape != S2.shape:
-        raise ValueError(f"the covariances are of {len(S1)} and of {len(S2)} features: score both sides with the same network")
-    return nuclear_norm(square_root(S1).T @ square_root(S2))
+@register("fid")
+def fid(real: Embedded, generated: Embedded, seed: int) -> list[Value]:
+    """The distance between the two sides, from their features where these are kept for another score: faster with few images."""
+    if real.kept is not None and generated.kept is not None:
+        return [Value("fid", frechet_from_features(real.kept, generated.kept))]
+    return [Value("fid", frechet_distance(*real.moments, *generated.moments))]
 
 
 def square_root(S: Tensor) -> Tensor:

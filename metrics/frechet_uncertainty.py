@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.frechet import Gaussian, Moments, as_features, fit_gaussian, gaussian_distance, gaussian_of_moments
+from metrics.frechet import Gaussian, Moments, as_features, fid, fit_gaussian, gaussian_distance, gaussian_of_moments
+from metrics.score_table import Embedded, Value, register
 
 # The real side: a Moments, a pair (mean, covariance), or (n, d) features.
 Reference = Moments | tuple[Tensor | np.ndarray, Tensor | np.ndarray] | Tensor | np.ndarray
@@ -62,6 +63,14 @@ def frechet_bootstrap(
     return Interval(low, high, distances.std().item())
 
 
+@register("interval", features=True)
+def interval(real: Embedded, generated: Embedded, seed: int) -> list[Value]:
+    """The distance, as `fid` gives it, with its interval over images."""
+    (distance,) = fid(real, generated, seed)
+    found = frechet_bootstrap(real.moments, generated.features, seed=seed)
+    return [distance._replace(spread=found.std, spread_of="images", interval=(found.low, found.high))]
+
+
 def _half(features: Tensor, generator: torch.Generator) -> Tensor:
     if len(features) < 4:
         raise ValueError(f"half of {len(features)} images have no covariance: a bootstrap needs at least 4")
@@ -108,3 +117,10 @@ def frechet_infinity(
     fit = inverse @ distances
     variance = (distances - line @ fit).square().sum() / (points - 2)
     return Extrapolation(fit[0].item(), (variance * inverse[0].square().sum()).sqrt().item())
+
+
+@register("infinity", features=True)
+def infinity(real: Embedded, generated: Embedded, seed: int) -> list[Value]:
+    """The distance with endlessly many generated images; its spread is the error of the fit."""
+    found = frechet_infinity(real.moments, generated.features, seed=seed)
+    return [Value("fid", found.value, found.error, "fit", suffix="_infinity")]
