@@ -51,8 +51,8 @@ def score(
 ) -> tuple[list[Score], list[str]]:  # fmt: skip
     """Scores of `generated` against `real`, and warnings worth printing. ProtocolError for what can't be computed.
 
-    wanted: names of registered scores, in any order (see metrics.score_table): fid, interval, infinity, is, kid, pr, dc. seed: of the
-    subsets that some of them draw. splits: parts over which the Inception Score is a mean. progress: called with the number of
+    wanted: names of registered scores, in any order: fid, interval, infinity, is, kid, pr, dc (see metrics.score_table). seed: of
+    the subsets that some of them draw. splits: parts over which the Inception Score is a mean. progress: called with the number of
     images after each batch. Reference statistics are cached when nothing needs single features.
     """
     wanted, known = list(wanted), SCORES.entries()

@@ -12,6 +12,8 @@ from math import pi
 import torch
 from torch import Tensor
 
+from metrics.instruments.registry import Number, register
+
 BETA = 8.0  # of the Kaiser window, as in the code of alias-free GANs: pictures don't repeat, and their edges would leak
 HIGH = 0.75  # of the Nyquist frequency: where the spectrum gap begins
 EPSILON = 0.01  # grey levels: below this, magnitudes of rounded pictures say nothing
@@ -83,3 +85,13 @@ def spectrum_gap(generated: Tensor, real: Tensor) -> SpectrumGap:
         (rings[0] - rings[1])[first:].abs().mean().item(),
         (magnitudes[0] - magnitudes[1]).abs().mean().item(),
     )
+
+
+@register(
+    "pairs",
+    Number("spectrum_gap", "I4", "", "high frequencies, difference of logarithms"),
+    Number("dct_gap", "I5", "", "DCT magnitudes, difference of logarithms"),
+)
+def gaps(images: Tensor, real: Tensor) -> dict[str, float]:
+    found = spectrum_gap(images, real)
+    return {"spectrum_gap": found.high_frequencies, "dct_gap": found.dct}
