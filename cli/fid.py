@@ -59,6 +59,7 @@ def fid(
     from metrics import scoring
     from metrics.devices import open_device
     from metrics.features import open_extractor
+    from metrics.protocol import PROTOCOLS
 
     for path in (json_file, save_statistics):
         check_output(path)
@@ -67,6 +68,7 @@ def fid(
     tell_precision(precision, extractor)
     if protocol:
         real, real_count, count = apply_protocol(protocol, real, real_count, count)
+        say(f"protocol {protocol}, {PROTOCOLS[protocol].note}")
     a = open_side(real, real_count, seed, device=where)
     b = open_side(generated, count, seed, device=where, shuffle=True)
     if protocol:

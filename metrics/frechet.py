@@ -57,7 +57,7 @@ class Moments:
         self.dim = dim
         self.count = 0  # images so far
         self._merged = 0  # of which merged; the others wait in the block
-        self._origin: Tensor | None = None  # (dim,): the first row; all below is relative to it
+        self._origin = torch.zeros(dim, dtype=torch.float64)  # the first row, once it came; all below is relative to it
         self._mean = torch.zeros(dim, dtype=torch.float64)
         self._scatter = torch.zeros(dim, dim, dtype=torch.float64)  # sum of (x - mean)(x - mean)^T
         self._block = torch.empty(self.BLOCK, dim, dtype=torch.float64)
@@ -65,7 +65,7 @@ class Moments:
     def update(self, features: Tensor | np.ndarray) -> None:
         """Add (n, dim) features of any floating point dtype. A ValueError (see as_features) leaves everything as it was."""
         features = as_features(features, self.dim)
-        if self._origin is None and len(features):
+        if self.count == 0 and len(features):
             self._origin = features[0].to(torch.float64, copy=True)  # the caller may reuse the batch's memory
         while len(features):
             start = self.count - self._merged
@@ -165,7 +165,7 @@ def _eigh(S: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues and eigenvectors of a symmetric matrix, also where divide and conquer gives up (many equal eigenvalues)."""
     try:
         return torch.linalg.eigh(S)
-    except torch.linalg.LinAlgError:
+    except RuntimeError:  # torch.linalg.LinAlgError
         import scipy.linalg  # takes a quarter of a second, and is hardly ever needed
 
         values, vectors = scipy.linalg.eigh(S.numpy(), driver="ev")  # QR iteration: slower, and it converges

@@ -48,16 +48,17 @@ def frechet_bootstrap(
     """
     if rounds < 2 or not 0 < level < 1:
         raise ValueError(f"a bootstrap needs at least 2 rounds and a level between 0 and 1, not {rounds} and {level}")
-    if both and isinstance(real, Moments | tuple):
+    images = None if not both or isinstance(real, Moments | tuple) else as_features(real)
+    if both and images is None:
         raise ValueError("both=True draws from the real images too: pass their features instead of their moments")
     fixed = _reference(real)
-    real, fake = as_features(real) if both else None, as_features(fake, len(fixed.mean))
+    fake = as_features(fake, len(fixed.mean))
     measured = gaussian_distance(fixed, fit_gaussian(fake))
     generator = torch.Generator().manual_seed(seed)
     distances = torch.empty(rounds, dtype=torch.float64)
     for i in range(rounds):
         drawn = fit_gaussian(_half(fake, generator))
-        distances[i] = gaussian_distance(fit_gaussian(_half(real, generator)) if both else fixed, drawn)
+        distances[i] = gaussian_distance(fixed if images is None else fit_gaussian(_half(images, generator)), drawn)
     tails = torch.tensor([(1 + level) / 2, (1 - level) / 2], dtype=torch.float64)
     low, high = (measured - (distances.quantile(tails) - distances.mean())).clamp(min=0).tolist()
     return Interval(low, high, distances.std().item())

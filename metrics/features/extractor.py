@@ -41,7 +41,7 @@ class Extractor:
         self.precision = settled(_one_of("precision", precision, PRECISIONS), self.device)
         self.batch_size = 16 if self.device.type == "cpu" else 64  # more than 16 spill the cache
         self._genuine = network.genuine
-        self._trunk = network.trunk.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self._trunk = network.trunk.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
         self._head = None if network.head is None else network.head.eval().requires_grad_(False).to(self.device)
         self._mean = torch.tensor(network.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(network.std, device=self.device).view(1, 3, 1, 1)
@@ -54,8 +54,8 @@ class Extractor:
         _check_images(images)
         with torch.inference_mode(), ieee_float32():
             parts = [self._embed(part) for part in images.split(self.batch_size)]
-        features, probabilities = (None if part[0] is None else torch.cat(part) for part in zip(*parts))
-        return features, probabilities
+        features, probabilities = [f for f, _ in parts], [p for _, p in parts if p is not None]
+        return torch.cat(features), torch.cat(probabilities) if probabilities else None
 
     def score_name(self, base: str) -> str:
         """'fid', 'inception_score', 'kid', … as they are on the genuine 2015 Inception network; else 'fd_<name>', ….

@@ -36,7 +36,7 @@ def inception(options: Options) -> Network:
     trunk = architecture()
     load_weights(trunk, path)
     head = nn.Linear(FEATURES, CLASSES, bias=False)  # the Inception Score was defined without fc's bias: 10.95, not 11.23
-    head.weight = trunk.fc.weight
+    head.weight = trunk.get_parameter("fc.weight")
     trunk.fc = nn.Identity()
     trunk.avgpool = AverageInFloat32()
     for block in trunk.modules():

@@ -144,7 +144,8 @@ def residual(images: Tensor) -> Tensor:
 
 def _phases(images: Tensor) -> tuple[float, float]:
     """I1: Σ Var_p(mean on phase p) / Σ Var, summed over images and channels. I3: std_p of log Var on phase p."""
-    mean_variance = total = moment = power = count = 0
+    mean_variance = total = moment = power = torch.zeros((), dtype=torch.float64, device=images.device)
+    count = 0
     for part in images.split(256):
         r = residual(part).double()
         n, c, h, w = r.shape

@@ -1,4 +1,4 @@
-"""The instruments there are. Each registers itself in the file that defines it, with what it looks at and the numbers that it gives:
+"""The instruments there are. Each registers itself in the file that defines it, with what it looks at and what it gives:
 
     @register("images", Number("grain", "I6", "grey levels", "standard deviation of the residual"))
     def grain(images: Tensor) -> dict[str, float]: ...
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from metrics.registry import Registry
 
 # images: (images); pairs: (generated, real). All uint8 (N, C, R, R), R even and at least 32.
-# layers: (layer, level), a layer that enlarges its map and the mean of its input (in,), or None for 1; see metrics.instruments.impulse.
+# layers: (layer, level), a layer that enlarges its map (see metrics.instruments.impulse), and its mean input (in,) or None for 1.
 Subject = Literal["images", "pairs", "layers"]
 Measure = Callable[..., dict[str, float]]  # of the above -> a number for each name
 
@@ -52,13 +52,12 @@ def register(subject: Subject, *numbers: Number) -> Callable[[Measure], Measure]
 
 def numbers_of(*subjects: Subject) -> list[Number]:
     """The numbers of all instruments that look at one of these."""
-    return [
-        n for subject in subjects for found in INSTRUMENTS.entries().values() if found.subject == subject for n in found.numbers
-    ]
+    every = INSTRUMENTS.entries().values()
+    return [number for subject in subjects for found in every if found.subject == subject for number in found.numbers]
 
 
 def image_numbers(images: Tensor, real: Tensor | None = None) -> dict[str, float]:
-    """All that there is to measure of uint8 images (N, C, R, R), and, with real ones of that size, in comparison. R even, from 32."""
+    """All that there is to measure of uint8 images (N, C, R, R), R even and at least 32; with real ones, in comparison too."""
     return _measured("images", images) | ({} if real is None else _measured("pairs", images, real))
 
 

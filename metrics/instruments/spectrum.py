@@ -52,7 +52,7 @@ def dct_magnitude(images: Tensor) -> Tensor:
     The mean of magnitudes, not the magnitude of the mean: of 1,000 pictures the latter is mostly the noise of their choice.
     """
     rows, columns = (_dct_matrix(side, images.device) for side in images.shape[-2:])
-    total = 0
+    total = torch.zeros((), dtype=torch.float64, device=images.device)
     for part in images.split(256):
         total = total + (rows @ part.double() @ columns.T).abs().sum(dim=(0, 1))
     return total / (images.shape[0] * images.shape[1])
