@@ -68,11 +68,11 @@ def fid(
     tell_precision(precision, extractor)
     if protocol:
         real, real_count, count = apply_protocol(protocol, real, real_count, count)
-        say(f"protocol {protocol}, {PROTOCOLS[protocol].note}")
     a = open_side(real, real_count, seed, device=where)
     b = open_side(generated, count, seed, device=where, shuffle=True)
     if protocol:
         b = replace(b, about={**b.about, "protocol": protocol})
+        say(f"protocol {protocol}, {PROTOCOLS[protocol].note}")
     if floor:
         scoring.check_halves(a)
     with progress("images") as advance:
