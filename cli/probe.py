@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Device, check_output, choose_device, console, progress, say, split_arguments
+from cli.common import Device, check_output, console, progress, say, split_arguments
 
 
 def probe(
@@ -29,8 +29,6 @@ def probe(
 
     docs/instruments.md says what each number means, and what it can't tell.
     """
-    import torch
-
     from data import DataError
     from gan.config import load_config
     from gan.evaluation import checkpoint_steps, open_side
@@ -40,6 +38,7 @@ def probe(
     from gan.probe.inputs import halves, real_images
     from gan.probe.table import tables
     from gan.run_directory import RunError, read_config
+    from metrics.devices import open_device
 
     run = Path(arguments[0]) if arguments and Path(arguments[0]).is_dir() else None
     if arguments and not Path(arguments[0]).exists() and "=" not in arguments[0] and not arguments[0].endswith((".yaml", ".yml")):
@@ -55,12 +54,7 @@ def probe(
     else:
         config = target = resolve(load_config(*split_arguments(arguments)))
         step = None
-    device = choose_device(device)
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise RunError(f"this PyTorch finds no device {device!r}; use cpu, cuda or auto") from None
-
+    where = open_device(device)
     check_output(json_file)
     check_output(figure)
     images = None
@@ -72,7 +66,7 @@ def probe(
         except DataError as error:
             say(f"warning: measured without real images, for {error}", "yellow")
     with progress("images") as advance:
-        found = measure(target, step=step, samples=samples, seeds=seeds, seed=seed, real=images, device=device, progress=advance)
+        found = measure(target, step=step, samples=samples, seeds=seeds, seed=seed, real=images, device=where, progress=advance)
     for table in tables(found.record):
         console.print(table)
     if json_file:

@@ -19,6 +19,7 @@ from gan.randomness import derive, latents
 from gan.run_directory import read_log
 from gan.timing import training_macs
 from gan.training import train
+from metrics.devices import open_device
 from metrics.features import Extractor, open_extractor
 from metrics.scoring import Side, identified, score
 from study.study import Scoring
@@ -43,8 +44,8 @@ class Materials:
 
 def materials(config: Config, scoring: Scoring) -> Materials:
     """All of it, opened. What can't be opened raises, with a reason."""
-    device = "cuda" if config.train.device in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
-    extractor = open_extractor(scoring.features, scoring.weights, precision=scoring.precision, device=torch.device(device))
+    device = open_device(config.train.device)
+    extractor = open_extractor(scoring.features, scoring.weights, precision=scoring.precision, device=device)
     if scoring.reference is not None:
         real, own = open_side(scoring.reference, scoring.real), real_images(config, PROBED, split=scoring.split)
     else:

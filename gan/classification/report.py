@@ -186,7 +186,7 @@ def write_result(directory: Path, config: Config, state: State, batches: Batches
 def export(run: Path, file: Path) -> None:
     """Write the finished run's weights (float32) into a safetensors file, with its result as JSON under `result` of the metadata.
 
-    metrics/features/cifar_resnet.py takes features from it.
+    gan/classification/features.py takes features from it.
     """
     result = json.loads((run / "result.json").read_text())
     state = checkpoint.load(checkpoint.saved(run / "checkpoints")[-1])

@@ -313,7 +313,7 @@ def test_ctrl_c_where_nothing_trains_is_answered(call, monkeypatch):
     def pressed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cli.fid.choose_device", pressed)
+    monkeypatch.setattr("metrics.devices.open_device", pressed)
     status, out, err = call("fid", "shapes", "shapes:test")
     assert (status, out) == (130, "") and err.startswith("interrupted; the same command starts again")
 

@@ -95,8 +95,10 @@ def with_classes(monkeypatch):
 
     def build(*_):
         torch.manual_seed(0)
-        mean, std = (127.5,) * 3, (40.0,) * 3
-        return Network("classy", "a" * 64, tiny_network(), nn.Linear(6, 5), 6, 5, 32, "clean", mean, std)
+        return Network(
+            name="classy", sha256="a" * 64, trunk=tiny_network(), head=nn.Linear(6, 5), dim=6, classes=5, size=32, resize="clean",
+            mean=(127.5,) * 3, std=(40.0,) * 3,
+        )  # fmt: skip
 
     monkeypatch.setattr(features, "_builder", lambda name: build)
 

@@ -24,6 +24,7 @@ from gan.run_directory import RunDirectory, RunError, read_log
 from gan.sampling import save_images
 from gan.state import Batches, State
 from gan.training import Diverged, Step, learning_rate, train
+from metrics.devices import DeviceError
 from tests.helpers import ROOT, PulledPlug, assert_same, crash_at, final_state
 
 FAMILIES = ["dcgan", "cnn", "sngan", "wgan_gp", "landscape"]
@@ -398,7 +399,7 @@ def test_part_of_what_torchrun_sets_is_named(tiny, tmp_path, monkeypatch):
 def test_cuda_is_refused_where_there_is_none(tiny, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA GPU")
-    with pytest.raises(ConfigError, match="no CUDA GPU"):
+    with pytest.raises(DeviceError, match="no CUDA GPU"):
         train(tiny("dcgan", "train.device=cuda"), tmp_path, progress=False)
 
 

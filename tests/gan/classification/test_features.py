@@ -8,9 +8,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from gan.classification.config import load_config
+from gan.classification.features import SHIPPED
 from gan.models.classifiers import build_classifier
 from metrics.features import open_extractor
-from metrics.features.cifar_resnet import SHIPPED
 from metrics.features.network import FeatureError, state_sha256
 from tests.helpers import random_images, real_cifar10
 
