@@ -22,12 +22,12 @@ def train(
     Several GPUs: `torchrun --nproc-per-node 8 run_gan.py train ...`.
     """
     from gan.config import Config
-    from gan.models.build import resolve
+    from gan.models.build import resolve_to_train
     from gan.models.summary import table
     from gan.training import train as train_run
 
     path, overrides = split_arguments(arguments)
-    config = resolve(Config.load(path, overrides))
+    config = resolve_to_train(Config.load(path, overrides))
     quiet = quiet or not MAIN
     out = out or Path("runs") / run_name(path, overrides)
     if not quiet:

@@ -51,6 +51,21 @@ def test_overrides_change_their_key_and_leave_the_rest_of_the_file(write):
     assert changed == {"train.seed": 6, "train.steps": 10, "generator.kernel": "c4", "discriminator.width": 8}
 
 
+def test_python_values_are_taken_as_they_are_and_what_is_typed_comes_last(write):
+    changes = {"train.lr_g": 1e-5, "dataset.path": "null", "train.seed": 3, "generator.kernel": None}
+    config = Config.load(write("train: {seed: 1}\ngenerator: {kernel: c4}\n"), ["train.seed=4"], changes)
+    assert (config.train.lr_g, config.dataset.path, config.train.seed, config.generator.kernel) == (1e-5, "null", 4, None)
+    with pytest.raises(ConfigError, match=r"unknown key 'train\.sed'; did you mean train\.seed\?"):
+        Config.load(changes={"train.sed": 1})
+    with pytest.raises(ConfigError, match=r"^train\.steps: 0 is wrong, it should be greater than 0$"):
+        Config.load(changes={"train.steps": 0})
+
+
+def test_resolved_settings_are_not_resolved_again():
+    config = resolve(Config())
+    assert resolve(config) is config and config.length == config.train.steps
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "train:\n", "train: {}\n", "---\n"])
 def test_files_without_settings_give_the_defaults(text, write):
     assert Config.load(write(text)) == Config()
