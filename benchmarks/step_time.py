@@ -30,8 +30,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils._pytree import tree_leaves
 
-from gan.config import load_config
-from gan.models import resolve
+from gan.config import Config
+from gan.models.build import resolve
 from gan.processes import Processes
 from gan.state import Batches, State
 from gan.training import Step, set_precision
@@ -91,7 +91,7 @@ def mimicry_elsewhere(device):
 def our_step(device, kernel, *overrides, graph=False):
     settings = ["generator.family=sngan", f"generator.kernel={kernel}", "objective.loss=hinge", f"train.batch_size={BATCH}"]
     settings += ["train.beta1=0", "train.beta2=0.9", f"train.device={device}", "generator.width_rule=equal_parameters"]
-    config = resolve(load_config(None, [*settings, *overrides]))
+    config = resolve(Config.load(None, [*settings, *overrides]))
     processes = Processes.start(device)
     step = Step(config, processes, State(config, processes), Batches(config, processes))
     if graph:

@@ -10,7 +10,7 @@ from torch import Tensor
 from gan import checkpoint, sampling
 from gan.config import Config
 from gan.evaluation import generator_side, open_side, reference_of
-from gan.models import build
+from gan.models.build import build
 from gan.models.counting import macs, parameter_count
 from gan.probe import measure, summary, write_record
 from gan.probe.figure import draw_probe

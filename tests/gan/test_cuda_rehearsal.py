@@ -318,7 +318,7 @@ def test_a_classifier_s_step_never_waits(cuda, pictures, model):
     depth = 10 if "densenet" in model else 8
     settings = [f"model.{model}", f"model.depth={depth}", "model.kernel=c2sp", "dataset.name=folder", f"dataset.path={pictures}"]
     settings += ["train.batch_size=8", "train.device=cpu", "train.label_smoothing=0.1", "augment.cutout=8", "augment.mixup=0.5"]
-    config = classification_config.load_config(None, settings)
+    config = classification_config.Config.load(None, settings)
     batches = classification_state.Batches(config, torch.device("cpu"))
     with cuda() as watch:
         batches.device, batches.levels = CUDA, batches.levels.to(CUDA)
