@@ -6,12 +6,13 @@ from pathlib import Path
 
 from data.database.reader import is_database
 from data.decoding import CROPS
+from data.files import located
 from data.gathering import gather
 from data.images import DataError, ImageSet
 from data.sources.cifar import cifar
 from data.sources.folder import FileSource
 from data.sources.lsun import is_lsun, open_lsun, wanted_categories
-from data.sources.opening import located, open_source
+from data.sources.opening import open_source
 from data.sources.pack import PackSource, is_pack
 from data.sources.shapes import shapes
 from data.sources.source import Source, split_by_key

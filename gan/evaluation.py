@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 import data
 from data import DataError
-from data.files import write_atomically
+from data.files import located, write_atomically
 from data.native import native_batches
 from data.sources.folder import FileSource
-from data.sources.opening import located, open_source
+from data.sources.opening import open_source
 from gan import checkpoint, sampling
 from gan.config import Config
 from gan.models import resolve

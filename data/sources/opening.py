@@ -1,21 +1,14 @@
 """`open_source`: whatever lies at a path, as a source of images."""
 
-import os
 from pathlib import Path
 
 from data.database.reader import is_database
+from data.files import located
 from data.images import DataError
 from data.sources.folder import FileSource
 from data.sources.lsun import is_lsun, open_lsun
 from data.sources.pack import PackSource, is_pack
 from data.sources.source import Source
-
-
-def located(path: str | Path) -> Path:
-    """A path that a user gave, here or below the directory that GAN_DATA names."""
-    here = Path(path).expanduser()
-    there = Path(os.environ.get("GAN_DATA") or "").expanduser() / here
-    return there if not here.exists() and there.exists() else here
 
 
 def open_source(path: Path, split: str | None = None, categories: str | None = None) -> Source:

@@ -238,12 +238,12 @@ def test_what_a_killed_writer_left_is_removed_but_not_what_a_living_one_writes(f
     try:
         assert writer.stdout.readline() == "writing\n"
         load("folder", folder, R)
-        assert len(list(directory.glob("*.unfinished"))) == 1 and len(kept()) == before  # it goes without, and harms nothing
+        assert len(list(directory.glob(".*.tmp"))) == 1 and len(kept()) == before  # it goes without, and harms nothing
     finally:
         writer.send_signal(signal.SIGKILL)
         writer.communicate()
     load("folder", folder, R)
-    assert not list(directory.glob("*.unfinished")) and len(kept()) == 1
+    assert not list(directory.glob(".*.tmp")) and len(kept()) == 1
 
 
 # --- room ---------------------------------------------------------------------------------------------------------------------

@@ -4,10 +4,11 @@ import errno
 import os
 from pathlib import Path
 
-import data.database.index
 import lmdb
 import pytest
 
+import data.database.index
+import data.files
 from data import DataError
 from data.database.index import HEADER, key_index
 from data.database.reader import Database
@@ -32,14 +33,13 @@ def keys_of(index):
 
 def refuse(monkeypatch, *directories):
     """No file can be made there, as on read-only media. (root may write everywhere, so permissions would not do.)"""
-    make = data.database.index.tempfile.mkstemp
 
-    def mkstemp(prefix, dir):
-        if Path(dir) in directories:
+    def opened(file, mode):
+        if Path(file).parent in directories:
             raise OSError(errno.EROFS, "Read-only file system")
-        return make(prefix=prefix, dir=dir)
+        return open(file, mode)
 
-    monkeypatch.setattr(data.database.index.tempfile, "mkstemp", mkstemp)
+    monkeypatch.setattr(data.files, "open", opened, raising=False)
 
 
 def test_made_once_beside_the_data_and_nowhere_else(file, builds, tmp_path, monkeypatch):
@@ -72,7 +72,7 @@ def test_a_full_disk_leaves_no_half_of_it(file, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(data.database.index.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert len(key_index(Database(file))) == 50
     assert [p.name for p in file.parent.iterdir()] == ["data.mdb"] and not list(Path(os.environ["GAN_CACHE"]).iterdir())
 
