@@ -95,13 +95,13 @@ def verify(file: Pack) -> None:
     """Read every image of a pack and compare it with the checksums of when it was packed."""
     from data import DataError
     from data.files import located
-    from data.sources.pack import PackSource, is_pack
+    from data.sources.pack import PackSource
     from data.sources.pack import verify as check
 
     file = located(file)
     if not file.exists():
         raise DataError(f"there is nothing at {file}, nor below GAN_DATA: name a pack")
-    if not is_pack(file):
+    if not PackSource.recognises(file):
         raise DataError(f"{file} is no pack: make one with `data pack`")
     source = PackSource(file)
     with progress("images", len(source)) as advance:

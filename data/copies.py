@@ -36,13 +36,13 @@ LINE = 2**26  # bytes that the first line may have
 SUFFIX = ".pixels"
 
 
-def welcome(source: Source, size: int) -> bool:
-    """Whether a copy of `size` bytes may be kept. A pack is one itself. DataError if GAN_COPIES is no number."""
-    return source.encoded and 0 < size <= _cap()
+def key(source: Source, resolution: int, on_bad: str, crop: str) -> dict | None:
+    """All that decides the pixels of a decoded source, and which are left out.
 
-
-def key(source: Source, resolution: int, on_bad: str, crop: str) -> dict:
-    """All that decides the pixels of a decoded source, and which are left out."""
+    None where no copy is to be kept: it would be too large, or reading takes no decoding. DataError if GAN_COPIES is no number.
+    """
+    if not source.encoded or not 0 < len(source) * 3 * resolution**2 <= _cap():
+        return None
     return {
         "format": FORMAT,
         "source": source.fingerprint,

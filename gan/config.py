@@ -12,11 +12,13 @@ from typing import Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from data.datasets import names
 from data.files import UserError
 from gan.kernels import KERNELS
 from metrics.precision import Precision, settled
 
 Family = Literal["dcgan", "cnn", "sngan", "wgan_gp", "landscape"]
+DATA_SETS = names()
 Kernel = Literal[KERNELS]
 Upsampling = Literal["transposed", "nearest", "bilinear", "pixelshuffle", "unpool"]
 
@@ -68,7 +70,7 @@ class Tree(Section):
 
 
 class Dataset(Section):
-    name: Literal["cifar10", "cifar100", "celeba", "celeba_hq", "folder", "lsun", "shapes"] = "shapes"
+    name: Literal[DATA_SETS] = "shapes"
     path: str | None = None  # a directory, zip or pack, here or below GAN_DATA; null: GAN_DATA itself, else ./datasets
     resolution: Literal[32, 64, 128] = 32
     crop: Literal["center", "pad", "cut"] = "center"  # centre square, shrunk; black bars; the central R x R pixels as they are
@@ -83,7 +85,7 @@ class Dataset(Section):
     @property
     def arguments(self) -> dict:
         """What data.load takes, by its names; the split is the caller's."""
-        return {**self.model_dump(exclude={"flip", "block", "hold_out"}), "share": self.hold_out}
+        return self.model_dump(exclude={"flip", "block"})
 
 
 class Generator(Section):
