@@ -142,7 +142,7 @@ class Tree(Section):
 
 
 class Dataset(Section):
-    name: Literal[tuple(datasets.NAMES)] = "shapes"
+    name: Literal[tuple(datasets.names())] = "shapes"
     path: str | None = None  # a directory, zip or pack, here or below GAN_DATA; null: GAN_DATA itself, else ./datasets
     resolution: Literal[32, 64, 128] = 32
     crop: Literal[tuple(CROPS)] = "center"  # centre square, shrunk; black bars; the central R x R pixels as they are
@@ -157,7 +157,7 @@ class Dataset(Section):
     @property
     def arguments(self) -> dict:
         """What data.load takes, by its names; the split is the caller's."""
-        return {**self.model_dump(exclude={"flip", "block", "hold_out"}), "share": self.hold_out}
+        return self.model_dump(exclude={"flip", "block"})
 
 
 class Generator(Section):

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 import data
 from data import DataError
-from data.files import write_atomically
-from data.native import native_batches
+from data.files import located, write_atomically
 from data.sources.folder import FileSource
-from data.sources.opening import located, open_source
+from data.sources.opening import open_source
+from data.streaming import full_size_batches
 from gan import checkpoint, sampling
 from gan.config import Config
 from gan.randomness import derive
@@ -60,7 +60,7 @@ def open_side(
     name = path.name if isinstance(source, FileSource) else source.about  # which categories, which split; what was packed
     chosen = choice(len(source), count, seed, name, shuffle)
     identify = lambda: identity(source.fingerprint, chosen, "as they are")
-    return Side(name, len(chosen), lambda: native_batches(source, chosen, BATCH), identify=identify)
+    return Side(name, len(chosen), lambda: full_size_batches(source, chosen, BATCH), identify=identify)
 
 
 def choice(total: int, count: int | None, seed: int, name: str, shuffle: bool = False) -> list[int]:
