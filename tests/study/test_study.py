@@ -167,3 +167,41 @@ def test_facets_are_what_differs_beside_the_baseline_even_where_values_coincide(
     rows = [{"label": f"{k} slow", "generator.kernel": k, "train.lr_g": 0.1} for k in ("c2", "c3")]
     loaded = Study.load(study_file(rows=rows, axes={}, baseline={"generator.kernel": "c3"}))
     assert [loaded.facet(row) for row in loaded.rows] == [("lr_g=0.1", "c2"), ("lr_g=0.1", "c3")]
+
+
+def test_what_was_worked_out_is_kept_with_the_study_and_not_with_a_copy_that_differs(study_file):
+    study = Study.load(study_file())
+    job = study.jobs[0]
+    assert study.config(job) is study.config(job) and study.rows is study.rows
+    copy = study.model_copy(update={"seeds": [5], "axes": {"generator.kernel": ["c4"]}, "settings": {"train.steps": 7}})
+    assert [job.name for job in copy.jobs] == ["c4/seed_5"] and copy.config(copy.jobs[0]).train.steps == 7
+    assert copy.partner(copy.rows[0]) is None
+    assert len(study.jobs) == 8 and study.config(job).train.steps != 7
+
+
+def test_values_reach_a_run_as_the_file_has_them(study_file):
+    settings = {"train.lr_g": 1e-05, "dataset.path": "a: b # c", "train.compile": False, "evaluate.real": None}
+    study = Study.load(study_file(settings=settings))
+    config = study.config(study.jobs[0])
+    assert (config.train.lr_g, config.dataset.path, config.train.compile, config.evaluate.real) == (1e-05, "a: b # c", False, None)
+
+
+def test_a_setting_may_make_a_base_possible_that_is_not_by_itself(study_file):
+    base = {"train": {"compile": True}, "objective": {"r1": 1.0}, "discriminator": {"norm": "none"}}
+    study = Study.load(study_file(base=base, settings={"train.compile": False}))
+    assert study.config(study.jobs[0]).objective.r1 == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"base": {"train": {"stepz": 3}}}, r"unknown key 'train.stepz'; did you mean train.steps\? \(in the base settings\)$"),
+        ({"settings": {"train.stepz": 3}}, r"unknown key 'train.stepz'; did you mean train.steps\?$"),
+        ({"settings": {"steps": 3}}, r"unknown key 'steps'; did you mean train.steps\?$"),
+        ({"settings": {"model.kernel": "c2"}}, r"unknown key 'model.kernel'; did you mean generator.kernel\?$"),
+        ({"axes": {"generator.kernel": ["c2", "c22"]}}, r"^generator.kernel: 'c22' is not one of .* did you mean c2\?$"),
+    ],
+)
+def test_a_wrong_setting_is_told_apart_from_a_wrong_base(study_file, changes, words):
+    with pytest.raises(ConfigError, match=words):
+        Study.load(study_file(**changes))
