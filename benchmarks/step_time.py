@@ -27,8 +27,8 @@ from common import fastest, keep_freed_memory, machine, precisions, timed
 from rich.console import Console
 from rich.table import Table
 
-from gan.config import load_config
-from gan.models import resolve
+from gan.config import Config
+from gan.models.build import resolve
 from gan.processes import Processes
 from gan.state import Batches, State
 from gan.training import Step, set_precision
@@ -88,7 +88,7 @@ def mimicry_elsewhere(device):
 def our_step(device, kernel, *overrides):
     settings = ["generator.family=sngan", f"generator.kernel={kernel}", "objective.loss=hinge", f"train.batch_size={BATCH}"]
     settings += ["train.beta1=0", "train.beta2=0.9", f"train.device={device}", "generator.width_rule=equal_parameters"]
-    config = resolve(load_config(None, [*settings, *overrides]))
+    config = resolve(Config.load(None, [*settings, *overrides]))
     processes = Processes.start(device)
     step = Step(config, processes, State(config, processes), Batches(config, processes))
 

@@ -38,16 +38,17 @@ def compare(
     The same command again goes on: finished runs are kept, interrupted ones resumed. A run that fails or diverges is counted and
     shown.
     """
+    from gan.config import parsed
     from study import run
     from study.folder import StudyFolder
     from study.report import write_report
-    from study.study import Study, StudyError, key_and_value
+    from study.study import Study, StudyError
 
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise StudyError("compare starts the runs itself: start it with python, not with torchrun (WORLD_SIZE is set)")
     folder = out or (study if study.is_dir() else Path("runs") / study.stem)
     loaded = Study.load(study, settings or []).settled(folder, launcher)
-    options = dict(key_and_value(option) for option in launch or [])
+    options = dict(parsed(option) for option in launch or [])
     failed = []
     with run.disk_errors(folder):
         if only:

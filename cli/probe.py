@@ -32,9 +32,9 @@ def probe(
     import torch
 
     from data import DataError
-    from gan.config import load_config
+    from gan.config import Config
     from gan.evaluation import checkpoint_steps, open_side
-    from gan.models import resolve
+    from gan.models.build import resolve
     from gan.probe import measure, write_record
     from gan.probe.figure import draw_probe
     from gan.probe.inputs import halves, real_images
@@ -53,7 +53,7 @@ def probe(
         (step,) = checkpoint_steps(run, checkpoint)
         json_file, figure = json_file or run / "probe.json", figure or run / "probe.png"
     else:
-        config = target = resolve(load_config(*split_arguments(arguments)))
+        config = target = resolve(Config.load(*split_arguments(arguments)))
         step = None
     device = choose_device(device)
     try:

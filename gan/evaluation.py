@@ -18,7 +18,7 @@ from data.sources.folder import FileSource
 from data.sources.opening import located, open_source
 from gan import checkpoint, sampling
 from gan.config import Config
-from gan.models import resolve
+from gan.models.build import resolve
 from gan.randomness import derive
 from gan.run_directory import RunError, read_config
 from metrics.features import Extractor, open_extractor

@@ -3,14 +3,15 @@
 import contextlib
 import json
 from pathlib import Path
-from types import ModuleType
+from typing import TypeVar
 
 import filelock
 
 from data.files import UserError, write_atomically
 from gan import checkpoint
-from gan import config as gan_config
-from gan.config import Config, ConfigError, OtherCommand
+from gan.config import Config, ConfigError, OtherCommand, Tree
+
+AnyConfig = TypeVar("AnyConfig", bound=Tree)
 
 
 class RunError(UserError):
@@ -24,9 +25,9 @@ class RunDirectory:
     `metrics.jsonl` holds what the training computed, a function of the settings alone; `timing.jsonl` how long it took.
     """
 
-    def __init__(self, path: str | Path, config: Config, settings: ModuleType = gan_config):
+    def __init__(self, path: str | Path, config: Tree):
         self.path = Path(path)
-        self.config, self.settings = config, settings
+        self.config = config
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / "samples"
         self._lock = filelock.FileLock(self.path / ".lock")  # the system drops it with the process, however that ends
@@ -54,8 +55,8 @@ class RunDirectory:
     def _compare_config(self) -> None:
         file = self.path / "config.yaml"
         if file.exists():
-            old = read_config(self.path, self.settings)  # of another command's run, too, which isn't replaced
-            changes = self.settings.difference(old, self.config) if begun(self.path) else []
+            old = read_config(self.path, type(self.config))  # of another command's run, too, which isn't replaced
+            changes = old.difference(self.config) if begun(self.path) else []
             if changes:
                 raise RunError(
                     f"{self.path} holds a run with other settings ({'; '.join(changes)}); "
@@ -63,7 +64,7 @@ class RunDirectory:
                 )
         elif any(self.path.glob("checkpoints/*.pt")):
             raise RunError(f"{self.path} has checkpoints but no config.yaml; put it back, or choose another --out")
-        write_atomically(file, self.settings.dump(self.config).encode())
+        write_atomically(file, self.config.dump().encode())
 
     def latest(self) -> Path | None:
         """The newest checkpoint, or None."""
@@ -88,9 +89,9 @@ def begun(path: Path) -> bool:
     return (path / "metrics.jsonl").exists() or any(path.glob("checkpoints/*.pt"))
 
 
-def begun_config(path: str | Path, settings: ModuleType = gan_config) -> Config | None:
+def begun_config(path: str | Path, kind: type[AnyConfig] = Config) -> AnyConfig | None:
     """The settings of a run that has begun, whose precision it keeps; None where there is none. RunError as read_config."""
-    return read_config(path, settings) if begun(Path(path)) and (Path(path) / "config.yaml").exists() else None
+    return read_config(path, kind) if begun(Path(path)) and (Path(path) / "config.yaml").exists() else None
 
 
 def _step(line: str) -> float:
@@ -99,16 +100,16 @@ def _step(line: str) -> float:
     return float("inf")
 
 
-def read_config(path: str | Path, settings: ModuleType = gan_config) -> Config:
+def read_config(path: str | Path, kind: type[AnyConfig] = Config) -> AnyConfig:
     """The settings of a finished or running run. RunError if `path` is not a run directory.
 
-    settings: the module that knows them, with load_config, difference and dump; gan.classification.config for runs of `classify`.
+    kind: the Config of the command that made it; gan.classification.config has that of `classify`.
     """
     file = Path(path) / "config.yaml"
     if not file.is_file():
         raise RunError(f"{path} is not a run directory: it has no config.yaml; train one with `python run_gan.py train`")
     try:
-        return settings.load_config(file)
+        return kind.load(file)
     except OtherCommand as error:
         raise RunError(f"{path} is a run of `{error.command}`; choose another directory") from None
     except ConfigError as error:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from data.files import write_atomically
 from gan import checkpoint
 from gan.config import Config
-from gan.models import build_generator
+from gan.models.build import build_generator
 from gan.randomness import latents
 from gan.run_directory import RunError, read_config
 from metrics.precision import ieee_float32

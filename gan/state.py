@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import data
 from gan.config import Config, ConfigError
-from gan.models import build
+from gan.models.build import build
 from gan.processes import Processes
 from gan.randomness import derive, step_uniform
 from metrics.statistics import fingerprint

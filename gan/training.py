@@ -22,7 +22,7 @@ from data.files import UserError
 from gan import checkpoint
 from gan.config import Config, ConfigError, Evaluate, Train
 from gan.evaluation import TrainingScores
-from gan.models import resolve_to_train
+from gan.models.build import resolve_to_train
 from gan.objectives import LOSSES, gradient_penalty, r1_penalty
 from gan.plots import plot_curves
 from gan.probe import training_instruments

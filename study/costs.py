@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data.files import write_atomically
-from gan.config import ConfigError
+from gan.config import ConfigError, Tree
 from study.analysis import lines_of
 from study.folder import StudyFolder
 from study.study import Config, Job, Row, Study
@@ -30,11 +30,15 @@ def read_costs(study: Study, folder: StudyFolder) -> dict[str, dict]:
 def _still(study: Study, row: Row, measured: dict) -> bool:
     """Whether a row has the settings that it was measured with."""
     try:
-        old = study.read_config(measured)
+        old = study.kind.load(measured)
     except ConfigError:  # of another version
         return False
     new = _config(study, row).replace({"train.seed": old.train.seed})
-    return old.train.device == new.train.device and not study.changes(old, new)
+    return _alike(old, new)
+
+
+def _alike(old: Tree, new: Tree) -> bool:
+    return old.values()["train.device"] == new.values()["train.device"] and not old.difference(new)
 
 
 def _config(study: Study, row: Row) -> Config:

@@ -11,9 +11,10 @@ from pathlib import Path
 import yaml
 
 from data.files import write_atomically
-from gan.config import ConfigError
+from gan import config as gan_config
+from gan.config import ConfigError, Tree
 from gan.run_directory import begun
-from study.study import Config, Job, Study, StudyError
+from study.study import CURVE_KEYS, Config, Job, Study, StudyError
 
 RECORD = "record.json"  # of a run: settings, scores with their cards, curve, cost
 OF_RUN = ("record", "probe", "result")  # the JSON files of a run that an export keeps, all in runs.json
@@ -23,7 +24,7 @@ RUNS = "runs.json"  # of an exported study: what its finished runs left
 GRIDS = "grids.zip"  # of an exported study: the sample grids that its report shows
 EXPORTED = ("study.yaml", "costs.json", "table.md", "table.csv", "table.json", "report.html")
 EXPORTED += ("curves.png", "tradeoff.png", "grids.png")
-KEYS = {"label", "seed", "task", "length", "scoring", "config", "model", "status", "why", "curve"}  # that every record has
+RECORDED = {"label", "seed", "task", "length", "scoring", "config", "model", "status", "why", "curve"}  # that every record has
 
 
 class StudyFolder:
@@ -75,7 +76,7 @@ class StudyFolder:
             record = self._json(job, "record")
             if record is None:
                 return None
-            if record.keys() >= KEYS and (record["status"] == "diverged" or record["last"]["scores"]):
+            if record.keys() >= RECORDED and (record["status"] == "diverged" or record["last"]["scores"]):
                 return record
         except (ValueError, AttributeError, KeyError, TypeError):
             pass
@@ -91,7 +92,7 @@ class StudyFolder:
     def finished(self, study: Study, job: Job) -> dict | None:
         """The run's record, if it is of the study's length and scored in the study's way; else None."""
         record = self.record(job)
-        fits = record and record["length"] == study.length(job) and record["scoring"] == study.scoring.model_dump()
+        fits = record and record["length"] == study.config(job).length and record["scoring"] == study.scoring.model_dump()
         return record if fits else None
 
     def done(self, study: Study, job: Job) -> bool:
@@ -112,7 +113,7 @@ class StudyFolder:
             if record and record["task"] != study.task:
                 raise StudyError(f"{self.run(job)} holds a run of a study of task {record['task']}; choose another --out")
             old = self._trained_with(study, job, record)
-            if old and (changes := study.changes(old, study.config(job))):
+            if old and (changes := _changes(old, study.config(job))):
                 raise StudyError(
                     f"{self.run(job)} was trained with other settings ({'; '.join(changes)}); put the study back, "
                     "or start the changed one in another --out"
@@ -122,9 +123,9 @@ class StudyFolder:
         """The settings of a run that has a record, or has begun; None for any other."""
         if record is None:
             file = self.run(job) / "config.yaml"
-            return study.read_config(file) if file.is_file() and begun(file.parent) else None
+            return study.kind.load(file) if file.is_file() and begun(file.parent) else None
         try:
-            return study.read_config(record["config"])
+            return study.kind.load(record["config"])
         except ConfigError as error:
             raise StudyError(
                 f"{self._place(job)} is of another version ({error}); delete it, and the run is scored (or trained) again"
@@ -212,6 +213,12 @@ class StudyFolder:
         """Finished runs in the folder that the study no longer names: kept, but in no table."""
         found = {f.parent.relative_to(self.path / "runs").as_posix() for f in self.path.glob(f"runs/*/*/{RECORD}")}
         return sorted((found | self._exported.keys()) - {job.name for job in study.jobs})
+
+
+def _changes(old: Tree, new: Tree) -> list[str]:
+    """'key: old -> new' of what may not change in a run that was trained; its scores in training are drawn beside others."""
+    curve = old.changes(new, set(gan_config.KEYS) - CURVE_KEYS) if isinstance(new, gan_config.Config) else []
+    return old.difference(new) + curve
 
 
 def _zipped(files: dict[str, bytes]) -> bytes:

@@ -125,7 +125,7 @@ def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:
     A run that diverges has a record too: status "diverged", with the reason. Everything else that goes wrong is raised.
     """
     config, directory = study.config(job), folder.run(job)
-    record = {"label": job.row.label, "seed": job.seed, "task": study.task, "length": study.length(job)}
+    record = {"label": job.row.label, "seed": job.seed, "task": study.task, "length": config.length}
     record |= {"scoring": study.scoring.model_dump(), "config": config.model_dump(mode="json")}
     run = open_run(config, directory)
     if reference := run.open(study.scoring):
@@ -216,8 +216,8 @@ class Progress:
 
     def __init__(self, study: Study, folder: StudyFolder, shown: bool):
         self.folder = folder
-        self.lengths = {job.name: study.length(job) for job in study.jobs}
-        self.done: dict[str, float] = {job.name: study.length(job) for job in study.jobs if folder.done(study, job)}
+        self.lengths = {job.name: study.config(job).length for job in study.jobs}
+        self.done: dict[str, float] = {job.name: study.config(job).length for job in study.jobs if folder.done(study, job)}
         total, done = sum(self.lengths.values()), self._count()
         unit = "step" if study.task == "gan" else "epoch"
         self.bar = tqdm(total=total, initial=done, unit=unit, unit_scale=True, disable=None if shown else True)

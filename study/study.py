@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
-import yaml
 from pydantic import Field, ValidationError
 
 from data.files import UserError
 from gan import config as gan_config
 from gan.classification import config as classification_config
-from gan.config import ConfigError, Section, keys_of, read_yaml
-from gan.config import _unknown as unknown_key
-from gan.models import resolve_to_train
+from gan.config import Section, parsed, read_yaml
+from gan.models.build import resolve_to_train
 from metrics.precision import Precision, settled
 
 Config = gan_config.Config | classification_config.Config
@@ -105,7 +103,7 @@ class Study(Section):
         if not file.exists() and file.suffix not in (".yaml", ".yml"):
             raise StudyError(f"there is no study at {path}: give a study file, or the folder of a study that was started")
         tree = read_yaml(file)
-        for key, value in map(key_and_value, overrides):
+        for key, value in map(parsed, overrides):
             section = "scoring" if key.startswith("scoring.") else "settings"
             below = tree.get(section) or {}
             if isinstance(below, dict):  # anything else is named by the validation
@@ -163,46 +161,18 @@ class Study(Section):
         generator = self.base.get("generator")
         if self.task == "gan" and "width_rule" not in (generator if isinstance(generator, dict) else {}):
             changes = {"generator.width_rule": "equal_parameters", **changes}
-        config = self._changed_base(changes)
+        for key, value in changes.items():
+            if not isinstance(value, str | int | float | list | dict | None):  # YAML also knows dates, bytes and sets
+                raise StudyError(f"{key}: {value} is a {type(value).__name__}, which no setting takes; put quotes around it")
+        config = self.kind.load(self.base, changes=changes)
         if self.auto_precision:
             config = config.replace(dict.fromkeys(config.automatic(), self.auto_precision))
         return resolve_to_train(config) if isinstance(config, gan_config.Config) else config
 
-    def _changed_base(self, changes: dict[str, Any]) -> Config:
-        tree = dict(self.base)
-        for key, value in changes.items():
-            if key not in keys_of(self._kind):
-                raise ConfigError(unknown_key(key, self._kind))
-            if not isinstance(value, str | int | float | list | dict | None):  # YAML also knows dates, bytes and sets
-                raise StudyError(f"{key}: {value} is a {type(value).__name__}, which no setting takes; put quotes around it")
-            section, name = key.split(".")
-            below = tree.get(section) or {}
-            if isinstance(below, dict):  # anything else is named by the validation
-                tree[section] = {**below, name: value}
-        try:
-            return self.read_config(tree)
-        except ConfigError as error:
-            self.read_config(self.base)  # where that is wrong by itself, its own error says so
-            raise ConfigError(str(error).removesuffix(" (in the base settings)")) from None
-
     @property
-    def _kind(self) -> type[Config]:
+    def kind(self) -> type[Config]:
+        """What reads the settings of its runs."""
         return classification_config.Config if self.task == "classify" else gan_config.Config
-
-    def read_config(self, source: Path | dict[str, Any]) -> Config:
-        """The settings of one of its runs, from a config.yaml or from a record. ConfigError."""
-        return gan_config.load_config(source, kind=self._kind)
-
-    def changes(self, old: Config, new: Config) -> list[str]:
-        """'key: old -> new' of what may not change in a run that was trained; scores taken in training are drawn on one axis."""
-        if isinstance(old, gan_config.Config) and isinstance(new, gan_config.Config):
-            return gan_config.difference(old, new) + gan_config.changes(old, new, set(gan_config.KEYS) - CURVE_KEYS)
-        return gan_config.changes(old, new, classification_config.RUNTIME)
-
-    def length(self, job: Job) -> int:
-        """How long a run is: steps of a GAN, epochs of a classifier."""
-        train = self.config(job).train
-        return train.steps if isinstance(train, gan_config.Train) else train.epochs
 
     def partner(self, row: Row) -> Row | None:
         """The row that this one's differences are taken against; None for a baseline itself, or where there is no such row."""
@@ -294,7 +264,7 @@ class Study(Section):
             if not isinstance(config, gan_config.Config):
                 continue
             first, other = facets.setdefault(self.facet(row)[0], (row, config))
-            if unlike := gan_config.changes(config, other, set(gan_config.KEYS) - CURVE_KEYS):
+            if unlike := config.changes(other, set(gan_config.KEYS) - CURVE_KEYS):
                 raise StudyError(
                     f"{row.label!r} would be compared with {first.label!r}, whose scores in training are taken in another way "
                     f"({'; '.join(unlike)}): put evaluate.* into the study's settings"
@@ -306,14 +276,3 @@ class Study(Section):
                     "against other real images: give all rows one scoring.reference, or a baseline of settings that pairs rows "
                     "of the same images, such as {generator.kernel: c3}"
                 )
-
-
-def key_and_value(text: str) -> tuple[str, Any]:
-    """('key', value) of 'key=value', the value read as YAML. ConfigError where it isn't any."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"{text!r} is not of the form key=value; for example train.steps=1000")
-    try:
-        return key, yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):  # ValueError: an impossible date
-        raise ConfigError(f"{key}: {value!r} is not a value that YAML can read; put quotes around it") from None

@@ -16,7 +16,7 @@ from gan.classification import config as classification_config
 from gan.classification.training import train as train_classifier
 from gan.config import Config
 from gan.evaluation import generator_side, open_side, reference_of
-from gan.models import build
+from gan.models.build import build
 from gan.models.classifiers import build_classifier
 from gan.models.counting import macs, parameter_count
 from gan.probe import measure, summary, write_record

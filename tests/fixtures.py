@@ -11,7 +11,7 @@ from torch import nn
 from cli import common
 from cli import main as cli
 from data.sources.shapes import shapes
-from gan.config import load_config
+from gan.config import Config
 from gan.sampling import save_images
 from gan.training import train
 from metrics.features import extractor as features
@@ -43,7 +43,7 @@ def tiny(fifty):
     def config(family="dcgan", *overrides):
         small = ["dataset.name=folder", f"dataset.path={fifty}", "generator.width=4", "discriminator.width=4", "generator.latent=8"]
         small += ["train.batch_size=8", "train.steps=12", "train.log_every=4", "train.checkpoint_every=5", "train.sample_every=6"]
-        return load_config(None, [*TINY[family], *small, f"train.device={DEVICE}", *overrides])
+        return Config.load(None, [*TINY[family], *small, f"train.device={DEVICE}", *overrides])
 
     return config
 

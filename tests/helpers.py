@@ -91,7 +91,7 @@ def leave_result(folder, study, job, **changes):
     result = {
         **{"label": job.row.label, "seed": job.seed, "model": {}, "status": "finished", "why": None, "curve": []},
         "task": study.task,
-        "length": study.length(job),
+        "length": study.config(job).length,
         "config": study.config(job).model_dump(mode="json"),
         "scoring": study.scoring.model_dump(),
     }

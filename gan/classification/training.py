@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan import checkpoint
-from gan.classification import config as classification_config
 from gan.classification.config import Config, Train
 from gan.classification.report import Log, plot_confusion, plot_curves, write_result
 from gan.classification.state import Batches, State, Tested
@@ -43,10 +42,10 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ConfigError("classify runs in one process: start it with python, not with torchrun")
     processes = Processes.start(config.train.device)
-    kept = begun_config(directory, classification_config)
+    kept = begun_config(directory, Config)
     asked, config = config, config.settled(processes.device, kept)
     tell_precision(asked, config, processes.device, kept is not None, progress)
-    with troubles_told(directory, processes.device), RunDirectory(directory, config, classification_config) as run:
+    with troubles_told(directory, processes.device), RunDirectory(directory, config) as run:
         return _train(config, processes, run, Batches(config, processes.device), progress)
 
 

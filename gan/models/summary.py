@@ -5,7 +5,7 @@ from rich.table import Table
 from torch import nn
 
 from gan.config import Config
-from gan.models import build_discriminator, build_generator, resolve
+from gan.models.build import build_discriminator, build_generator, resolve
 from gan.models.counting import macs, parameter_count
 
 

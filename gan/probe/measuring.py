@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from data.files import write_atomically
 from gan import sampling
 from gan.config import Config
-from gan.models import resolve
+from gan.models.build import resolve
 from gan.probe.inputs import LEAST, Real, trained, untrained
 from gan.randomness import latents
 from gan.run_directory import RunError, read_config

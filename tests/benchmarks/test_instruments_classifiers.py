@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from gan.classification.config import load_config
+from gan.classification.config import Config
 from gan.classification.training import train
 from tests.helpers import ROOT, save_split
 
@@ -27,7 +27,7 @@ def runs(tmp_path_factory):
     for kernel, seed in (("c2", 0), ("c2", 1), ("c2sp", 0)):
         settings = ["dataset.name=folder", f"dataset.path={root / 'pictures'}", "model.depth=14", "model.width=4"]
         settings += ["train.epochs=1", "train.batch_size=40", f"model.kernel={kernel}", f"train.seed={seed}", "train.device=cpu"]
-        train(load_config(None, settings), root / "runs" / kernel / f"seed_{seed}", progress=False)
+        train(Config.load(None, settings), root / "runs" / kernel / f"seed_{seed}", progress=False)
     return root / "runs"
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from cli import main as cli
 from cli.common import run_name, split_arguments
 from gan.classification import config as classification_config
-from gan.config import dump, load_config
+from gan.config import Config
 from gan.run_directory import read_log
 from tests.helpers import ROOT
 
@@ -25,7 +25,7 @@ def file(tiny, tmp_path):
     """A configuration of four steps, of which the last two are saved."""
     path = tmp_path / "mine" / "tiny.yaml"
     path.parent.mkdir()
-    path.write_text(dump(tiny("dcgan", "train.steps=4", "train.checkpoint_every=1", "train.log_every=1")))
+    path.write_text(tiny("dcgan", "train.steps=4", "train.checkpoint_every=1", "train.log_every=1").dump())
     return path
 
 
@@ -147,7 +147,7 @@ def test_the_table_and_the_directory_are_shown_unless_quiet(file, call, tmp_path
 def test_the_default_configuration_is_the_quickstart():
     path, overrides = split_arguments([])
     assert path == ROOT / "configs" / "quickstart.yaml" and overrides == []
-    assert load_config(path).dataset.name == "shapes"
+    assert Config.load(path).dataset.name == "shapes"
     assert split_arguments(["train.seed=1"]) == (path, ["train.seed=1"])
 
 
@@ -220,7 +220,7 @@ def test_a_refused_resume_ends_in_one_sentence(run, file, call):
 def classified(tmp_path):
     """The directory of a run of `classify`, as far as its settings go."""
     (tmp_path / "classified").mkdir()
-    (tmp_path / "classified/config.yaml").write_text(dump(classification_config.Config()))
+    (tmp_path / "classified/config.yaml").write_text(classification_config.Config().dump())
     return tmp_path / "classified"
 
 

@@ -8,7 +8,6 @@ from typer.testing import CliRunner
 
 from cli.common import console
 from cli.probe import probe
-from gan.config import dump
 from gan.probe import read_record
 from gan.run_directory import RunError
 from gan.training import train
@@ -46,7 +45,7 @@ def test_a_run(call, run):
 
 def test_a_config_writes_only_what_is_asked_for(call, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.yaml").write_text(dump(tiny("dcgan")))
+    (tmp_path / "a.yaml").write_text(tiny("dcgan").dump())
     found = call("a.yaml", "generator.kernel=c3", "--real", "none", "--seeds", "2")
     assert "untrained" in found.output and "± over 2 seeds of latents and weights" in found.output
     assert [path.name for path in tmp_path.iterdir()] == ["a.yaml"]

@@ -16,7 +16,7 @@ from data import DataError, copies, gathering, load
 from data.sources.opening import open_source
 from data.sources.source import Source
 from data.tools.pack import pack
-from gan.config import load_config
+from gan.config import Config
 from gan.processes import Processes
 from gan.state import Batches
 from tests.data.pictures import encoded, noise
@@ -91,7 +91,7 @@ def test_a_run_remembers_its_images_by_the_same_sha256(folder, bad, monkeypatch)
     """A run begun without copies, by an older version or with GAN_COPIES=0, goes on with one."""
     if bad:
         (folder / "a/03.png").write_bytes(b"no image")
-    config = load_config(None, ["dataset.name=folder", f"dataset.path={folder}", "dataset.on_bad=skip"])
+    config = Config.load(None, ["dataset.name=folder", f"dataset.path={folder}", "dataset.on_bad=skip"])
     processes = Processes.start("cpu")
     decoded, read = (Batches(config, processes) for _ in range(2))
     monkeypatch.setenv("GAN_COPIES", "0")

@@ -15,8 +15,8 @@ import torch
 from data import DataError
 from data.sources.shapes import shapes
 from gan import checkpoint
-from gan.config import ConfigError, dump
-from gan.models import build, resolve, resolve_to_train
+from gan.config import ConfigError
+from gan.models.build import build, resolve, resolve_to_train
 from gan.objectives import LOSSES
 from gan.processes import Processes
 from gan.randomness import step_noise, step_uniform
@@ -49,7 +49,7 @@ def test_crash_and_resume_equals_an_unbroken_run_bitwise(tiny, tmp_path, family,
 
 def start(run, config, *more):
     file = run.parent / f"{run.name}.yaml"
-    file.write_text(dump(config))
+    file.write_text(config.dump())
     command = [sys.executable, "run_gan.py", "train", str(file), "--out", str(run), "-q", *more]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
@@ -79,7 +79,7 @@ def test_signals_lose_nothing(tiny, tmp_path, signum):
 
     steps = stopped + 15
     shorter = config.replace({"train.steps": steps})
-    (run / "config.yaml").write_text(dump(resolve(shorter)))  # the same run, but it ends soon
+    (run / "config.yaml").write_text(resolve(shorter).dump())  # the same run, but it ends soon
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the process above: another number of threads adds in another order
     train(shorter, run, progress=False)
@@ -381,7 +381,7 @@ def test_cuda_is_refused_where_there_is_none(tiny, tmp_path):
 def torchrun(config, run):
     """Train in two processes; returns what they print."""
     file = run.parent / f"{run.name}.yaml"
-    file.write_text(dump(config))
+    file.write_text(config.dump())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 
-from gan.config import dump
 from study.analysis import lines_of
 from study.folder import StudyFolder
 from study.study import Job, Study, StudyError
@@ -24,7 +23,7 @@ def test_settings_of_a_run_that_was_only_begun_are_not_changed_either(study_file
     folder, study = StudyFolder(tmp_path / "out"), Study.load(study_file())
     job = study.jobs[0]
     folder.run(job).mkdir(parents=True)
-    (folder.run(job) / "config.yaml").write_text(dump(study.config(job)))
+    (folder.run(job) / "config.yaml").write_text(study.config(job).dump())
     folder.adopt(Study.load(study_file(settings={"train.lr_g": 0.1})))  # nothing was trained yet
     (folder.run(job) / "metrics.jsonl").write_text("")
     folder.adopt(study)

@@ -5,7 +5,7 @@ import datetime
 import pytest
 
 from gan.config import ConfigError
-from gan.models import build_generator
+from gan.models.build import build_generator
 from gan.models.counting import parameter_count
 from study.study import Job, Study, StudyError
 from tests.helpers import ROOT

@@ -7,7 +7,7 @@ import torch
 
 from data import DataError
 from data.sources.shapes import shapes
-from gan.models import build, resolve
+from gan.models.build import build, resolve
 from gan.probe import measure, probe, read_record, summary, training_instruments, write_record
 from gan.probe.figure import draw_probe
 from gan.probe.inputs import Real, halves, real_images, untrained
