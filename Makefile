@@ -1,9 +1,9 @@
-# `make demo` and `make test` set everything up on a fresh machine; repeated, they start at once.
+# `make demo`, `make test` and `make check` set everything up on a fresh machine; repeated, they start at once.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test clean
+.PHONY: demo test check clean
 
 demo: $(VENV)/.installed
 	$(RUN) run_gan.py train --out runs/quickstart
@@ -17,6 +17,11 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+check: $(VENV)/.installed
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m pyright
 
 # What is in $(VENV) already, such as a CPU build of torch, is kept where it is new enough.
 $(VENV)/.installed: requirements.txt

@@ -3,31 +3,22 @@
 import io
 from statistics import fmean, stdev
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-import matplotlib.ticker
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
+from gan.plots import DASHES, MARKERS, PALETTE, figure_bytes, pyplot, tidy
 from study.analysis import Line, curve_of
 from study.folder import StudyFolder
 from study.study import Job, Study
 from study.text import mean_std
 
-matplotlib.rcParams["text.parse_math"] = False  # a row's label may hold dollars
-
-# Told apart in grayscale by lightness, dash and marker; colours after Okabe and Ito.
-COLOURS = ["#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777"]
-DASHES = ["-", "--", "-.", ":"]
-MARKERS = "osD^vP*X<>hd"
 DIRECT = 120  # letters: names of more altogether would overlap if they stood beside their points
 
 
 def _style(lines: list[Line], line: Line) -> dict:
     """The same in every facet for rows of one name."""
     index = list(dict.fromkeys(each.short for each in lines)).index(line.short)
-    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+    return {"color": PALETTE[index % len(PALETTE)], "marker": MARKERS[index % len(MARKERS)]}
 
 
 def _facets(lines: list[Line]) -> dict[str, list[Line]]:
@@ -43,14 +34,16 @@ def plot_curves(lines: list[Line]) -> Figure | None:
     facets = {facet: group for facet, group in facets.items() if group}
     if not facets:
         return None
-    figure, axes = plt.subplots(len(facets), 2, figsize=(10, 3.9 * len(facets)), layout="constrained", sharey="row", squeeze=False)
+    figure, axes = pyplot().subplots(
+        len(facets), 2, figsize=(10, 3.9 * len(facets)), layout="constrained", sharey="row", squeeze=False
+    )
     named = {}
     for row, (facet, group) in zip(axes, facets.items()):
         for line in group:
             steps, mean, spread = band(line)
             style = _style(lines, line)
             index = MARKERS.index(style["marker"])
-            dash = DASHES[(index + index // len(COLOURS)) % len(DASHES)]
+            dash = DASHES[(index + index // len(PALETTE)) % len(DASHES)]
             for axis, scale in zip(row, (1, line.model["step_macs"] / 1e12)):
                 x = [step * scale for step in steps]
                 every = max(1, len(x) // 8)
@@ -63,7 +56,7 @@ def plot_curves(lines: list[Line]) -> Figure | None:
     axes[-1][1].set(xlabel="multiply-adds spent on training (10¹²)")
     for axis in axes[:, 0]:
         _logarithmic(axis)
-    _tidy(axes.flat)
+    tidy(axes.flat)
     _legend(figure, named)
     return figure
 
@@ -76,14 +69,14 @@ def _legend(figure: Figure, named: dict) -> None:
 
 def band(line: Line) -> tuple[list[int], list[float], list[float]]:
     """(steps, mean over seeds, standard deviation) where every finished seed was scored in training; diverged runs are left out."""
-    curves = [dict(curve_of(r)) for r in line.results if r["status"] == "finished" and curve_of(r)]
+    curves = [dict(curve_of(r)) for r in line.records if r["status"] == "finished" and curve_of(r)]
     steps = sorted(set.intersection(*(set(c) for c in curves))) if curves else []
     values = [[c[step] for c in curves] for step in steps]
     return steps, [fmean(v) for v in values], [stdev(v) if len(v) > 1 else 0.0 for v in values]
 
 
 def _curve_name(lines: list[Line]) -> str:
-    record = next(r["curve"][0] for line in lines for r in line.results if r["curve"])
+    record = next(r["curve"][0] for line in lines for r in line.records if r["curve"])
     return next(key for key in record if key != "step")
 
 
@@ -98,7 +91,7 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
     names = {line.short for group in facets.values() for line in group}
     direct = max(map(len, names), default=0) * len(names) <= DIRECT
     named = {}
-    figure, axes = plt.subplots(
+    figure, axes = pyplot().subplots(
         len(facets), len(panels), figsize=size, layout="constrained", sharey="row", sharex="col", squeeze=False
     )
     for row, (facet, group) in zip(axes, facets.items()):
@@ -126,7 +119,7 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
             _logarithmic(row[0])
     for axis, (label, _) in zip(axes[-1], panels):
         axis.set(xlabel=label)
-    _tidy(axes.flat)
+    tidy(axes.flat)
     if not direct:
         _legend(figure, named)
     return figure
@@ -144,11 +137,11 @@ def plot_grids(study: Study, folder: StudyFolder, lines: list[Line], across: int
     several = len(set(shown.values())) > 1
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, 2.5 * rows), layout="constrained", squeeze=False)
+    figure, axes = pyplot().subplots(rows, columns, figsize=(3.4 * columns, 2.5 * rows), layout="constrained", squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, (line, seed) in zip(axes.flat, panels):
-        grid = plt.imread(folder.run(Job(line.row, seed)) / "grid.png")
+        grid = pyplot().imread(io.BytesIO(folder.grid(Job(line.row, seed)) or b""))
         tile = (grid.shape[0] - 2) // 8
         axis.imshow(grid[: down * tile + 2, : across * tile + 2], interpolation="nearest")
         axis.set_title(f"{line.row.label}   {mean_std(line.final, 1)}" + f"   seed {seed}" * several, fontsize=9)
@@ -158,17 +151,9 @@ def plot_grids(study: Study, folder: StudyFolder, lines: list[Line], across: int
 def _logarithmic(axis) -> None:
     """A logarithmic y axis that is labelled with plain numbers."""
     axis.set_yscale("log")
-    axis.yaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
-    axis.yaxis.set_minor_formatter(matplotlib.ticker.ScalarFormatter())
-
-
-def _tidy(axes) -> None:
-    for axis in axes:
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
+    axis.yaxis.set_major_formatter(ScalarFormatter())
+    axis.yaxis.set_minor_formatter(ScalarFormatter())
 
 
 def image(figure: Figure, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=150)
-    return buffer.getvalue()
+    return figure_bytes(figure, kind, dpi=150)
