@@ -37,6 +37,7 @@ from rich.table import Table
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
+import gan.classification.features  # noqa: F401 (registers cifar_resnet)
 from data import EpochOrder, ImageSet, load
 from metrics.features import Extractor, open_extractor
 from metrics.features.network import DEFAULT

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import data
+import gan.classification.features  # noqa: F401 (registers cifar_resnet)
 from data import DataError
 from data.files import located, write_atomically
 from data.sources.folder import FileSource

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 
+import gan.classification.features  # noqa: F401 (registers cifar_resnet)
 from data import DataError
 from gan import checkpoint
 from gan.classification import training

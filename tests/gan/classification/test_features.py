@@ -1,6 +1,8 @@
 """Features of an exported classifier: what they are, what their scores are called, and every file that is refused."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from gan.classification.features import SHIPPED
 from gan.models.classifiers import build_classifier
 from metrics.features import open_extractor
 from metrics.features.network import FeatureError, state_sha256
-from tests.helpers import random_images, real_cifar10
+from tests.helpers import ROOT, random_images, real_cifar10
 
 MODEL = Config.load(None, ["model.depth=8", "model.width=4", "model.kernel=c2sp"]).model.model_dump()
 MEAN, STD = [120.0, 110.0, 100.0], [60.0, 61.0, 62.0]
@@ -60,6 +62,13 @@ def test_features_and_probabilities_are_those_of_the_classifier(exported, write)
     assert features.shape == (5, 16) and (extractor.dim, extractor.classes, extractor.size) == (16, 7, 32)
     assert extractor.score_name("fid") == "fd_cifar_resnet" and extractor.score_name("inception_score") == "score_cifar_resnet"
     assert extractor.sha256 == exported["result"]["card"]["weights_sha256"]
+
+
+def test_every_command_that_scores_knows_these_features():
+    """All of them import gan.evaluation. In a process of its own: here this file has imported the features."""
+    code = "from gan.evaluation import open_extractor; print(open_extractor('cifar_resnet').score_name('fid'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "fd_cifar_resnet\n", done.stderr
 
 
 def test_the_shipped_network_knows_cifar10():
