@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from data import datasets
 from data.decoding import CROPS
+from data.extensions import import_extensions
 from data.files import UserError
-from gan.extensions import import_extensions
 from gan.kernels import KERNELS
 from gan.models import FAMILIES
 from gan.models.upsampling import UPSAMPLINGS

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from data.extensions import ExtensionError, import_extensions
 from gan.config import Config
-from gan.extensions import ExtensionError, import_extensions
 from tests.helpers import ROOT, one_error
 
 PAGES = (ROOT / "docs/extending.md").read_text().split("\n## ")[1:]

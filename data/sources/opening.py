@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 from typing import TypeVar
 
+from data.extensions import import_extensions
 from data.files import located
 from data.images import DataError
 from data.sources.folder import FileSource
 from data.sources.lsun import LsunSource
 from data.sources.pack import PackSource
-from data.sources.registry import Request, import_outside, register
+from data.sources.registry import Request, register
 from data.sources.source import Source
 
 Kind = TypeVar("Kind", bound=type[Source])
@@ -25,7 +26,7 @@ def source_kind(kind: Kind) -> Kind:
 
 def kind_of(path: Path) -> type[Source]:
     """The kind of source that lies at a path. What no other recognises is taken for files, which say what is wrong with it."""
-    import_outside()
+    import_extensions()
     return next((kind for kind in KINDS if kind.recognises(path)), FileSource)
 
 

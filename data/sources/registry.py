@@ -1,6 +1,6 @@
 """The data sets that there are, by name. A file registers those that it defines; nothing else has a list of them.
 
-A data set of your own is one file: in this folder, or anywhere Python finds it (PYTHONPATH) if GAN_DATASETS names its module. With
+A data set of your own is one file: in this folder, or anywhere if GAN_EXTENSIONS names it. With
 
     from data.datasets import Request, register
     from data.sources.source import Source
@@ -11,18 +11,17 @@ A data set of your own is one file: in this folder, or anywhere Python finds it 
     def open_mine(request: Request) -> Source:
         return Mine(request.root, request.stored_split)
 
-in mine.py, `GAN_DATASETS=mine python run_gan.py train dataset.name=mine dataset.path=...` trains on it. docs/extending.md has more.
+in mine.py, `GAN_EXTENSIONS=mine.py python run_gan.py train dataset.name=mine dataset.path=...` trains on it.
 """
 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from data.decoding import CROPS
+from data.extensions import import_extensions
 from data.files import located
 from data.images import DataError, ImageSet
 
@@ -109,18 +108,6 @@ def register(name: str, *, splits: bool = False, categories: bool = False) -> Ca
 
 
 def data_sets() -> dict[str, DataSet]:
-    """All that are registered, in alphabetical order, those of the modules that GAN_DATASETS names ("mine,theirs") among them."""
-    import_outside()
+    """All that are registered, in alphabetical order, those of the files that GAN_EXTENSIONS names among them."""
+    import_extensions()
     return dict(sorted(_DATA_SETS.items()))
-
-
-@cache
-def import_outside() -> None:
-    """Import what registers data sets or kinds of source from outside this package. DataError where that isn't found."""
-    for name in filter(None, os.environ.get("GAN_DATASETS", "").split(",")):
-        try:
-            import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name != name.partition(".")[0]:
-                raise  # what that module itself imports
-            raise DataError(f"GAN_DATASETS names the module '{name}', which isn't found: add its folder to PYTHONPATH") from None
