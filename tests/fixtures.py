@@ -1,3 +1,5 @@
+"""What tests of several folders need: tiny runs, features that take a millisecond, the command line in this process."""
+
 import sys
 from types import SimpleNamespace
 
