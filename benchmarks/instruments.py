@@ -27,8 +27,9 @@ from gan.config import Config, load_config
 from gan.models import build_generator, resolve
 from gan.models.counting import parameter_count
 from gan.models.summary import macs
+from gan.plots import INK, RED, save_figure
 from gan.probe import Probe, measure, measure_networks, over_seeds
-from gan.probe.figure import INK, RED, STYLE, save
+from gan.probe.figure import STYLE
 from gan.probe.inputs import Real, real_images, settle, untrained
 from gan.randomness import latents
 from gan.run_directory import read_config
@@ -203,7 +204,7 @@ def draw_layers(untrained_nets: dict[str, Probe], smooth_nets: dict[str, Probe],
             nudge(axes[3 * block, column], name, untrained_nets[name])
             flat(axes[3 * block + 1, column], untrained_nets[name], "")
             flat(axes[3 * block + 2, column], smooth_nets[name], "smooth: ")
-        save(figure, path)
+        save_figure(figure, path, dpi=110)
 
 
 def nudge(axis: plt.Axes, name: str, found: Probe) -> None:

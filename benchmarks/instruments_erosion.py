@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from gan.kernels import conv2d
-from gan.probe.figure import BLUE, INK, RED, STYLE, save
+from gan.plots import BLUE, INK, RED, save_figure
+from gan.probe.figure import STYLE
 from metrics.instruments.erosion import LayerErosion, stack_erosion
 
 KERNELS = ("c2sp", "c3", "c4sp", "c5", "c4", "c2")  # in the paper's order at layer 54
@@ -104,7 +105,7 @@ def draw(found: Runs, path: Path, about: str) -> None:
                     axis.set_ylabel(name, fontsize=9)
                 if line == 2 and column == 1:
                     axis.set_xlabel("where the mean activation lies:\nblack 0, white 3 times the map's mean", fontsize=8.5)
-        save(figure, path)
+        save_figure(figure, path, dpi=110)
 
 
 def curves(axis: plt.Axes, found: Runs) -> None:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from gan.models.classifiers import build_classifier
 from gan.models.counting import parameter_count
 from gan.models.summary import macs
-from gan.plots import plt
+from gan.plots import pyplot, save_figure
 from metrics.precision import allow_tf32
 
 KERNELS = ("c3", "c2", "c2sp", "c4", "c4sp")
@@ -108,7 +108,7 @@ def table(title: str, rows: dict[str, dict[str, float]]) -> Table:
 
 def chart(found: dict[int, dict[str, dict[str, float]]], title: str, path: Path) -> None:
     """Bars of memory and time relative to c2sp, one group per depth; grey levels and hatches tell the blocks apart."""
-    figure, axes = plt.subplots(2, 1, figsize=(9, 6), sharex=True, layout="constrained")
+    figure, axes = pyplot().subplots(2, 1, figsize=(9, 6), sharex=True, layout="constrained")
     looks = (
         ("white", ""),
         ("0.85", "//"),
@@ -131,8 +131,7 @@ def chart(found: dict[int, dict[str, dict[str, float]]], title: str, path: Path)
     axes[1].set_xticks(range(len(found)), [f"ResNet-{depth}" for depth in found])
     axes[0].set_title(title, fontsize=9)
     figure.legend(*axes[0].get_legend_handles_labels(), ncols=4, frameon=False, loc="outside lower center")
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def main() -> None:

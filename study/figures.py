@@ -1,33 +1,24 @@
 """The figures of a study: curves over steps and compute, cost against quality, samples side by side."""
 
-import io
 from statistics import fmean, stdev
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-import matplotlib.ticker
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
+from gan.plots import DASHES, MARKERS, PALETTE, figure_bytes, pyplot, tidy
 from study.analysis import Line, curve_of
 from study.folder import StudyFolder
 from study.study import Job, Study
 from study.text import mean_std
 
-matplotlib.rcParams["text.parse_math"] = False  # a row's label may hold dollars
-
-# Told apart in grayscale by lightness, dash and marker; colours after Okabe and Ito.
-COLOURS = ["#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777"]
-DASHES = ["-", "--", "-.", ":"]
-MARKERS = "osD^vP*X<>hd"
+plt = pyplot()
 DIRECT = 120  # letters: names of more altogether would overlap if they stood beside their points
 
 
 def _style(lines: list[Line], line: Line) -> dict:
     """The same in every facet for rows of one name."""
     index = list(dict.fromkeys(each.short for each in lines)).index(line.short)
-    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+    return {"color": PALETTE[index % len(PALETTE)], "marker": MARKERS[index % len(MARKERS)]}
 
 
 def _facets(lines: list[Line]) -> dict[str, list[Line]]:
@@ -50,7 +41,7 @@ def plot_curves(lines: list[Line]) -> Figure | None:
             steps, mean, spread = band(line)
             style = _style(lines, line)
             index = MARKERS.index(style["marker"])
-            dash = DASHES[(index + index // len(COLOURS)) % len(DASHES)]
+            dash = DASHES[(index + index // len(PALETTE)) % len(DASHES)]
             for axis, scale in zip(row, (1, line.model["step_macs"] / 1e12)):
                 x = [step * scale for step in steps]
                 every = max(1, len(x) // 8)
@@ -63,7 +54,7 @@ def plot_curves(lines: list[Line]) -> Figure | None:
     axes[-1][1].set(xlabel="multiply-adds spent on training (10¹²)")
     for axis in axes[:, 0]:
         _logarithmic(axis)
-    _tidy(axes.flat)
+    tidy(axes.flat)
     _legend(figure, named)
     return figure
 
@@ -126,7 +117,7 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
             _logarithmic(row[0])
     for axis, (label, _) in zip(axes[-1], panels):
         axis.set(xlabel=label)
-    _tidy(axes.flat)
+    tidy(axes.flat)
     if not direct:
         _legend(figure, named)
     return figure
@@ -158,17 +149,9 @@ def plot_grids(study: Study, folder: StudyFolder, lines: list[Line], across: int
 def _logarithmic(axis) -> None:
     """A logarithmic y axis that is labelled with plain numbers."""
     axis.set_yscale("log")
-    axis.yaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
-    axis.yaxis.set_minor_formatter(matplotlib.ticker.ScalarFormatter())
-
-
-def _tidy(axes) -> None:
-    for axis in axes:
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
+    axis.yaxis.set_major_formatter(ScalarFormatter())
+    axis.yaxis.set_minor_formatter(ScalarFormatter())
 
 
 def image(figure: Figure, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=150)
-    return buffer.getvalue()
+    return figure_bytes(figure, kind, dpi=150)

@@ -19,14 +19,12 @@ from gan.classification.state import Batches, State, Tested
 from gan.models.classifiers import Classifier, build_classifier
 from gan.models.counting import parameter_count
 from gan.models.summary import macs
-from gan.plots import pyplot
+from gan.plots import BLUE, GREY, RED, pyplot, save_figure, tidy
 from gan.progress import Pace
 from gan.run_directory import RunDirectory
 from gan.sampling import save_grid
 from metrics.features.network import state_sha256
 from metrics.protocol import library_versions
-
-BLUE, RED, GREY = "#1f5fa8", "#d1495b", "#444444"
 
 
 class Log:
@@ -104,8 +102,7 @@ def plot_curves(records: list[dict], path: Path) -> None:
     trained, tested = ([r for r in records if key in r] for key in ("loss", "test_loss"))
     if not trained or not tested:
         return
-    plt = pyplot()
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
+    figure, axes = pyplot().subplots(1, 3, figsize=(12, 3.2), layout="constrained")
     per_epoch = tested[-1]["step"] / max(tested[-1]["epoch"], 1)
 
     def draw(axis, rows: list[dict], value, **style) -> None:
@@ -120,11 +117,9 @@ def plot_curves(records: list[dict], path: Path) -> None:
     error = 100 * (1 - tested[-1]["test_accuracy"])
     for axis, title in zip(axes, ("cross-entropy", f"error, %; test at the end: {error:.2f}", "learning rate")):
         axis.set(title=title, xlabel="epoch", xlim=(0, None), ylim=(0, None))
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
+    tidy(axes)
     axes[0].legend(frameon=False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def plot_confusion(confusion: Tensor, classes: tuple[str, ...], path: Path) -> None:
@@ -132,8 +127,7 @@ def plot_confusion(confusion: Tensor, classes: tuple[str, ...], path: Path) -> N
     n = len(classes)
     percent = 100 * confusion.double() / confusion.sum(dim=1, keepdim=True).clamp(min=1)
     side = min(3 + 0.45 * n, 14)
-    plt = pyplot()
-    figure, axis = plt.subplots(figsize=(side, side), layout="constrained")
+    figure, axis = pyplot().subplots(figsize=(side, side), layout="constrained")
     axis.imshow(percent.sqrt().numpy(), cmap="Greys", vmin=0, vmax=10)  # root: single percents are what one wants to see
     if n <= 20:
         axis.set_xticks(range(n), classes, rotation=45, ha="right")
@@ -145,8 +139,7 @@ def plot_confusion(confusion: Tensor, classes: tuple[str, ...], path: Path) -> N
                     axis.text(j, i, f"{percent[i, j]:.0f}", ha="center", va="center", color=colour, fontsize=8)
     right = 100 * confusion.trace() / confusion.sum()
     axis.set(xlabel="named", ylabel="is", title=f"test images, % of their class; {right:.2f} % right")
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 # --- the result and the weights ----------------------------------------------------------------------------------------------

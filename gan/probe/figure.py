@@ -1,21 +1,18 @@
 """One picture of what the instruments found: position above, high frequencies below, each panel with its reading in the title."""
 
-import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import torch
-from matplotlib.axes import Axes
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from data.files import write_atomically
+from gan.plots import BLUE, INK, RED, pyplot, save_figure
 from gan.probe import Probe
 
-INK, BLUE, RED, PALE = "#222222", "#1f5fa8", "#c8443c", "#c9d6e8"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 STYLE = {
     "font.size": 9, "axes.titlesize": 9.5, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
     "axes.edgecolor": "#888888", "text.color": INK, "axes.labelcolor": INK, "legend.frameon": False,
@@ -25,6 +22,7 @@ STYLE = {
 def draw_probe(found: Probe, path: Path) -> None:
     """Write the figure of a probe as a PNG, whole or not at all."""
     record, pictures = found.record, found.pictures
+    plt = pyplot()
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(14.5, 7.8), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1, wspace=0.03, hspace=0.04)
@@ -39,15 +37,7 @@ def draw_probe(found: Probe, path: Path) -> None:
         _constant(figure.add_subplot(cells[1, 1]), record, pictures["constant"])
         _spectrum(figure.add_subplot(cells[1, 2]), record, pictures)
         _phases(figure.add_subplot(cells[1, 3]), record)
-        save(figure, path)
-
-
-def save(figure: plt.Figure, path: Path, dpi: int = 110) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
-    plt.close(figure)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, buffer.getvalue())
+        save_figure(figure, path, dpi=110)
 
 
 def _title(card: dict) -> str:
@@ -56,13 +46,13 @@ def _title(card: dict) -> str:
     return f"{network}.  Above: position and borders.  Below: checkerboards."
 
 
-def _drawn(axis: Axes, images: Tensor, title: str) -> None:
+def _drawn(axis: "Axes", images: Tensor, title: str) -> None:
     axis.imshow(make_grid(images, nrow=4, padding=1, pad_value=255).permute(1, 2, 0).numpy())
     axis.set_title(title, wrap=True)
     axis.axis("off")
 
 
-def _landing(axis: Axes, record: dict, energy: Tensor) -> None:
+def _landing(axis: "Axes", record: dict, energy: Tensor) -> None:
     """S1: the mean energy of the response to one seed cell, around where that cell belongs."""
     numbers, half = record["numbers"], len(energy) // 2
     axis.imshow(energy.sqrt().numpy(), cmap="Greys", extent=(-half - 0.5, half + 0.5, half + 0.5, -half - 0.5))
@@ -82,7 +72,7 @@ def _landing(axis: Axes, record: dict, energy: Tensor) -> None:
     axis.legend(loc="lower right", fontsize=7.5, frameon=True, framealpha=0.9, edgecolor="none")
 
 
-def _border(axis: Axes, record: dict, pictures: dict[str, Tensor]) -> None:
+def _border(axis: "Axes", record: dict, pictures: dict[str, Tensor]) -> None:
     """Mean activation before the picture: where borders fade."""
     layers = [layer for layer in record["erosion"]["generator"] if f"map {layer['name']}" in pictures]
     layer = layers[-2] if len(layers) > 1 else layers[-1]  # the last one is the picture's own squashing
@@ -97,14 +87,14 @@ def _border(axis: Axes, record: dict, pictures: dict[str, Tensor]) -> None:
     axis.set_xlabel("S4  picture's border, left-right and top-bottom:\n" + "; ".join(found), fontsize=8.5)
 
 
-def _drifts(axis: Axes, record: dict) -> None:
+def _drifts(axis: "Axes", record: dict) -> None:
     """S1 of each layer: as it is, and what its padding alone does."""
     rows = record["layers"]
     _pairs(axis, rows, ("drift_px", "this layer"), ("geometric_drift_px", "its padding alone"), 0.6)
     axis.set(title="S1  Drift of each layer,\nin pixels of its own output", xlabel="px per axis")
 
 
-def _phases(axis: Axes, record: dict) -> None:
+def _phases(axis: "Axes", record: dict) -> None:
     """W1 and W2 of each layer that doubles its map."""
     rows = [row for row in record["layers"] if "taps" in row]
     axis.set_title("Unequal output phases\n(0: no checkerboard)")
@@ -115,7 +105,7 @@ def _phases(axis: Axes, record: dict) -> None:
     axis.set_xlabel("std / mean over phases")
 
 
-def _pairs(axis: Axes, rows: list[dict], solid: tuple[str, str], hatched: tuple[str, str], least: float) -> None:
+def _pairs(axis: "Axes", rows: list[dict], solid: tuple[str, str], hatched: tuple[str, str], least: float) -> None:
     """Two bars with their values for each layer, first layer on top."""
     y = torch.arange(len(rows)).flip(0).numpy()
     size = 8 if len(rows) <= 4 else 6.5
@@ -133,7 +123,7 @@ def _pairs(axis: Axes, rows: list[dict], solid: tuple[str, str], hatched: tuple[
     axis.legend(fontsize=7.5, loc="lower right", borderaxespad=0)
 
 
-def _constant(axis: Axes, record: dict, flattened: Tensor) -> None:
+def _constant(axis: "Axes", record: dict, flattened: Tensor) -> None:
     """W3 of the whole network: a constant map should become a constant picture."""
     side = min(32, flattened.shape[-1])
     cut = flattened[:, :, :side, :side].clamp(-1, 1).add(1).div(2)
@@ -143,7 +133,7 @@ def _constant(axis: Axes, record: dict, flattened: Tensor) -> None:
     axis.axis("off")
 
 
-def _spectrum(axis: Axes, record: dict, pictures: dict[str, Tensor]) -> None:
+def _spectrum(axis: "Axes", record: dict, pictures: dict[str, Tensor]) -> None:
     """I4: mean power on rings of frequency."""
     numbers, ours = record["numbers"], pictures["spectrum"]
     rho = torch.arange(1, len(ours)).numpy() / (record["card"]["resolution"] / 2)
