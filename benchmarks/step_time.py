@@ -28,10 +28,11 @@ from rich.console import Console
 from rich.table import Table
 
 from gan.config import load_config
+from gan.loop import set_precision
 from gan.models import resolve
 from gan.processes import Processes
 from gan.state import Batches, State
-from gan.training import Step, set_precision
+from gan.training import Step
 from metrics.precision import allow_tf32
 
 BATCH = 64

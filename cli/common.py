@@ -106,7 +106,7 @@ def progress(unit: str, total: int | None = None) -> Iterator[Callable[[int], ob
 
 def tell_precision(asked: str, extractor) -> None:
     """What `auto` became, and that bf16 is emulated here."""
-    from gan.progress import EMULATED
+    from gan.loop import EMULATED
     from metrics.precision import emulated
 
     if asked == "auto":

@@ -43,7 +43,7 @@ def evaluate(
     """Score a run's generator and add to RUN/scores.json; `--checkpoint all` also draws the scores over training."""
     from gan import plots
     from gan.evaluation import checkpoint_steps, evaluate_run, open_side, reference_of
-    from gan.run_directory import read_config
+    from gan.run_directory import RunFiles, read_config
     from metrics.features import open_extractor
     from metrics.protocol import ProtocolError
 
@@ -51,7 +51,8 @@ def evaluate(
     if split and real:
         raise ProtocolError(f"--split chooses among the run's own images; leave it out with --real {real}")
     device = choose_device(device)
-    check_output(run / "scores.json")
+    files = RunFiles(run)
+    check_output(files.scores)
     steps = checkpoint_steps(run, checkpoint)
     extractor = open_extractor(features, weights, resize, precision, device=device, insist=insist)
     tell_precision(precision, extractor)
@@ -62,7 +63,7 @@ def evaluate(
     with progress("images") as advance:
         found, warnings = evaluate_run(run, extractor, side, count, seed, scores.split(","), steps, device, advance)
     print_scores(found, warnings)
-    say(f"scores with their cards: {run / 'scores.json'}")
+    say(f"scores with their cards: {files.scores}")
     if len(found) > 1:
-        plots.plot_scores({step: {s.name: s.value for s in values} for step, values in found.items()}, run / "scores.png")
-        say(f"scores over training: {run / 'scores.png'}")
+        plots.plot_scores({step: {s.name: s.value for s in values} for step, values in found.items()}, files.scores_figure)
+        say(f"scores over training: {files.scores_figure}")

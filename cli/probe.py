@@ -39,7 +39,7 @@ def probe(
     from gan.probe.figure import draw_probe
     from gan.probe.inputs import halves, real_images
     from gan.probe.table import tables
-    from gan.run_directory import RunError, read_config
+    from gan.run_directory import RunError, RunFiles, read_config
 
     run = Path(arguments[0]) if arguments and Path(arguments[0]).is_dir() else None
     if arguments and not Path(arguments[0]).exists() and "=" not in arguments[0] and not arguments[0].endswith((".yaml", ".yml")):
@@ -51,7 +51,7 @@ def probe(
     if run:
         config, target = read_config(run), run
         (step,) = checkpoint_steps(run, checkpoint)
-        json_file, figure = json_file or run / "probe.json", figure or run / "probe.png"
+        json_file, figure = json_file or RunFiles(run).probe, figure or RunFiles(run).probe_figure
     else:
         config = target = resolve(load_config(*split_arguments(arguments)))
         step = None

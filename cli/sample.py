@@ -29,6 +29,7 @@ def sample(
 
     from gan import sampling
     from gan.evaluation import checkpoint_steps
+    from gan.run_directory import RunFiles
 
     if checkpoint == "all":
         raise typer.BadParameter("sample draws from one checkpoint: last, best, or a step")
@@ -51,6 +52,6 @@ def sample(
             pictures = sampling.interpolations(trained.generator, seed, -(-count // columns), columns)
         else:
             pictures = torch.cat(list(sampling.samples(trained.generator, seed, count)))
-        grid = grid or run / "samples" / f"{'walk' if interpolate else 'seed'}_{seed}.png"
+        grid = grid or RunFiles(run).samples / f"{'walk' if interpolate else 'seed'}_{seed}.png"
         sampling.save_grid(pictures, grid, columns)
         say(f"grid of {len(pictures)} images from step {trained.step:,}: {grid}")

@@ -1,21 +1,16 @@
-"""What a run shows while it trains, and how it is asked to stop."""
+"""What a run shows while it trains."""
 
-import signal
 import sys
-import threading
 import time
-from pathlib import Path
 
-import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from gan.config import Config, Tree
+from gan.config import Config
 from gan.randomness import derive, latents
 from gan.run_directory import RunDirectory
 from gan.sampling import draw, save_grid, tiled
 from gan.state import Batches, State
-from metrics.precision import emulated
 
 
 class Writer:
@@ -74,11 +69,8 @@ class Writer:
         if self.run is None:
             return
         images = draw(state.ema, self.fixed)
-        save_grid(images, self.grid_path(state.step))
+        save_grid(images, self.run.grid(state.step))
         self.board.add_image("samples", tiled(images, 8), state.step)
-
-    def grid_path(self, step: int) -> Path:
-        return self.run.samples / f"step_{step:08d}.png"
 
     def __enter__(self) -> "Writer":
         return self
@@ -118,47 +110,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} seconds"
     return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
-
-
-def tell_precision(asked: Tree, config: Tree, device: torch.device, goes_on: bool, shown: bool) -> None:
-    """Which precision was taken, where `shown`; and in any case, before the first step, that one is emulated here.
-
-    asked, config: the settings before and after `auto` was settled. goes_on: whether a run is resumed, which keeps its own.
-    """
-    if shown:
-        why = ""
-        if "train.precision" in asked.automatic():
-            why = " (auto: as this run was begun)" if goes_on else f" (auto: what suits this {device.type.upper()})"
-        print(f"precision {config.train.precision}{why}", file=sys.stderr)
-    scored = getattr(config, "evaluate", None)
-    used = {
-        "train.precision": config.train.precision,
-        "evaluate.precision": scored.precision if scored and scored.every else "fp32",
-    }
-    slow = [key for key, precision in used.items() if emulated(precision, device)]
-    if slow:
-        advice = "set it to auto, or fp32" + (", in another --out: a run keeps its precision" if goes_on else "")
-        print(f"warning: {' and '.join(slow)} is bf16, {EMULATED}: {advice}", file=sys.stderr)
-
-
-EMULATED = "for which this CPU has no instructions: about ten times slower than fp32"
-
-
-class StopSignals:
-    """Within the block, SIGINT and SIGTERM ask the loop to save and stop; a second one stops at once."""
-
-    def __enter__(self) -> "StopSignals":
-        self.received = 0
-        self._old = {}
-        if threading.current_thread() is threading.main_thread():
-            self._old = {s: signal.signal(s, self._receive) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _receive(self, signum: int, frame) -> None:
-        if self.received:
-            raise KeyboardInterrupt
-        self.received = signum
-
-    def __exit__(self, *exception) -> None:
-        for signum, handler in self._old.items():
-            signal.signal(signum, handler)

@@ -15,9 +15,10 @@ from gan.classification import config as classification_config
 from gan.classification import state as classification_state
 from gan.classification import training as classification_training
 from gan.config import Config
+from gan.loop import compiled, set_precision
 from gan.processes import Processes
 from gan.state import Batches, State
-from gan.training import Step, compiled, set_precision
+from gan.training import Step
 from metrics.precision import native_bf16, onednn_kind
 
 

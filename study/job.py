@@ -4,8 +4,8 @@ import json
 import time
 
 from data.files import write_atomically
+from gan.loop import Diverged
 from gan.timing import machine
-from gan.training import Diverged
 from metrics.protocol import library_versions
 from metrics.scoring import Side
 from study import classifiers, generators

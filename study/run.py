@@ -11,9 +11,8 @@ import filelock
 from tqdm import tqdm
 
 from gan.evaluation import open_side
-from gan.progress import EMULATED
+from gan.loop import EMULATED, Interrupted
 from gan.run_directory import read_log
-from gan.training import Interrupted
 from metrics.features import open_extractor
 from metrics.precision import emulated
 from study.folder import StudyFolder

@@ -21,7 +21,7 @@ from gan.models.counting import parameter_count
 from gan.models.summary import macs
 from gan.plots import BLUE, GREY, RED, pyplot, save_figure, tidy
 from gan.progress import Pace
-from gan.run_directory import RunDirectory
+from gan.run_directory import RunDirectory, RunFiles
 from gan.sampling import save_grid
 from metrics.features.network import state_sha256
 from metrics.protocol import library_versions
@@ -145,7 +145,7 @@ def plot_confusion(confusion: Tensor, classes: tuple[str, ...], path: Path) -> N
 # --- the result and the weights ----------------------------------------------------------------------------------------------
 
 
-def write_result(directory: Path, config: Config, state: State, batches: Batches, tested: Tested) -> dict:
+def write_result(file: Path, config: Config, state: State, batches: Batches, tested: Tested) -> dict:
     """RUN/result.json: test accuracy and loss with the card that says how they came about. Written whole or not at all."""
     t, model = config.train, state.model
     card = {
@@ -172,7 +172,7 @@ def write_result(directory: Path, config: Config, state: State, batches: Batches
         "versions": library_versions(),
     }
     result = {"test_accuracy": tested.accuracy, "test_loss": tested.loss, "card": card}
-    write_atomically(directory / "result.json", (json.dumps(result, indent=2) + "\n").encode())
+    write_atomically(file, (json.dumps(result, indent=2) + "\n").encode())
     return result
 
 
@@ -181,8 +181,9 @@ def export(run: Path, file: Path) -> None:
 
     metrics/features/cifar_resnet.py takes features from it.
     """
-    result = json.loads((run / "result.json").read_text())
-    state = checkpoint.load(checkpoint.saved(run / "checkpoints")[-1])
+    files = RunFiles(run)
+    result = json.loads(files.result.read_text())
+    state = checkpoint.load(files.checkpoint_of(None))
     model: Classifier = build_classifier(**result["card"]["model"], classes=len(result["card"]["classes"]))
     model.load_state_dict(state["model"])
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}

@@ -13,7 +13,7 @@ from gan.processes import Processes
 from gan.state import Batches, State
 from gan.timing import peak_memory
 from gan.training import Step, train
-from tests.gan.conftest import TINY
+from tests.fixtures import TINY
 from tests.helpers import assert_same, final_state
 
 DCGAN_SN = ["discriminator.norm=spectral", "objective.loss=hinge", "objective.r1=1"]
