@@ -72,7 +72,8 @@ def probe(
         except DataError as error:
             say(f"warning: measured without real images, for {error}", "yellow")
     with progress("images") as advance:
-        found = measure(target, step=step, samples=samples, seeds=seeds, seed=seed, real=images, device=device, progress=advance)
+        which = range(seed, seed + seeds)
+        found = measure(target, step=step, samples=samples, seeds=which, real=images, device=device, progress=advance)
     for table in tables(found.record):
         console.print(table)
     if json_file:
