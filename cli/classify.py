@@ -30,7 +30,7 @@ def classify(
     The same command again resumes where the run stopped, bit for bit; with other settings it refuses and shows the difference.
     """
     from gan.classification.config import load_config
-    from gan.classification.report import export as export_weights
+    from gan.classification.result import export as export_weights
     from gan.classification.training import train
     from gan.run_directory import RunFiles
 

@@ -26,11 +26,15 @@ from cli.common import (
 
 def evaluate(
     run: Run,
-    checkpoint: Annotated[str, typer.Option(help="last, best, all, or a step")] = "last",
-    real: Annotated[str | None, typer.Option(help="the reference, as for `fid`; default: the run's own images")] = None,
-    split: Annotated[str | None, typer.Option(help="train or test, of the run's own images; default: its evaluate.split")] = None,
+    checkpoint: Annotated[str, typer.Option(help="which to score: last, best, all, or a step")] = "last",
+    real: Annotated[
+        str | None, typer.Option(help="reference images, named as for `fid`; default: those the run was trained on")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train or test split of the run's data set; default: its setting evaluate.split")
+    ] = None,
     scores: Scores = "fid,is",
-    count: Annotated[int, typer.Option(min=20, help="generated images")] = 10_000,
+    count: Annotated[int, typer.Option(min=20, help="how many generated images")] = 10_000,
     real_count: RealCount = None,
     features: Features = "efficientnet_lite0",
     weights: Weights = None,

@@ -2,10 +2,12 @@
 
 import sys
 import time
+from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from data import ImageSet, StreamedSet
 from gan.config import Config
 from gan.randomness import derive, latents
 from gan.run_directory import RunDirectory
@@ -13,27 +15,23 @@ from gan.sampling import draw, save_grid, tiled
 from gan.state import Batches, State
 
 
-class Writer:
-    """Progress bar, metrics.jsonl, timing.jsonl, TensorBoard and sample grids; in the main process only."""
+class RunLog:
+    """The progress bar, metrics.jsonl, timing.jsonl and TensorBoard of a run; in processes that have no `run`, nothing.
 
-    def __init__(self, run: RunDirectory | None, step: int, progress: bool, config: Config, batches: Batches):
-        self.run, self.config = run, config
+    steps: of the whole run. images_per_step: real ones, for the speed.
+    """
+
+    def __init__(self, run: RunDirectory | None, step: int, steps: int, images_per_step: int, progress: bool):
+        self.run = run
         if run is None:
             return
         run.forget_after(step)
+        self.images_per_step = images_per_step
         self.board = SummaryWriter(str(run.path), purge_step=step + 1)
-        self.bar = tqdm(total=config.train.steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
-        self.fixed = latents(derive(config.train.seed, "grid"), 0, 64, config.generator.latent)
-        self.since = (step, time.perf_counter())
-        self.pace = Pace(config.train.steps, step, self.bar)
+        self.bar = tqdm(total=steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
+        self.pace = Pace(steps, step, self.bar)
+        self.since = (step, time.perf_counter())  # of the last line in timing.jsonl
         self.shown: dict[str, str] = {}  # beside the bar
-        skipped = batches.set.skipped
-        if skipped:
-            names = ", ".join(skipped[:5]) + (", …" if len(skipped) > 5 else "")
-            self.bar.write(f"left out {len(skipped):,} of {len(skipped) + len(batches.set):,} images: {names}", file=sys.stderr)
-        real = run.samples / "real.png"
-        if not real.exists():
-            save_grid(batches.set.images[batches.order.indices(0, 64)], real)
 
     def tick(self) -> None:
         """One step is done."""
@@ -41,44 +39,74 @@ class Writer:
             self.bar.update()
             self.pace.tick()
 
-    def losses(self, losses: dict, step: int) -> None:
-        if self.run is None:
-            return
-        t = self.config.train
-        before, now = self.since, time.perf_counter()
+    def tell_skipped(self, images: ImageSet | StreamedSet) -> None:
+        """Name the images that were left out, which dataset.on_bad=skip allows."""
+        if self.run is not None and (skipped := images.skipped):
+            names = ", ".join(skipped[:5]) + (", …" if len(skipped) > 5 else "")
+            total = len(skipped) + len(images)
+            self.bar.write(f"{images.source}: left out {len(skipped):,} of {total:,} images: {names}", file=sys.stderr)
+
+    def log_speed(self, step: int) -> float:
+        """Images per second since the last call."""
+        (before, then), now = self.since, time.perf_counter()
         self.since = (step, now)
-        steps_per_s = (step - before[0]) / (now - before[1])
-        images_per_s = steps_per_s * t.batch_size * t.d_steps
-        self.run.log("metrics", {"step": step, **losses})
+        steps_per_s = (step - before) / (now - then)
+        images_per_s = steps_per_s * self.images_per_step
         self.run.log("timing", {"step": step, "steps_per_s": steps_per_s, "images_per_s": images_per_s})
-        for name, value in losses.items():
-            self.board.add_scalar(f"loss/{name}", value, step)
         self.board.add_scalar("speed/images_per_s", images_per_s, step)
-        self.shown |= {"D": f"{losses['d_loss']:.3f}", "G": f"{losses['g_loss']:.3f}", "images/s": f"{images_per_s:.0f}"}
+        return images_per_s
+
+    def show(self, values: dict[str, str]) -> None:
+        """Show these beside the bar, and what was shown under other names before."""
+        self.shown |= values
         self.bar.set_postfix(self.shown)
 
-    def scores(self, scores: dict[str, float], step: int) -> None:
-        self.run.log("metrics", {"step": step, **scores})
-        for name, value in scores.items():
-            self.board.add_scalar(f"score/{name}", value, step)
-        self.shown |= {name: f"{value:.2f}" for name, value in list(scores.items())[:2]}  # the bar has no room for instruments
-        self.bar.set_postfix(self.shown)
-
-    def grid(self, state: State) -> None:
-        """The same latents each time, from the EMA in eval mode: nothing that trains is touched."""
-        if self.run is None:
-            return
-        images = draw(state.ema, self.fixed)
-        save_grid(images, self.run.grid(state.step))
-        self.board.add_image("samples", tiled(images, 8), state.step)
-
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception) -> None:
         if self.run is not None:
             self.bar.close()
             self.board.close()
+
+
+class Writer(RunLog):
+    """What a GAN's run shows and logs: losses, scores, and grids of the same latents."""
+
+    def __init__(self, run: RunDirectory | None, step: int, progress: bool, config: Config, batches: Batches):
+        t = config.train
+        super().__init__(run, step, t.steps, t.batch_size * t.d_steps, progress)
+        if run is None:
+            return
+        self.latents = latents(derive(t.seed, "grid"), 0, 64, config.generator.latent)
+        self.tell_skipped(batches.set)
+        real = run.samples / "real.png"
+        if not real.exists():
+            save_grid(batches.set.images[batches.order.indices(0, 64)], real)
+
+    def losses(self, losses: dict[str, float], step: int) -> None:
+        if self.run is None:
+            return
+        self.run.log("metrics", {"step": step, **losses})
+        images_per_s = self.log_speed(step)
+        for name, value in losses.items():
+            self.board.add_scalar(f"loss/{name}", value, step)
+        self.show({"D": f"{losses['d_loss']:.3f}", "G": f"{losses['g_loss']:.3f}", "images/s": f"{images_per_s:.0f}"})
+
+    def scores(self, scores: dict[str, float], step: int) -> None:
+        """Scores and instruments; in the main process only."""
+        self.run.log("metrics", {"step": step, **scores})
+        for name, value in scores.items():
+            self.board.add_scalar(f"score/{name}", value, step)
+        self.show({name: f"{value:.2f}" for name, value in list(scores.items())[:2]})  # the bar has no room for instruments
+
+    def grid(self, state: State) -> None:
+        """The same latents each time, from the EMA in eval mode: nothing that trains is touched."""
+        if self.run is None:
+            return
+        images = draw(state.ema, self.latents)
+        save_grid(images, self.run.grid(state.step))
+        self.board.add_image("samples", tiled(images, 8), state.step)
 
 
 class Pace:

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from gan import checkpoint
 from gan.classification import config as classification_config
 from gan.classification.config import Config, Train
-from gan.classification.report import Log, plot_confusion, plot_curves, write_result
+from gan.classification.figures import plot_confusion, plot_curves
+from gan.classification.progress import Writer
+from gan.classification.result import write_result
 from gan.classification.state import Batches, State, Tested
 from gan.config import ConfigError
 from gan.loop import (
@@ -77,19 +79,19 @@ def _train(config: Config, processes: Processes, run: RunDirectory, batches: Bat
     network = compiled(state.model) if t.compile else state.model
     tested = None
 
-    with Log(run, state.step, steps, progress, batches) as log, StopSignals() as signals:
+    with Writer(run, state.step, progress, config, batches) as writer, StopSignals() as signals:
         while state.step < steps:
             # Losses stay on the device until a line is due: asking for their value would make a GPU wait.
             state.pending.append(take_step(config, state, network, batches))
-            log.tick()
+            writer.tick()
             last, epochs = state.step == steps, batches.epochs(state.step)
             if state.step % t.log_every == 0 or last:
                 loss, accuracy = flush_losses(state, processes, run)
                 lr = learning_rate(t, state.step - 1, steps)
-                log.metrics({"step": state.step, "epoch": epochs, "loss": loss, "accuracy": accuracy, "lr": lr})
+                writer.metrics({"step": state.step, "epoch": epochs, "loss": loss, "accuracy": accuracy, "lr": lr})
             if epochs // t.test_every > batches.epochs(state.step - 1) // t.test_every or last:
                 tested = evaluate(config, state.model, batches)
-                log.metrics({"step": state.step, "epoch": epochs, "test_loss": tested.loss, "test_accuracy": tested.accuracy})
+                writer.metrics({"step": state.step, "epoch": epochs, "test_loss": tested.loss, "test_accuracy": tested.accuracy})
             if state.step % t.checkpoint_every == 0 or last or signals.received:
                 path = save(state, batches, run, t.keep_checkpoints)
                 if signals.received:

@@ -13,7 +13,7 @@ from data import DataError
 from gan import checkpoint
 from gan.classification import training
 from gan.classification.config import Config, Train, dump, load_config
-from gan.classification.report import export
+from gan.classification.result import export
 from gan.classification.state import Batches, State, grey_levels
 from gan.classification.training import evaluate, learning_rate, take_step, train
 from gan.config import ConfigError
