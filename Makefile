@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 	@echo "  python run_gan.py compare configs/studies/kernels_shapes.yaml   two kernels, two seeds, one table, in half an hour"
 
 test: $(VENV)/.installed
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.installed
 	$(RUN) -m ruff check

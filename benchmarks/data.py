@@ -44,9 +44,9 @@ from data.sources.opening import open_source
 from data.sources.shapes import shapes
 from data.tools.export import export
 from data.tools.pack import pack
-from gan.config import load_config
+from gan.config import Config
 from gan.loop import set_precision
-from gan.models import resolve
+from gan.models.build import resolve
 from gan.processes import Processes
 from gan.sampling import save_images
 from gan.state import Batches, State
@@ -118,7 +118,7 @@ def throughput(places: dict[str, Path], args, console: Console) -> None:
 
 def settings(path: Path, device: str, *more: str):
     named = ["dataset.name=lsun", f"dataset.path={path}", f"dataset.resolution={R}", "dataset.memory=0", f"train.device={device}"]
-    return resolve(load_config(None, [*named, f"train.batch_size={BATCH}", *more]))
+    return resolve(Config.load(None, [*named, f"train.batch_size={BATCH}", *more]))
 
 
 def first_batch(path: Path, device: str) -> None:

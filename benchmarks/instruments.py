@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from data import DataError
 from data.files import write_atomically
-from gan.config import Config, load_config
-from gan.models import build_generator, resolve
+from gan.config import Config
+from gan.models.build import build_generator, resolve
 from gan.models.counting import parameter_count
 from gan.models.summary import macs
 from gan.plots import INK, RED, save_figure
@@ -62,7 +62,7 @@ def main() -> None:
 def open_real(samples: int) -> Real:
     for name in ("cifar10", "shapes"):
         try:
-            return real_images(load_config(None, [f"dataset.name={name}"]), samples)
+            return real_images(Config.load(None, [f"dataset.name={name}"]), samples)
         except DataError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
     raise SystemExit("no images to measure with")
@@ -93,7 +93,7 @@ def layers(real: Real, runs: list[Path], samples: int, seeds: int, out: Path) ->
     untrained_nets, smooth_nets, costs = {}, {}, {}
     for upsampling, kernel in LAYERS:
         name = f"{upsampling} {kernel}"
-        config = resolve(load_config(None, [*DCGAN, f"generator.upsampling={upsampling}", f"generator.kernel={kernel}"]))
+        config = resolve(Config.load(None, [*DCGAN, f"generator.upsampling={upsampling}", f"generator.kernel={kernel}"]))
         untrained_nets[name] = measure(config, samples=samples, seeds=range(seeds), real=real)
         smooth_nets[name] = measure_smooth(config, samples, seeds, real)
         costs[name] = cost(config)

@@ -20,7 +20,7 @@ from torch import Tensor
 import data
 from data.files import write_atomically
 from gan import checkpoint
-from gan.classification.config import Config, load_config
+from gan.classification.config import Config
 from gan.models.classifiers import Classifier, build_classifier
 from gan.models.compact_blocks import ResidualBlock
 from metrics.instruments.erosion import LayerErosion, erosion
@@ -74,7 +74,7 @@ def main() -> None:
     args = arguments.parse_args()
     found: dict[str, dict[str, list[list[LayerErosion]]]] = {}
     for run in runs_below(args.places):
-        config = load_config(run / "config.yaml")
+        config = Config.load(run / "config.yaml")
         test = data.load(**{**config.dataset.arguments, "workers": 0}, split="test")
         order = data.EpochOrder(len(test), seed=0).indices(0, args.images)
         fresh, trained, x = networks(run, config, test.images[order].float())

@@ -20,21 +20,13 @@ from common import fastest, keep_freed_memory, machine, peak_memory, precisions
 from rich.console import Console
 from rich.table import Table
 
+from gan import padding
+from gan.fast_padding import memory_format_of, pad_corners
 from gan.kernels import conv2d
-from gan.padding import CORNERS, group_sizes, memory_format_of, pad_corners, same_padding
+from gan.padding import CORNERS, group_sizes, same_padding
 from metrics.precision import allow_tf32
 
 BATCH = {32: 8, 16: 32, 8: 64}
-
-
-def sides(corner, small, large):
-    above, left = corner
-    return (*((large, small) if left else (small, large)), *((large, small) if above else (small, large)))
-
-
-def pad_and_concatenate(x, small, large):
-    groups = x.split(group_sizes(x.shape[1]), dim=1)
-    return torch.cat([F.pad(g, sides(c, small, large)) for g, c in zip(groups, CORNERS)], dim=1)
 
 
 def four_convolutions(x, layer, small, large):
@@ -72,7 +64,7 @@ def variants(k, channels, resolution, batch, dtype, device, compiled=False):
     even, plain, c3, c5 = layer(f"c{k}sp"), layer(f"c{k}"), layer("c3"), layer("c5")
     assert memory_format_of(x) == torch.channels_last
     bare = lambda: F.conv2d(padded, even.weight, even.bias)
-    concatenated = lambda: F.conv2d(pad_and_concatenate(x, small, large), even.weight, even.bias)
+    concatenated = lambda: F.conv2d(padding.pad_corners(x, small, large), even.weight, even.bias)
     forwards = {
         f"c{k} bare, input padded beforehand": bare,
         f"c{k} (one-sided)": lambda: plain(x),

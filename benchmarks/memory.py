@@ -16,8 +16,8 @@ from common import keep_freed_memory, machine, peak_memory, timed
 from rich.console import Console
 from rich.table import Table
 
-from gan.config import load_config
-from gan.models import resolve
+from gan.config import Config
+from gan.models.build import resolve
 from gan.timing import gan_step, kept_bytes
 
 GIB = 2**30
@@ -43,7 +43,7 @@ def main() -> None:
     for heading in ("", "kept, GiB", "peak, GiB", "in all", "s / step"):
         table.add_column(heading, justify="left" if not heading else "right")
     for name, overrides in variants.items():
-        config = load_config(options.config, [f"train.device={options.device}", *options.settings, *overrides])
+        config = Config.load(options.config, [f"train.device={options.device}", *options.settings, *overrides])
         step, state = gan_step(resolve(config))
         step()
         seconds = timed(step, options.device)

@@ -1,13 +1,15 @@
 """One training step (one D and one G update) of SNGAN-32, batch 64, beside mimicry's, in one run.
 
     pip install --no-deps torch-mimicry
-    python benchmarks/step_time.py [--device cuda] [--rounds 7] [--compile]
+    python benchmarks/step_time.py [--device cuda] [--rounds 7] [--compile] [--graphs]
 
 mimicry's networks and its own train_step methods run as they are, in a process of their own; only its package initialisers are
 passed by, since they import TensorFlow. Both sides do the same updates: hinge loss, spectral norm, Adam (2e-4, betas 0 and 0.9).
 "memory kept" is mimicry in our process, whose allocator keeps freed memory (gan/allocator.py). The variants take turns within each
-round; the table shows each one's fastest. To reach on CPU: 1.4 x in fp32, 3 x in bf16, which is timed
-where it is native.
+round; the table shows each one's fastest, in bf16 too where that is native. To reach on CPU: 1.4 x in fp32, 3 x in bf16.
+
+--graphs needs a GPU: it also times each of ours captured as a CUDA graph, to see what launching one kernel after another costs. An
+experiment that training doesn't offer, and that hasn't been run where there is no GPU.
 """
 
 import sys
@@ -26,10 +28,11 @@ import torch
 from common import fastest, keep_freed_memory, machine, precisions, timed
 from rich.console import Console
 from rich.table import Table
+from torch.utils._pytree import tree_leaves
 
-from gan.config import load_config
+from gan.config import Config
 from gan.loop import set_precision
-from gan.models import resolve
+from gan.models.build import resolve
 from gan.processes import Processes
 from gan.state import Batches, State
 from gan.training import Step
@@ -86,12 +89,16 @@ def mimicry_elsewhere(device):
     return step
 
 
-def our_step(device, kernel, *overrides):
+def our_step(device, kernel, *overrides, graph=False):
     settings = ["generator.family=sngan", f"generator.kernel={kernel}", "objective.loss=hinge", f"train.batch_size={BATCH}"]
     settings += ["train.beta1=0", "train.beta2=0.9", f"train.device={device}", "generator.width_rule=equal_parameters"]
-    config = resolve(load_config(None, [*settings, *overrides]))
+    config = resolve(Config.load(None, [*settings, *overrides]))
     processes = Processes.start(device)
     step = Step(config, processes, State(config, processes), Batches(config, processes))
+    if graph:
+        set_precision(config, processes.device)
+        step()  # Adam makes its state, and the learning rates become tensors
+        step.compute = captured(step)
 
     def run():
         set_precision(config, processes.device)
@@ -100,12 +107,40 @@ def our_step(device, kernel, *overrides):
     return run
 
 
+def captured(step):
+    """step.compute as a CUDA graph: inputs are copied to where it was captured with them, then it is launched at once."""
+    places, compute = step.inputs(), step.compute
+    for optimizer in (step.state.optimizer_g, step.state.optimizer_d):
+        for group in optimizer.param_groups:
+            group["capturable"] = True  # fused Adam is; PyTorch wants to be told
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):  # as PyTorch advises: libraries choose their algorithms and workspaces before a capture
+        for _ in range(3):
+            compute(places)
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        values = compute(places)
+
+    def launch(inputs):
+        for place, drawn in zip(tree_leaves(places), tree_leaves(inputs)):
+            place.copy_(drawn)
+        graph.replay()
+        return values.clone()
+
+    return launch
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--device", default="cpu")
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--compile", action="store_true", help="also time torch.compile (takes minutes to warm up)")
+    arguments.add_argument("--graphs", action="store_true", help="also time our steps captured as CUDA graphs (needs a GPU)")
     args = arguments.parse_args()
+    if args.graphs and not (args.device.startswith("cuda") and torch.cuda.is_available()):
+        arguments.error("--graphs captures CUDA graphs: it needs a GPU and --device cuda")
     keep_freed_memory()  # as the command line does
     console = Console(width=110)
     console.print(machine(args.device))
@@ -120,9 +155,10 @@ def main():
         console.print("mimicry is not installed (pip install --no-deps torch-mimicry): timing ours alone")
     for precision in precisions(args.device, tf32=True):
         for kernel in ("c3", "c2sp", "c4sp"):
-            runs[f"ours {kernel} {precision}"] = our_step(
-                args.device, kernel, f"train.precision={precision}", "train.deterministic=false"
-            )
+            options = [f"train.precision={precision}", "train.deterministic=false"]
+            runs[f"ours {kernel} {precision}"] = our_step(args.device, kernel, *options)
+            if args.graphs:
+                runs[f"ours {kernel} {precision}, graph"] = our_step(args.device, kernel, *options, graph=True)
         if args.compile:
             options = [f"train.precision={precision}", "train.deterministic=false", "train.compile=true"]
             runs[f"ours c3 {precision} compiled"] = our_step(args.device, "c3", *options)

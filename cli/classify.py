@@ -29,7 +29,7 @@ def classify(
 
     The same command again resumes where the run stopped, bit for bit; with other settings it refuses and shows the difference.
     """
-    from gan.classification.config import load_config
+    from gan.classification.config import Config
     from gan.classification.result import export as export_weights
     from gan.classification.training import train
     from gan.run_directory import RunFiles
@@ -37,7 +37,7 @@ def classify(
     if export is not None and export.suffix != ".safetensors":  # now, not after hours
         raise typer.BadParameter(f"--export writes safetensors: name a file such as {export.stem or 'weights'}.safetensors")
     path, overrides = split_arguments(arguments, DEFAULT)
-    config = load_config(path, overrides)
+    config = Config.load(path, overrides)
     out = out or Path("runs") / run_name(path, overrides)
     check_output(export)
     if not quiet:

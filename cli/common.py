@@ -49,21 +49,6 @@ Precision = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="seed of the latents, of the choice of images and of subsets")]
 
 
-def choose_device(device: str) -> str:
-    """'auto' -> 'cuda' where there is one, else 'cpu'; another name as it is. RunError for a device that isn't there."""
-    import torch
-
-    from gan.run_directory import RunError
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=device).cpu()
-    except (RuntimeError, AssertionError):  # NotImplementedError, a RuntimeError, of the device "meta"
-        raise RunError(f"this PyTorch finds no device {device!r}; use cpu, cuda or auto") from None
-    return device
-
-
 def check_output(path: Path | None) -> None:
     """RunError for a file that can't be written, before the work and not after it. Its directory is made."""
     if path is None:

@@ -71,7 +71,8 @@ def info(source: From) -> None:
     """What a pack, or any other place of images, holds."""
     from rich.table import Table
 
-    from data.sources.opening import located, open_source
+    from data.files import located
+    from data.sources.opening import open_source
     from data.sources.pack import PackSource
 
     found = open_source(located(source))
@@ -93,14 +94,14 @@ def info(source: From) -> None:
 def verify(file: Pack) -> None:
     """Read every image of a pack and compare it with the checksums of when it was packed."""
     from data import DataError
-    from data.sources.opening import located
-    from data.sources.pack import PackSource, is_pack
+    from data.files import located
+    from data.sources.pack import PackSource
     from data.sources.pack import verify as check
 
     file = located(file)
     if not file.exists():
         raise DataError(f"there is nothing at {file}, nor below GAN_DATA: name a pack")
-    if not is_pack(file):
+    if not PackSource.recognises(file):
         raise DataError(f"{file} is no pack: make one with `data pack`")
     source = PackSource(file)
     with progress("images", len(source)) as advance:
@@ -128,7 +129,8 @@ def grid(
     categories: Categories = None,
 ) -> None:
     """Draw some images, each once, as training sees them."""
-    from data.sources.opening import located, open_source
+    from data.files import located
+    from data.sources.opening import open_source
     from data.tools.glance import glance
     from gan.sampling import save_grid
 

@@ -16,7 +16,6 @@ from cli.common import (
     Seed,
     Weights,
     check_output,
-    choose_device,
     print_scores,
     progress,
     say,
@@ -46,26 +45,28 @@ def evaluate(
 ) -> None:
     """Score a run's generator and add to RUN/scores.json; `--checkpoint all` also draws the scores over training."""
     from gan import plots
-    from gan.evaluation import checkpoint_steps, evaluate_run, open_side, reference_of
+    from gan.evaluation import checkpoint_sides, checkpoint_steps, evaluate_run, open_side, reference_of
     from gan.run_directory import RunFiles, read_config
+    from metrics.devices import open_device
     from metrics.features import open_extractor
     from metrics.protocol import ProtocolError
 
     config = read_config(run)
     if split and real:
         raise ProtocolError(f"--split chooses among the run's own images; leave it out with --real {real}")
-    device = choose_device(device)
+    where = open_device(device)
     files = RunFiles(run)
     check_output(files.scores)
     steps = checkpoint_steps(run, checkpoint)
-    extractor = open_extractor(features, weights, resize, precision, device=device, insist=insist)
+    extractor = open_extractor(features, weights, resize, precision, device=where, insist=insist)
     tell_precision(precision, extractor)
     if real:
-        side = open_side(real, real_count, seed, device=device)
+        side = open_side(real, real_count, seed, device=where)
     else:
         side = reference_of(config, split or config.evaluate.split, real_count, seed)
     with progress("images") as advance:
-        found, warnings = evaluate_run(run, extractor, side, count, seed, scores.split(","), steps, device, advance)
+        sides = checkpoint_sides(run, steps, count, seed, where)
+        found, warnings = evaluate_run(run, sides, extractor, side, scores.split(","), seed, advance)
     print_scores(found, warnings)
     say(f"scores with their cards: {files.scores}")
     if len(found) > 1:

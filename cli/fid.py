@@ -16,7 +16,6 @@ from cli.common import (
     Seed,
     Weights,
     check_output,
-    choose_device,
     print_scores,
     progress,
     say,
@@ -65,19 +64,22 @@ def fid(
 
     from gan.evaluation import apply_protocol, open_side
     from metrics import scoring
+    from metrics.devices import open_device
     from metrics.features import open_extractor
+    from metrics.protocol import PROTOCOLS
 
     for path in (json_file, save_statistics):
         check_output(path)
-    device = choose_device(device)
-    extractor = open_extractor(features, weights, resize, precision, device=device, insist=insist)
+    where = open_device(device)
+    extractor = open_extractor(features, weights, resize, precision, device=where, insist=insist)
     tell_precision(precision, extractor)
     if protocol:
         real, real_count, count = apply_protocol(protocol, real, real_count, count)
-    a = open_side(real, real_count, seed, device=device)
-    b = open_side(generated, count, seed, device=device, shuffle=True)
+    a = open_side(real, real_count, seed, device=where)
+    b = open_side(generated, count, seed, device=where, shuffle=True)
     if protocol:
         b = replace(b, about={**b.about, "protocol": protocol})
+        say(f"protocol {protocol}, {PROTOCOLS[protocol].note}")
     if floor:
         scoring.check_halves(a)
     with progress("images") as advance:

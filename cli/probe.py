@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Device, check_output, choose_device, console, progress, say, split_arguments
+from cli.common import Device, check_output, console, progress, say, split_arguments
 
 
 def probe(
@@ -37,17 +37,16 @@ def probe(
 
     docs/instruments.md says what each number means, and what it can't tell.
     """
-    import torch
-
     from data import DataError
-    from gan.config import load_config
+    from gan.config import Config
     from gan.evaluation import checkpoint_steps, open_side
-    from gan.models import resolve
+    from gan.models.build import resolve
     from gan.probe import measure, write_record
     from gan.probe.figure import draw_probe
     from gan.probe.inputs import halves, real_images
     from gan.probe.table import tables
     from gan.run_directory import RunError, RunFiles, read_config
+    from metrics.devices import open_device
 
     run = Path(arguments[0]) if arguments and Path(arguments[0]).is_dir() else None
     if arguments and not Path(arguments[0]).exists() and "=" not in arguments[0] and not arguments[0].endswith((".yaml", ".yml")):
@@ -61,14 +60,9 @@ def probe(
         (step,) = checkpoint_steps(run, checkpoint)
         json_file, figure = json_file or RunFiles(run).probe, figure or RunFiles(run).probe_figure
     else:
-        config = target = resolve(load_config(*split_arguments(arguments)))
+        config = target = resolve(Config.load(*split_arguments(arguments)))
         step = None
-    device = choose_device(device)
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise RunError(f"this PyTorch finds no device {device!r}; use cpu, cuda or auto") from None
-
+    where = open_device(device)
     check_output(json_file)
     check_output(figure)
     images = None
@@ -81,7 +75,7 @@ def probe(
             say(f"warning: measured without real images, for {error}", "yellow")
     with progress("images") as advance:
         which = range(seed, seed + seeds)
-        found = measure(target, step=step, samples=samples, seeds=which, real=images, device=device, progress=advance)
+        found = measure(target, step=step, samples=samples, seeds=which, real=images, device=where, progress=advance)
     for table in tables(found.record):
         console.print(table)
     if json_file:

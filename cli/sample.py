@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Device, Run, check_output, choose_device, say
+from cli.common import Device, Run, check_output, say
 
 FILES = (".png", ".jpg", ".jpeg", ".npz", ".npy", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
@@ -30,6 +30,7 @@ def sample(
     from gan import sampling
     from gan.evaluation import checkpoint_steps
     from gan.run_directory import RunFiles
+    from metrics.devices import open_device
 
     if checkpoint == "all":
         raise typer.BadParameter("sample draws from one checkpoint: last, best, or a step")
@@ -41,7 +42,7 @@ def sample(
         raise typer.BadParameter(f"--images writes single PNGs into a directory or a .zip, not into a {images.suffix} file")
     check_output(grid)
     (step,) = checkpoint_steps(run, checkpoint)
-    trained = sampling.load_generator(run, step, choose_device(device))
+    trained = sampling.load_generator(run, step, open_device(device))
     if images is not None:
         written = sampling.save_images(sampling.samples(trained.generator, seed, count), images)
         say(f"{written:,} images: {images}")

@@ -21,14 +21,14 @@ def train(
     The same command again resumes where the run stopped, bit for bit; with other settings it refuses and shows the difference.
     Several GPUs: `torchrun --nproc-per-node 8 run_gan.py train ...`.
     """
-    from gan.config import load_config
-    from gan.models import resolve
+    from gan.config import Config
+    from gan.models.build import resolve_to_train
     from gan.models.summary import table
     from gan.run_directory import RunFiles
     from gan.training import train as train_run
 
     path, overrides = split_arguments(arguments)
-    config = resolve(load_config(path, overrides))
+    config = resolve_to_train(Config.load(path, overrides))
     quiet = quiet or not MAIN
     out = out or Path("runs") / run_name(path, overrides)
     if not quiet:

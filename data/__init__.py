@@ -10,12 +10,13 @@ from data.images import DataError, ImageSet
 _LATER = {
     "EpochOrder": "data.order",
     "Feeder": "data.streaming",
-    "NAMES": "data.datasets",
     "StreamedSet": "data.streaming",
     "load": "data.datasets",
+    "names": "data.datasets",
+    "register": "data.datasets",
 }
 
-__all__ = ["NAMES", "DataError", "EpochOrder", "Feeder", "ImageSet", "StreamedSet", "load"]
+__all__ = ["DataError", "EpochOrder", "Feeder", "ImageSet", "StreamedSet", "load", "names", "register"]
 
 
 def __getattr__(name: str) -> object:

@@ -3,7 +3,7 @@
 They lie in `decoded` in the cache directory, one file per set, named by a hash of all that decides the pixels. In a file: one line
 of JSON (`key`, what decides the pixels; `bad`, the places of images left out; `sha256`, of all the rest) and the pixels, as they
 lie in memory. A file is used if every byte is what was written, else made anew. The folder is written to by one process at a time,
-the others go without; the system takes its lock back from one that was killed, and the next removes what that one left.
+the others go without; the system takes its lock back from one that was killed, and the next start removes what that one left.
 """
 
 import contextlib
@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -24,7 +23,7 @@ import PIL
 from PIL import features
 
 from data import decoding
-from data.files import cache_directory
+from data.files import cache_directory, remove_abandoned, replacing
 from data.images import DataError
 from data.sources.source import Source
 from data.workers import cores
@@ -34,16 +33,16 @@ CAP = 4.0  # GiB that all copies may take, unless GAN_COPIES says otherwise
 SPARE = 2**30  # bytes of the disk that are left free
 PIECE = 2**22  # bytes that a thread reads and hashes at a time, while they are in its core's cache
 LINE = 2**26  # bytes that the first line may have
-SUFFIX, UNFINISHED = ".pixels", ".unfinished"
+SUFFIX = ".pixels"
 
 
-def welcome(source: Source, size: int) -> bool:
-    """Whether a copy of `size` bytes may be kept. A pack is one itself. DataError if GAN_COPIES is no number."""
-    return source.encoded and 0 < size <= _cap()
+def key(source: Source, resolution: int, on_bad: str, crop: str) -> dict | None:
+    """All that decides the pixels of a decoded source, and which are left out.
 
-
-def key(source: Source, resolution: int, on_bad: str, crop: str) -> dict:
-    """All that decides the pixels of a decoded source, and which are left out."""
+    None where no copy is to be kept: it would be too large, or reading takes no decoding. DataError if GAN_COPIES is no number.
+    """
+    if not source.encoded or not 0 < len(source) * 3 * resolution**2 <= _cap():
+        return None
     return {
         "format": FORMAT,
         "source": source.fingerprint,
@@ -66,7 +65,7 @@ def _decoder() -> list[str | None]:
 def read(key: dict) -> tuple[np.ndarray, list[int]] | None:
     """The pixels, (n, 3, R, R) uint8, and the places of the images left out; None without a copy that is whole."""
     place = _place(key)
-    _remove_unfinished(place.parent)
+    remove_abandoned(place.parent)
     try:
         with open(place, "rb") as file:
             header = json.loads(file.readline(LINE))
@@ -98,22 +97,13 @@ def write(key: dict, pixels: np.ndarray, bad: list[int]) -> None:
     with contextlib.suppress(OSError, NotImplementedError):  # read-only, full, in use by another process, no locks there
         place.parent.mkdir(parents=True, exist_ok=True)
         with _alone(place.parent):
-            _unlink_unfinished(place.parent)
+            remove_abandoned(place.parent)
             if shutil.disk_usage(place.parent).free < pixels.nbytes + SPARE:
                 return
             _make_room(place, pixels.nbytes)
-            handle, beside = tempfile.mkstemp(UNFINISHED, dir=place.parent)
-            try:
-                with open(handle, "wb") as file:
-                    file.write(header)
-                    file.write(pixels)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.chmod(beside, 0o644)
-                os.replace(beside, place)
-            except BaseException:
-                Path(beside).unlink(missing_ok=True)
-                raise
+            with replacing(place) as file:
+                file.write(header)
+                file.write(pixels)
 
 
 def _place(key: dict) -> Path:
@@ -143,19 +133,6 @@ def _seal(
 def _alone(folder: Path) -> filelock.FileLock:
     """To be held while writing; filelock.Timeout, an OSError, when another process holds it."""
     return filelock.FileLock(folder / ".lock", timeout=0)
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """What killed writers left; not what another process is writing right now."""
-    with contextlib.suppress(OSError, NotImplementedError):
-        if any(folder.glob(f"*{UNFINISHED}")):
-            with _alone(folder):
-                _unlink_unfinished(folder)
-
-
-def _unlink_unfinished(folder: Path) -> None:
-    for left in folder.glob(f"*{UNFINISHED}"):
-        left.unlink(missing_ok=True)
 
 
 def _make_room(place: Path, size: int) -> None:

@@ -6,6 +6,9 @@ An image that already is R×R keeps its pixels.
 """
 
 import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,14 +19,16 @@ Crop = Literal["center", "pad", "cut"]
 CROPS = get_args(Crop)
 
 
-def decode(data: bytes, resolution: int, crop: Crop = "center") -> np.ndarray:
-    """One encoded image as (3, R, R) uint8 RGB. Raises whatever Pillow raises, and ValueError when it's too small."""
-    return fit(as_rgb(data), resolution, crop)
-
-
 def as_rgb(data: bytes) -> Image.Image:
     """One encoded image, upright, in 8-bit RGB and its own size. Raises whatever Pillow raises."""
-    return _to_rgb(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip at 255 instead of scaling
+        grey = np.asarray(image).astype(np.float64) * (255 / 65535)
+        return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
 
 
 def fit(image: Image.Image, resolution: int, crop: Crop = "center") -> np.ndarray:
@@ -41,9 +46,10 @@ def fit(image: Image.Image, resolution: int, crop: Crop = "center") -> np.ndarra
         raise ValueError(f"{width}×{height} is smaller than {resolution}×{resolution}")
     if crop == "pad":  # shrunk first: the filter must not mix the bars into the picture
         image = _resized(image, *(max(1, round(length * resolution / side)) for length in image.size))
-        return _array(_central(image, resolution))
-    # Not resize(box=...): its filter would reach over the edge of the square and mix in what was cut off.
-    return _array(_resized(_central(image, side), resolution, resolution))
+        image = _central(image, resolution)
+    else:  # not resize(box=...): its filter would reach over the edge of the square and mix in what was cut off
+        image = _resized(_central(image, side), resolution, resolution)
+    return np.asarray(image).transpose(2, 0, 1)
 
 
 def _central(image: Image.Image, side: int) -> Image.Image:
@@ -56,10 +62,6 @@ def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.LANCZOS) if image.size != (width, height) else image
 
 
-def _array(image: Image.Image) -> np.ndarray:
-    return np.asarray(image).transpose(2, 0, 1)
-
-
 def reason(error: Exception) -> str:
     """What is wrong with an image, in a few words."""
     text = str(error)
@@ -67,11 +69,15 @@ def reason(error: Exception) -> str:
     return "not an image" if isinstance(error, Image.UnidentifiedImageError) or "<_io." in text else text or type(error).__name__
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip at 255 instead of scaling
-        grey = np.asarray(image).astype(np.float64) * (255 / 65535)
-        return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+@contextmanager
+def quiet_decoding() -> Iterator[None]:
+    """`quiet_pillow` for a while: the caller's own filters are back afterwards."""
+    with warnings.catch_warnings():
+        quiet_pillow()
+        yield
+
+
+def quiet_pillow() -> None:
+    """From now on Pillow's remarks on odd metadata are dropped; its warning of a decompression bomb is an error of that image."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    warnings.simplefilter("error", Image.DecompressionBombWarning)

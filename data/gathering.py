@@ -9,9 +9,9 @@ import torch
 from tqdm import tqdm
 
 from data import copies
-from data.decoding import Crop
+from data.decoding import Crop, quiet_decoding
 from data.images import DataError, ImageSet
-from data.sources.source import Source, quiet_decoding, shown, unusable
+from data.sources.source import Source, shown, unusable
 from data.workers import cores, speaks
 
 PART = 64  # images that a thread decodes at a time
@@ -27,8 +27,7 @@ def gather(source: Source, resolution: int, on_bad: str, crop: Crop = "center") 
     on_bad: "refuse" raises DataError that counts the unusable images and names the first; "skip" leaves them out.
     Raises DataError as well when no usable image is left.
     """
-    size = len(source) * 3 * resolution**2
-    key = copies.key(source, resolution, on_bad, crop) if copies.welcome(source, size) else None
+    key = copies.key(source, resolution, on_bad, crop)
     kept = copies.read(key) if key else None
     if kept:
         pixels, bad = kept
@@ -91,9 +90,10 @@ class _Waiting:
         about = f"decoding {count:,} images of {name}"
         self.count, self.done, self.start = count, 0, time.monotonic()
         self.line = f"{about}{once}"
+        speaking = speaks()
         options = {"unit": " images", "unit_scale": True, "delay": SOON, "leave": False, "dynamic_ncols": True}
-        self.bar = tqdm(total=count, desc=about, disable=None if speaks() else True, **options)
-        self.told = not self.bar.disable or not speaks()
+        self.bar = tqdm(total=count, desc=about, disable=None if speaking else True, **options)
+        self.told = not self.bar.disable or not speaking
 
     def advance(self, n: int) -> None:
         self.bar.update(n)

@@ -9,11 +9,12 @@ from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from data import workers as worker
-from data.decoding import Crop
+from data.decoding import Crop, quiet_pillow
 from data.images import DataError
 from data.order import EpochOrder
 from data.sources.source import Source, shown, unusable
@@ -37,7 +38,7 @@ class StreamedSet:
         self.classes, self.source = origin.classes, origin.about
         self.fingerprint, self.shown = origin.fingerprint, shown(resolution, crop)
         self._skipped: dict[str, None] = {}
-        worker.quiet_pillow()
+        quiet_pillow()
         self._processes: ProcessPoolExecutor | None = None
         if workers:
             self._processes = worker.process_pool(workers, (origin, resolution, on_bad, crop))
@@ -102,6 +103,36 @@ class StreamedSet:
             if len(self._skipped) <= TOLD:
                 more = "; further ones are left out silently" if len(self._skipped) == TOLD else ""
                 tqdm.write(f"left out {text}{more}", file=sys.stderr)
+
+
+def full_size_batches(source: Source, indices: list[int], batch_size: int = 64) -> Iterator[Tensor]:
+    """The images at `indices` in their own size, neither cropped nor shrunk, for scores: (n, 3, H, W) uint8 RGB.
+
+    Memory for a few batches, however many there are. DataError names an image that can't be decoded or that is not of the first
+    one's size.
+    """
+    parts = (indices[start : start + batch_size] for start in range(0, len(indices), batch_size))
+    threads = min(8, worker.cores())
+    first = None
+    with ThreadPoolExecutor(threads) as pool:
+        for batch in worker.in_order(pool, lambda part: [_full_size(source, int(i)) for i in part], parts, threads):
+            first = first or batch[0][1].size
+            for name, image in batch:
+                if image.size != first:
+                    raise DataError(
+                        f"{source.path}: {name} is {image.width}×{image.height}, the first image {first[0]}×{first[1]}; "
+                        "a score needs images of one size: `data pack` makes them so"
+                    )
+            source.check_unchanged()
+            yield torch.from_numpy(np.stack([np.asarray(image) for _, image in batch])).permute(0, 3, 1, 2).contiguous()
+
+
+def _full_size(source: Source, i: int) -> tuple[str, Image.Image]:
+    name = source.name(i)
+    try:
+        return name, source.image(i)
+    except Exception as error:
+        raise DataError(f"{source.path}: {name} can't be decoded ({unusable(error, source)}); mend or remove it") from None
 
 
 class Feeder:

@@ -5,12 +5,11 @@ import os
 import signal
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 
-from PIL import Image
+from data.decoding import quiet_pillow
 
 GRACE = 30  # seconds from SIGTERM to a worker's end
 shared: object = None  # in a worker: what process_pool was given
@@ -75,9 +74,3 @@ def in_order(pool: Executor, work: Callable, tasks: Iterable, ahead: int) -> Ite
     finally:
         for future in waiting:
             future.cancel()
-
-
-def quiet_pillow() -> None:
-    """Remarks on odd metadata are dropped; the warning of a decompression bomb becomes an error of that image."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-    warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -3,22 +3,30 @@
 Every value has its default and its reason here. pydantic checks types and ranges; PyYAML reads and writes the files.
 """
 
-import contextlib
 import difflib
 import os
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from data import datasets
+from data.decoding import CROPS
 from data.files import UserError
+from gan.extensions import import_extensions
 from gan.kernels import KERNELS
+from gan.models import FAMILIES
+from gan.models.upsampling import UPSAMPLINGS
+from gan.objectives import LOSSES
 from metrics.precision import Precision, settled
 
-Family = Literal["dcgan", "cnn", "sngan", "wgan_gp", "landscape"]
+import_extensions()  # before the choices below are made
+
+Family = Literal[tuple(FAMILIES)]
 Kernel = Literal[KERNELS]
-Upsampling = Literal["transposed", "nearest", "bilinear", "pixelshuffle", "unpool"]
+Upsampling = Literal[UPSAMPLINGS]
 
 
 class ConfigError(UserError):
@@ -45,33 +53,99 @@ class Section(BaseModel):
 
 
 class Tree(Section):
-    """Sections with settings in them: the Config of a command."""
+    """Sections with settings in them: all the settings of a command. A key is dotted: train.seed."""
 
-    def replace(self, changes: dict[str, object]) -> Self:
-        """A copy with dotted keys changed: {'train.seed': 1}."""
+    RUNTIME: ClassVar[set[str]]  # keys that may differ when a run goes on: where it runs and what it writes, not what it computes
+
+    @classmethod
+    def keys(cls) -> list[str]:
+        return [f"{section}.{key}" for section, field in cls.model_fields.items() for key in field.annotation.model_fields]
+
+    @classmethod
+    def load(
+        cls, source: str | os.PathLike | dict | None = None, overrides: Sequence[str] = (), changes: Mapping[str, Any] | None = None
+    ) -> Self:  # fmt: skip
+        """The settings of a YAML file, or of its contents, or the defaults; changed as told, the overrides last.
+
+        overrides: 'train.seed=1', as typed. changes: {'train.seed': 1}. ConfigError says what is wrong, by key.
+        """
+        tree = dict(source) if isinstance(source, dict) else read_yaml(source) if source is not None else {}
+        foreign = [COMMANDS[section] for section in tree if section in COMMANDS and section not in cls.model_fields]
+        if foreign:
+            raise OtherCommand("the base" if isinstance(source, dict) else str(source), foreign[0])
+        before, keys = dict(tree), cls.keys()
+        for key, value in (*(changes or {}).items(), *map(parsed, overrides)):
+            if key not in keys:
+                raise ConfigError(_unknown(key, cls))
+            section, name = key.split(".")
+            below = tree.get(section) or {}
+            if isinstance(below, dict):  # anything else is named by the validation
+                tree[section] = {**below, name: value}
+        try:
+            return cls._validated(tree)
+        except ValidationError as error:
+            where = f" (in {'the base settings' if isinstance(source, dict) else source})" if source and cls._wrong(before) else ""
+            raise ConfigError("; ".join(_explain(e, cls) for e in error.errors()) + where) from None
+
+    @classmethod
+    def _validated(cls, tree: dict) -> Self:
+        return cls.model_validate({section: value if value is not None else {} for section, value in tree.items()})
+
+    @classmethod
+    def _wrong(cls, tree: dict) -> bool:
+        try:
+            cls._validated(tree)
+        except ValidationError:
+            return True
+        return False
+
+    def dump(self) -> str:
+        """YAML text from which `load` gives back the same settings."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False)
+
+    def values(self) -> dict[str, Any]:
+        """{'train.seed': 0, ...}: every key with its value."""
+        return {f"{section}.{key}": value for section, values in self.model_dump().items() for key, value in values.items()}
+
+    def replace(self, changes: Mapping[str, Any]) -> Self:
+        """A copy with these keys changed: {'train.seed': 1}; itself where there are none."""
+        if not changes:
+            return self
         tree = self.model_dump()
         for key, value in changes.items():
             section, name = key.split(".")
             tree[section][name] = value
         return type(self).model_validate(tree)
 
+    def changes(self, new: Self, allowed: Collection[str] = ()) -> list[str]:
+        """'key: old -> new' for every key that differs and isn't allowed to."""
+        before, after = self.values(), new.values()
+        return [f"{key}: {before[key]} -> {after[key]}" for key in before if key not in allowed and before[key] != after[key]]
+
+    def difference(self, new: Self) -> list[str]:
+        """'key: old -> new' for what keeps a run with these settings from going on with the new ones."""
+        return self.changes(new, self.RUNTIME)
+
+    @property
+    def length(self) -> int:
+        """How long a run is: steps of a GAN, epochs of a classifier."""
+        raise NotImplementedError
+
     def automatic(self) -> list[str]:
-        """The dotted keys whose value is `auto` and waits for a device to settle it: precisions, not train.device."""
-        tree = self.model_dump(include={section: {"precision"} for section in type(self).model_fields})
-        return [f"{section}.precision" for section, values in tree.items() if values.get("precision") == "auto"]
+        """The keys whose value is `auto` and waits for a device to settle it: precisions, not train.device."""
+        return [key for key, value in self.values().items() if key.endswith(".precision") and value == "auto"]
 
     def settled(self, device: object, kept: Self | None = None) -> Self:
         """The same settings without `auto`: each precision is what `kept`, a run that goes on, has, else what suits the device."""
-        old = kept.model_dump() if kept else {}
-        kept_value = lambda section: old.get(section, {}).get("precision", "auto")
-        return self.replace({key: settled(kept_value(key.split(".")[0]), device) for key in self.automatic()})
+        old = kept.values() if kept else {}
+        return self.replace({key: settled(old.get(key, "auto"), device) for key in self.automatic()})
 
 
 class Dataset(Section):
-    name: Literal["cifar10", "cifar100", "celeba", "celeba_hq", "folder", "lsun", "shapes"] = "shapes"
+    name: Literal[tuple(datasets.names())] = "shapes"
     path: str | None = None  # a directory, zip or pack, here or below GAN_DATA; null: GAN_DATA itself, else ./datasets
     resolution: Literal[32, 64, 128] = 32
-    crop: Literal["center", "pad", "cut"] = "center"  # centre square, shrunk; black bars; the central R x R pixels as they are
+    crop: Literal[tuple(CROPS)] = "center"  # centre square, shrunk; black bars; the central R x R pixels as they are
     flip: bool = True  # mirror half of the real images
     on_bad: Literal["refuse", "skip"] = "refuse"  # corrupt or too small images
     categories: str | None = None  # of LSUN: bedroom, or bedroom,kitchen; null: all that lie there
@@ -83,7 +157,7 @@ class Dataset(Section):
     @property
     def arguments(self) -> dict:
         """What data.load takes, by its names; the split is the caller's."""
-        return {**self.model_dump(exclude={"flip", "block", "hold_out"}), "share": self.hold_out}
+        return self.model_dump(exclude={"flip", "block"})
 
 
 class Generator(Section):
@@ -104,7 +178,7 @@ class Discriminator(Section):
 
 
 class Objective(Section):
-    loss: Literal["non_saturating", "hinge", "wasserstein", "least_squares"] = "non_saturating"
+    loss: Literal[tuple(LOSSES)] = "non_saturating"
     gradient_penalty: float = Field(default=0.0, ge=0)  # lambda of WGAN-GP: 10 in the paper
     r1: float = Field(default=0.0, ge=0)  # gamma of Mescheder et al. 2018
 
@@ -165,6 +239,18 @@ class Config(Tree):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
 
+    RUNTIME: ClassVar[set[str]] = {
+        "dataset.path",
+        "dataset.memory",
+        "dataset.workers",
+        "train.device",
+        "train.log_every",
+        "train.sample_every",
+        "train.checkpoint_every",
+        "train.keep_checkpoints",
+        *(f"evaluate.{key}" for key in Evaluate.model_fields),
+    }
+
     @model_validator(mode="after")
     def _possible(self):
         if self.train.compile and (self.objective.gradient_penalty or self.objective.r1):
@@ -178,62 +264,32 @@ class Config(Tree):
             raise ValueError("evaluate.instruments=true logs nothing without evaluate.every; set evaluate.every=1000, say")
         return self
 
+    @property
+    def length(self) -> int:
+        return self.train.steps
 
-def keys_of(kind: type[Section]) -> list[str]:
-    """The dotted keys of a tree of sections, such as Config."""
-    return [f"{section}.{key}" for section, field in kind.model_fields.items() for key in field.annotation.model_fields]
+    def difference(self, new: Self) -> list[str]:
+        """As Tree.difference; more train.steps are fine without a schedule."""
+        longer = new.train.lr_decay == "none" and new.train.steps > self.train.steps
+        return self.changes(new, self.RUNTIME | {"train.steps"} if longer else self.RUNTIME)
 
 
-KEYS = keys_of(Config)
+KEYS = Config.keys()
 
 # Which command has a section that not all have.
 COMMANDS = dict.fromkeys(("generator", "discriminator", "objective", "evaluate"), "train")
 COMMANDS |= dict.fromkeys(("model", "augment"), "classify")
 
-# Settings that may differ when a run goes on: where it runs and what it writes, not what it computes.
-RUNTIME = {"dataset.path", "dataset.memory", "dataset.workers", "train.device"}
-RUNTIME |= {"train.log_every", "train.sample_every", "train.checkpoint_every", "train.keep_checkpoints"}
-RUNTIME |= {key for key in KEYS if key.startswith("evaluate.")}
 
-
-def load_config(path: str | os.PathLike | dict | None, overrides: list[str] = (), kind: type[Section] = Config) -> Config:
-    """Read a YAML file (or its contents, or take the defaults) and apply 'section.key=value' overrides.
-
-    ConfigError says what is wrong, by key. kind: another tree of sections, such as that of `classify`.
-    """
-    tree = dict(path) if isinstance(path, dict) else read_yaml(path) if path is not None else {}
-    foreign = [COMMANDS[section] for section in tree if section in COMMANDS and section not in kind.model_fields]
-    if foreign:
-        raise OtherCommand("the base" if isinstance(path, dict) else str(path), foreign[0])
-    before = dict(tree)
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise ConfigError(f"{override!r} is not of the form key=value; for example train.steps=1000")
-        if key not in keys_of(kind):
-            raise ConfigError(_unknown(key, kind))
-        section, name = key.split(".")
-        try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):  # ValueError: an impossible date
-            raise ConfigError(f"{key}: {text!r} is not a value that YAML can read; put quotes around it") from None
-        below = tree.get(section) or {}
-        if isinstance(below, dict):  # anything else is named by the validation
-            tree[section] = {**below, name: value}
+def parsed(override: str) -> tuple[str, Any]:
+    """'train.seed=1', as typed -> ('train.seed', 1), the value read as YAML. ConfigError where it isn't any."""
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"{override!r} is not of the form key=value; for example train.steps=1000")
     try:
-        return _validated(tree, kind)
-    except ValidationError as error:
-        where = ""
-        with contextlib.suppress(ValidationError):
-            _validated(before, kind)
-            path = None  # without the overrides all is well
-        if path:
-            where = " (in the base settings)" if isinstance(path, dict) else f" (in {path})"
-        raise ConfigError("; ".join(_explain(e, kind) for e in error.errors()) + where) from None
-
-
-def _validated(tree: dict, kind: type[Section]) -> Section:
-    return kind.model_validate({section: value if value is not None else {} for section, value in tree.items()})
+        return key, yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):  # ValueError: an impossible date
+        raise ConfigError(f"{key}: {text!r} is not a value that YAML can read; put quotes around it") from None
 
 
 def read_yaml(path: str | os.PathLike) -> dict:
@@ -250,34 +306,14 @@ def read_yaml(path: str | os.PathLike) -> dict:
     return tree or {}
 
 
-def dump(config: Config) -> str:
-    """YAML text from which load_config gives back the same settings."""
-    return yaml.safe_dump(config.model_dump(), sort_keys=False)
-
-
-def difference(old: Config, new: Config) -> list[str]:
-    """'key: old -> new' for every key that differs and not in RUNTIME; more train.steps are fine without a schedule."""
-    allowed = set(RUNTIME)
-    if new.train.lr_decay == "none" and new.train.steps > old.train.steps:
-        allowed.add("train.steps")
-    return changes(old, new, allowed)
-
-
-def changes(old: Section, new: Section, allowed: set[str]) -> list[str]:
-    """'key: old -> new' for every key of two trees of one kind that differs and isn't allowed to."""
-    a, b = old.model_dump(), new.model_dump()
-    values = [(key, *(tree[key.split(".")[0]][key.split(".")[1]] for tree in (a, b))) for key in keys_of(type(new))]
-    return [f"{key}: {before} -> {after}" for key, before, after in values if key not in allowed and before != after]
-
-
-def _unknown(key: str, kind: type[Section]) -> str:
-    keys = keys_of(kind)
+def _unknown(key: str, kind: type[Tree]) -> str:
+    keys = kind.keys()
     same_name = [k for k in keys if k.split(".")[1] == key.split(".")[-1]]
     near = same_name[:1] or difflib.get_close_matches(key, keys, 1, 0.5)
     return f"unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else f"; sections are {', '.join(kind.model_fields)}")
 
 
-def _explain(error: dict, kind: type[Section]) -> str:
+def _explain(error: dict, kind: type[Tree]) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return _unknown(key, kind)

@@ -1,7 +1,7 @@
 """Where scored images come from: a run's generator, a data set, files of images, or saved statistics; and the scores of a run."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -12,15 +12,14 @@ from torch import Tensor, nn
 
 import data
 from data import DataError
-from data.files import write_atomically
-from data.native import native_batches
+from data.files import located, write_atomically
 from data.sources.folder import FileSource
-from data.sources.opening import located, open_source
+from data.sources.opening import open_source
+from data.streaming import full_size_batches
 from gan import checkpoint, sampling
 from gan.config import Config
-from gan.models import resolve
 from gan.randomness import derive
-from gan.run_directory import RunError, RunFiles, read_config
+from gan.run_directory import RunError, RunFiles
 from metrics.features import Extractor, open_extractor
 from metrics.protocol import PROTOCOLS, ProtocolError, Score, differences
 from metrics.scoring import Side, identified, reference_statistics, score
@@ -31,13 +30,14 @@ DATASETS = ("cifar10", "cifar100", "shapes")
 
 
 def open_side(
-    text: str, count: int | None = None, seed: int = 0, step: int | str | None = None, device: str = "cpu", shuffle: bool = False
+    text: str, count: int | None = None, seed: int = 0, step: int | str | None = None, device: str | torch.device = "cpu",
+    shuffle: bool = False,
 ) -> Side:  # fmt: skip
     """What a user names: a run, a folder or zip of images, a pack, LSUN databases, an npz, or a data set: cifar10, cifar10:test.
 
     count: how many images; a seeded choice of those there are, or the first so many of a generator (10,000 unless told).
     shuffle: in seeded order, for scores over parts, which files sorted by class would spoil.
-    DataError, RunError, StatisticsError or ProtocolError in one sentence for what can't be opened.
+    DataError, RunError, DeviceError, StatisticsError or ProtocolError in one sentence for what can't be opened.
     """
     path = located(text)
     if path.suffix == ".npz":
@@ -60,7 +60,7 @@ def open_side(
     name = path.name if isinstance(source, FileSource) else source.about  # which categories, which split; what was packed
     chosen = choice(len(source), count, seed, name, shuffle)
     identify = lambda: identity(source.fingerprint, chosen, "as they are")
-    return Side(name, len(chosen), lambda: native_batches(source, chosen, BATCH), identify=identify)
+    return Side(name, len(chosen), lambda: full_size_batches(source, chosen, BATCH), identify=identify)
 
 
 def choice(total: int, count: int | None, seed: int, name: str, shuffle: bool = False) -> list[int]:
@@ -99,24 +99,30 @@ def reference_of(config: Config, split: str = "train", count: int | None = None,
     return image_side(data.load(**config.dataset.arguments, split=split), count, seed)
 
 
+def checkpoint_sides(
+    run: Path, steps: list[int | str | None], count: int, seed: int, device: str | torch.device
+) -> Iterator[tuple[int, Side]]:
+    """(step, its first `count` images of a seed) for checkpoints of a run as load_generator takes them, opened one by one."""
+    for step in steps:
+        trained = sampling.load_generator(run, step, device)
+        yield trained.step, generator_side(trained.generator, f"{run.name} step {trained.step}", seed, count)
+
+
 def evaluate_run(
-    run: Path, extractor: Extractor, real: Side | None, count: int, seed: int, wanted: list[str], steps: list[int | str | None],
-    device: str, progress: Callable[[int], None] = lambda n: None,
+    run: Path, sides: Iterable[tuple[int, Side]], extractor: Extractor, real: Side, wanted: list[str], seed: int,
+    progress: Callable[[int], None] = lambda n: None,
 ) -> tuple[dict[int, list[Score]], list[str]]:  # fmt: skip
-    """Score a run's checkpoints: {step: scores}, and warnings. real: default, its own data, of the split `evaluate.split`.
+    """Score what a run's checkpoints draw, from `checkpoint_sides`: {step: scores}, and the warnings of the last.
 
     After each step its scores are added to RUN/scores.json, where they take the place of the same scores by the same protocol.
     """
-    config = resolve(read_config(run))
     records = read_scores(run)
-    real = identified(real or reference_of(config, config.evaluate.split, seed=seed))
+    real = identified(real)
     found: dict[int, list[Score]] = {}
     warnings: list[str] = []
-    for step in steps:
-        trained = sampling.load_generator(run, step, device)
-        side = generator_side(trained.generator, f"{run.name} step {trained.step}", seed, count)
-        found[trained.step], warnings = score(extractor, real, side, wanted, seed, progress=progress)
-        records = merge(records, trained.step, found[trained.step])
+    for step, side in sides:
+        found[step], warnings = score(extractor, real, side, wanted, seed, progress=progress)
+        records = merge(records, step, found[step])
         write_atomically(RunFiles(run).scores, (json.dumps(records, indent=2) + "\n").encode())
     return found, warnings
 

@@ -11,6 +11,7 @@ So at stride 1 the even kernels (c2, c4) need symmetric padding, and at stride 2
 k - s instead of padding it, by the same rule.
 """
 
+from collections.abc import Callable
 from typing import TypeGuard
 
 import torch
@@ -18,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from gan.padding import exporting, memory_format_of, pad_corners, pad_one_side, same_padding
+from gan.fast_padding import exporting, memory_format_of, pad_corners, pad_one_side
+from gan.padding import same_padding
 
 KERNELS = ("c2", "c2sp", "c3", "c3sp", "c4", "c4sp", "c5", "c5sp")
 
@@ -47,6 +49,8 @@ class _SameConv2d(nn.Conv2d):
     Same parameters as nn.Conv2d, so state dicts move between kernels of one size. Supports groups and dilation.
     """
 
+    _pad: Callable[[Tensor, int, int], Tensor]  # by how much on the smaller and on the larger side: where the left-over pixel goes
+
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, dilation: int = 1, groups: int = 1,
         bias: bool = True, device=None, dtype=None,
@@ -64,9 +68,6 @@ class _SameConv2d(nn.Conv2d):
         small, large = self.same
         return x if small == large else self._pad(x, small, large)
 
-    def _pad(self, x: Tensor, small: int, large: int) -> Tensor:
-        raise NotImplementedError
-
     def forward(self, x: Tensor, padded: bool = False) -> Tensor:
         """padded: whether x comes from `pad`. A layer between the two, such as a ReLU, must leave zeros alone."""
         return self._conv_forward(x if padded else self.pad(x), self.weight, self.bias)
@@ -81,8 +82,7 @@ class OneSidedConv2d(_SameConv2d):
     At stride 1 every layer shifts the picture half a pixel up and to the left.
     """
 
-    def _pad(self, x: Tensor, small: int, large: int) -> Tensor:
-        return pad_one_side(x, small, large)
+    _pad = staticmethod(pad_one_side)
 
 
 class SymmetricConv2d(_SameConv2d):
@@ -91,8 +91,7 @@ class SymmetricConv2d(_SameConv2d):
     Stands in for nn.Conv2d(..., padding='same'), options by keyword. If k - s is even, nothing is left over and it is nn.Conv2d.
     """
 
-    def _pad(self, x: Tensor, small: int, large: int) -> Tensor:
-        return pad_corners(x, small, large)
+    _pad = staticmethod(pad_corners)
 
 
 class _SameConvTranspose2d(nn.ConvTranspose2d):

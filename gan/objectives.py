@@ -37,6 +37,13 @@ LOSSES = {
 }
 
 
+def register(name: str, loss: Loss) -> None:
+    """Let `objective.loss` name this loss. ValueError for a name that is taken."""
+    if name in LOSSES:
+        raise ValueError(f"there is a loss {name!r} already; choose another name")
+    LOSSES[name] = loss
+
+
 def input_gradient(discriminator: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """The gradient of D(x) by x, (N, C, H, W), differentiable again."""
     x = x.detach().requires_grad_()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gan.config import ConfigError
+from metrics.devices import open_device
 
 TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what it sets beside WORLD_SIZE
 
@@ -26,29 +27,26 @@ class Processes:
 
     @classmethod
     def start(cls, device: str) -> "Processes":
-        """Join the processes that torchrun started (RANK, WORLD_SIZE in the environment), or be the only one."""
+        """Join the processes that torchrun started (RANK, WORLD_SIZE in the environment), or be the only one.
+
+        device: as metrics.devices takes it; of several processes each gets a GPU of its own. ConfigError, DeviceError.
+        """
         world = int(os.environ.get("WORLD_SIZE", 1))
         if world > 1 and (missing := [name for name in TORCHRUN if name not in os.environ]):
             raise ConfigError(f"WORLD_SIZE={world} is set, but not {', '.join(missing)}; start several processes with torchrun")
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise ConfigError(f"train.device={device}, but PyTorch finds no CUDA GPU here; use train.device=cpu or auto")
-        if device.startswith("cuda:"):
-            if world > 1:
-                raise ConfigError("train.device=cuda:N puts every process on one GPU; with torchrun use train.device=cuda")
-            if int(device[5:]) >= torch.cuda.device_count():
-                raise ConfigError(f"train.device={device}, but this machine has {torch.cuda.device_count()} GPU(s), from cuda:0 on")
+        found = open_device(device)
         if world == 1:
-            return cls(0, 1, torch.device(device))
-        if device == "cuda" and int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
-            raise ConfigError(f"torchrun started more processes than this machine has GPUs ({torch.cuda.device_count()})")
-        if device == "cuda":
-            device = f"cuda:{os.environ['LOCAL_RANK']}"
-            torch.cuda.set_device(device)
+            return cls(0, 1, found)
+        if found.type == "cuda":
+            if found.index is not None:
+                raise ConfigError("train.device=cuda:N puts every process on one GPU; with torchrun use train.device=cuda")
+            found = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            if found.index >= torch.cuda.device_count():
+                raise ConfigError(f"torchrun started more processes than this machine has GPUs ({torch.cuda.device_count()})")
+            torch.cuda.set_device(found)
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
-        return cls(dist.get_rank(), world, torch.device(device))
+            dist.init_process_group("nccl" if found.type == "cuda" else "gloo", timeout=PATIENCE)
+        return cls(dist.get_rank(), world, found)
 
     @property
     def main(self) -> bool:

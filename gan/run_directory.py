@@ -3,14 +3,15 @@
 import contextlib
 import json
 from pathlib import Path
-from types import ModuleType
+from typing import TypeVar
 
 import filelock
 
 from data.files import UserError, write_atomically
 from gan import checkpoint
-from gan import config as gan_config
-from gan.config import Config, ConfigError, OtherCommand
+from gan.config import Config, ConfigError, OtherCommand, Tree
+
+AnyConfig = TypeVar("AnyConfig", bound=Tree)
 
 
 class RunError(UserError):
@@ -71,9 +72,9 @@ class RunDirectory(RunFiles):
     `metrics.jsonl` holds what the training computed, a function of the settings alone; `timing.jsonl` how long it took.
     """
 
-    def __init__(self, path: str | Path, config: Config, settings: ModuleType = gan_config):
+    def __init__(self, path: str | Path, config: Tree):
         super().__init__(path)
-        self.config, self.settings = config, settings
+        self.config = config
         self._lock = filelock.FileLock(self.path / ".lock")  # the system drops it with the process, however that ends
 
     def __enter__(self) -> "RunDirectory":
@@ -99,8 +100,8 @@ class RunDirectory(RunFiles):
     def _compare_config(self) -> None:
         file = self.settings_file
         if file.exists():
-            old = read_config(self.path, self.settings)  # of another command's run, too, which isn't replaced
-            changes = self.settings.difference(old, self.config) if begun(self.path) else []
+            old = read_config(self.path, type(self.config))  # of another command's run, too, which isn't replaced
+            changes = old.difference(self.config) if begun(self.path) else []
             if changes:
                 raise RunError(
                     f"{self.path} holds a run with other settings ({'; '.join(changes)}); "
@@ -108,7 +109,7 @@ class RunDirectory(RunFiles):
                 )
         elif any(self.checkpoints.glob("*.pt")):
             raise RunError(f"{self.path} has checkpoints but no config.yaml; put it back, or choose another --out")
-        write_atomically(file, self.settings.dump(self.config).encode())
+        write_atomically(file, self.config.dump().encode())
 
     def forget_after(self, step: int) -> None:
         """Cut the logs back to a step: a resumed run writes the later lines again. A line torn by a crash goes too."""
@@ -129,9 +130,9 @@ def begun(path: Path) -> bool:
     return files.metrics.exists() or any(files.checkpoints.glob("*.pt"))
 
 
-def begun_config(path: str | Path, settings: ModuleType = gan_config) -> Config | None:
+def begun_config(path: str | Path, kind: type[AnyConfig] = Config) -> AnyConfig | None:
     """The settings of a run that has begun, whose precision it keeps; None where there is none. RunError as read_config."""
-    return read_config(path, settings) if begun(Path(path)) and RunFiles(path).settings_file.exists() else None
+    return read_config(path, kind) if begun(Path(path)) and RunFiles(path).settings_file.exists() else None
 
 
 def _step(line: str) -> float:
@@ -140,16 +141,16 @@ def _step(line: str) -> float:
     return float("inf")
 
 
-def read_config(path: str | Path, settings: ModuleType = gan_config) -> Config:
+def read_config(path: str | Path, kind: type[AnyConfig] = Config) -> AnyConfig:
     """The settings of a finished or running run. RunError if `path` is not a run directory.
 
-    settings: the module that knows them, with load_config, difference and dump; gan.classification.config for runs of `classify`.
+    kind: the Config of the command that made it; gan.classification.config has that of `classify`.
     """
     file = RunFiles(path).settings_file
     if not file.is_file():
         raise RunError(f"{path} is not a run directory: it has no config.yaml; train one with `python run_gan.py train`")
     try:
-        return settings.load_config(file)
+        return kind.load(file)
     except OtherCommand as error:
         raise RunError(f"{path} is a run of `{error.command}`; choose another directory") from None
     except ConfigError as error:

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from data.files import write_atomically
 from gan import checkpoint
 from gan.config import Config
-from gan.models import build_generator
+from gan.models.build import build_generator
 from gan.randomness import latents
 from gan.run_directory import RunError, RunFiles, read_config
+from metrics.devices import open_device
 from metrics.precision import ieee_float32
 
 
@@ -33,14 +34,11 @@ class Trained:
 def load_generator(run: str | Path, step: int | str | None = None, device: torch.device | str = "cpu") -> Trained:
     """The EMA generator of a run directory, at its last checkpoint, at a step, or at its "best".
 
-    RunError or CheckpointError if there is none.
+    RunError or CheckpointError if there is none, DeviceError for a device that isn't there.
     """
     run = Path(run)
     config = read_config(run)
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise RunError(f"this PyTorch finds no device {device!r}; use cpu, cuda or auto") from None
+    device = open_device(device)
     path = RunFiles(run).checkpoint_of(step)
     state = checkpoint.load(path)
     generator = build_generator(config)

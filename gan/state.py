@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import data
 from gan.config import Config, ConfigError
-from gan.models import build
+from gan.models.build import build
 from gan.processes import Processes
 from gan.randomness import derive, step_uniform
 from metrics.statistics import fingerprint
@@ -33,6 +33,20 @@ class State:
         self.pending: list[Tensor] = []
         self.device = processes.device
 
+    def set_learning_rates(self, g: float, d: float) -> None:
+        """Of the next step. On a GPU a rate is a tensor that lies there and is filled in place: a captured step reads it anew.
+
+        Elsewhere it stays a number: a tensor in float32 would move the last bits of the weights.
+        """
+        for optimizer, rate in ((self.optimizer_g, g), (self.optimizer_d, d)):
+            for group in optimizer.param_groups:
+                if self.device.type != "cuda":
+                    group["lr"] = rate
+                elif isinstance(group["lr"], Tensor) and group["lr"].is_cuda:
+                    group["lr"].fill_(rate)
+                else:  # a new run's number, or what a checkpoint held
+                    group["lr"] = torch.full((), rate, device=self.device)
+
     @torch.no_grad()
     def update_ema(self) -> None:
         """Move the average towards the weights and the batch-norm statistics; it starts fast, so that the first weights fade."""
@@ -43,13 +57,16 @@ class State:
         torch._foreach_lerp_(averages, values, 1 - decay)
 
     def dump(self) -> dict:
+        optimizer_g, optimizer_d = self.optimizer_g.state_dict(), self.optimizer_d.state_dict()
+        for group in (*optimizer_g["param_groups"], *optimizer_d["param_groups"]):
+            group["lr"] = float(group["lr"])  # a number in every file, whatever device wrote it
         return {
             "step": self.step,
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "ema": self.ema.state_dict(),
-            "optimizer_g": self.optimizer_g.state_dict(),
-            "optimizer_d": self.optimizer_d.state_dict(),
+            "optimizer_g": optimizer_g,
+            "optimizer_d": optimizer_d,
             "pending": [t.cpu() for t in self.pending],
             "device": self.device.type,
         }

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ from gan.loop import (
     set_precision,
     warn_device_change,
 )
-from gan.models import resolve_to_train
+from gan.models.build import resolve_to_train
 from gan.objectives import LOSSES, gradient_penalty, r1_penalty
 from gan.plots import plot_curves
 from gan.probe import training_instruments
@@ -125,6 +126,13 @@ def _train(
     return Outcome(run.path, state.step, run.grid(state.step))
 
 
+class Inputs(NamedTuple):
+    """What a step sees: a function of the seed and the step's index."""
+
+    updates: list[tuple[Tensor, Tensor, Tensor]]  # for each of D's: real images (n, 3, R, R), z (n, latent), epsilon (n,)
+    z: Tensor  # (n, latent), of G's update
+
+
 class Step:
     """train.d_steps discriminator updates and one generator update: a function of the state, the seed and the step's index."""
 
@@ -140,22 +148,37 @@ class Step:
     def __call__(self) -> Tensor:
         """Returns the LOGGED values, (5,) float32, still on the device."""
         t, state = self.config.train, self.state
-        for optimizer, base in ((state.optimizer_g, t.lr_g), (state.optimizer_d, t.lr_d)):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(base, t, state.step)
-        for update in range(t.d_steps):
-            values = self.update_discriminator(update)
-        g_loss = self.update_generator()
+        inputs = self.inputs()
+        state.set_learning_rates(learning_rate(t.lr_g, t, state.step), learning_rate(t.lr_d, t, state.step))
+        values = self.compute(inputs)
         state.step += 1
         state.update_ema()
+        return values
+
+    def inputs(self) -> Inputs:
+        """All that is drawn for the next step."""
+        t, p, step = self.config.train, self.processes, self.state.step
+        n = t.batch_size // p.world
+        updates = []
+        for update in range(t.d_steps):
+            epsilon = step_uniform(n, p.rank, p.world, p.device, t.seed, f"epsilon{update}", step)
+            updates.append((self.batches.get(step, update), self.noise(f"z{update}", n), epsilon))
+        return Inputs(updates, self.noise("z", n))
+
+    def compute(self, inputs: Inputs) -> Tensor:
+        """The updates of both networks. Returns the LOGGED values.
+
+        A function of tensors on the device alone: no number of the host's changes from one step to the next and nothing is asked
+        of the device, so that what is launched here can be captured once as a CUDA graph (benchmarks/step_time.py --graphs).
+        """
+        for real, z, epsilon in inputs.updates:
+            values = self.update_discriminator(real, z, epsilon)
+        g_loss = self.update_generator(inputs.z)
         return torch.cat([values[:1], g_loss, values[1:]])
 
-    def update_discriminator(self, update: int) -> Tensor:
+    def update_discriminator(self, real: Tensor, z: Tensor, epsilon: Tensor) -> Tensor:
         """One update of D. Returns d_loss, mean D(x), mean D(G(z)) and the unweighted penalty, (4,) float32."""
-        state, t, p = self.state, self.config.train, self.processes
-        real = self.batches.get(state.step, update)
-        z = self.noise(f"z{update}", len(real))
-        epsilon = step_uniform(len(real), p.rank, p.world, p.device, t.seed, f"epsilon{update}", state.step)
+        state = self.state
         state.discriminator.requires_grad_(True)
         found = self.accumulate(self.D, self.discriminator_loss, real, z, epsilon)
         state.optimizer_d.step()
@@ -182,12 +205,12 @@ class Step:
                 d_loss, penalty = d_loss + objective.r1 * r1, penalty + r1
         return torch.stack([d_loss, on_real.float().mean(), on_fake.float().mean(), penalty])
 
-    def update_generator(self) -> Tensor:
+    def update_generator(self, z: Tensor) -> Tensor:
         """One update of G. Returns g_loss, (1,) float32."""
         state = self.state
         # The gradient passes through D, but D's own weights need none: that saves a third of its backward.
         state.discriminator.requires_grad_(False)
-        found = self.accumulate(self.G, self.generator_loss, self.noise("z", self.config.train.batch_size // self.processes.world))
+        found = self.accumulate(self.G, self.generator_loss, z)
         state.optimizer_g.step()
         state.optimizer_g.zero_grad()
         return found

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metrics.score_table import Embedded, Value, register
+
 EPSILON = torch.finfo(torch.float64).eps
 
 
@@ -55,7 +57,7 @@ class Moments:
         self.dim = dim
         self.count = 0  # images so far
         self._merged = 0  # of which merged; the others wait in the block
-        self._origin: Tensor | None = None  # (dim,): the first row; all below is relative to it
+        self._origin = torch.zeros(dim, dtype=torch.float64)  # the first row, once it came; all below is relative to it
         self._mean = torch.zeros(dim, dtype=torch.float64)
         self._scatter = torch.zeros(dim, dim, dtype=torch.float64)  # sum of (x - mean)(x - mean)^T
         self._block = torch.empty(self.BLOCK, dim, dtype=torch.float64)
@@ -63,7 +65,7 @@ class Moments:
     def update(self, features: Tensor | np.ndarray) -> None:
         """Add (n, dim) features of any floating point dtype. A ValueError (see as_features) leaves everything as it was."""
         features = as_features(features, self.dim)
-        if self._origin is None and len(features):
+        if self.count == 0 and len(features):
             self._origin = features[0].to(torch.float64, copy=True)  # the caller may reuse the batch's memory
         while len(features):
             start = self.count - self._merged
@@ -130,12 +132,12 @@ def frechet_from_features(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> flo
     return gaussian_distance(fit_gaussian(a), fit_gaussian(as_features(b, a.shape[1])))
 
 
-def trace_sqrt_product(S1: Tensor | np.ndarray, S2: Tensor | np.ndarray) -> float:
-    """tr (S1 S2)^(1/2) of two symmetric, positive semi-definite (d, d) matrices. ValueErrors as in frechet_distance."""
-    S1, S2 = _square(S1), _square(S2)
-    if S1.shape != S2.shape:
-        raise ValueError(f"the covariances are of {len(S1)} and of {len(S2)} features: score both sides with the same network")
-    return nuclear_norm(square_root(S1).T @ square_root(S2))
+@register("fid")
+def fid(real: Embedded, generated: Embedded, seed: int) -> list[Value]:
+    """The distance between the two sides, from their features where these are kept for another score: faster with few images."""
+    if real.kept is not None and generated.kept is not None:
+        return [Value("fid", frechet_from_features(real.kept, generated.kept))]
+    return [Value("fid", frechet_distance(*real.moments, *generated.moments))]
 
 
 def square_root(S: Tensor) -> Tensor:
@@ -163,7 +165,7 @@ def _eigh(S: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues and eigenvectors of a symmetric matrix, also where divide and conquer gives up (many equal eigenvalues)."""
     try:
         return torch.linalg.eigh(S)
-    except torch.linalg.LinAlgError:
+    except RuntimeError:  # torch.linalg.LinAlgError
         import scipy.linalg  # takes a quarter of a second, and is hardly ever needed
 
         values, vectors = scipy.linalg.eigh(S.numpy(), driver="ev")  # QR iteration: slower, and it converges

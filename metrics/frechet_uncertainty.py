@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.frechet import Gaussian, Moments, as_features, fit_gaussian, gaussian_distance, gaussian_of_moments
+from metrics.frechet import Gaussian, Moments, as_features, fid, fit_gaussian, gaussian_distance, gaussian_of_moments
+from metrics.score_table import Embedded, Value, register
 
 # The real side: a Moments, a pair (mean, covariance), or (n, d) features.
 Reference = Moments | tuple[Tensor | np.ndarray, Tensor | np.ndarray] | Tensor | np.ndarray
@@ -47,19 +48,28 @@ def frechet_bootstrap(
     """
     if rounds < 2 or not 0 < level < 1:
         raise ValueError(f"a bootstrap needs at least 2 rounds and a level between 0 and 1, not {rounds} and {level}")
-    if both and isinstance(real, Moments | tuple):
+    images = None if not both or isinstance(real, Moments | tuple) else as_features(real)
+    if both and images is None:
         raise ValueError("both=True draws from the real images too: pass their features instead of their moments")
     fixed = _reference(real)
-    real, fake = as_features(real) if both else None, as_features(fake, len(fixed.mean))
+    fake = as_features(fake, len(fixed.mean))
     measured = gaussian_distance(fixed, fit_gaussian(fake))
     generator = torch.Generator().manual_seed(seed)
     distances = torch.empty(rounds, dtype=torch.float64)
     for i in range(rounds):
         drawn = fit_gaussian(_half(fake, generator))
-        distances[i] = gaussian_distance(fit_gaussian(_half(real, generator)) if both else fixed, drawn)
+        distances[i] = gaussian_distance(fixed if images is None else fit_gaussian(_half(images, generator)), drawn)
     tails = torch.tensor([(1 + level) / 2, (1 - level) / 2], dtype=torch.float64)
     low, high = (measured - (distances.quantile(tails) - distances.mean())).clamp(min=0).tolist()
     return Interval(low, high, distances.std().item())
+
+
+@register("interval", features=True)
+def interval(real: Embedded, generated: Embedded, seed: int) -> list[Value]:
+    """The distance, as `fid` gives it, with its interval over images."""
+    (distance,) = fid(real, generated, seed)
+    found = frechet_bootstrap(real.moments, generated.features, seed=seed)
+    return [distance._replace(spread=found.std, spread_of="images", interval=(found.low, found.high))]
 
 
 def _half(features: Tensor, generator: torch.Generator) -> Tensor:
@@ -108,3 +118,10 @@ def frechet_infinity(
     fit = inverse @ distances
     variance = (distances - line @ fit).square().sum() / (points - 2)
     return Extrapolation(fit[0].item(), (variance * inverse[0].square().sum()).sqrt().item())
+
+
+@register("infinity", features=True)
+def infinity(real: Embedded, generated: Embedded, seed: int) -> list[Value]:
+    """The distance with endlessly many generated images; its spread is the error of the fit."""
+    found = frechet_infinity(real.moments, generated.features, seed=seed)
+    return [Value("fid", found.value, found.error, "fit", suffix="_infinity")]

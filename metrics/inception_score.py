@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metrics.frechet import as_features
+from metrics.score_table import Embedded, Value, register
 
 
 class InceptionScore:
@@ -24,7 +25,7 @@ class InceptionScore:
         """ValueError for splits < 1 and for fewer images than splits."""
         if not 1 <= splits <= count:
             raise ValueError(f"{splits} splits need at least 1 image each, and there are {count}: score more images or split less")
-        self.count = count
+        self.count, self.splits = count, splits
         self.seen = 0
         self._limits = [i * count // splits for i in range(splits + 1)]
         self._entropies = torch.zeros(splits, dtype=torch.float64)  # sum over images of sum_y p log p
@@ -51,7 +52,7 @@ class InceptionScore:
 
     def result(self) -> tuple[float, float]:
         """(mean, standard deviation with ddof 0) over the parts; scores lie between 1 and C. ValueError before all images came."""
-        if self.seen != self.count:
+        if self._classes is None or self.seen != self.count:
             raise ValueError(f"{self.seen} images arrived, but {self.count} were announced: add the others or pass the true count")
         sizes = torch.tensor(self._limits, dtype=torch.float64).diff()
         q = self._classes / sizes[:, None]
@@ -64,3 +65,11 @@ def inception_score(probabilities: Tensor | np.ndarray, splits: int = 10) -> tup
     score = InceptionScore(len(probabilities), splits)
     score.update(probabilities)
     return score.result()
+
+
+@register("is", gatherer=InceptionScore)
+def inception(real: Embedded, generated: Embedded, seed: int) -> list[Value]:
+    """The score of the generated side alone, with its deviation over splits."""
+    gathered = generated.seen("is")
+    mean, spread = gathered.result()
+    return [Value("inception_score", mean, spread, f"{gathered.splits} splits")]

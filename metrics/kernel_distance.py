@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metrics.frechet import as_features
+from metrics.score_table import Embedded, Value, register
 
 
 def kernel_distance(
@@ -52,3 +53,11 @@ def squared_mmd(x: Tensor, y: Tensor) -> Tensor:
     within_x = (cubic_kernel(x, x).fill_diagonal_(0)).sum() / (n * (n - 1))
     within_y = (cubic_kernel(y, y).fill_diagonal_(0)).sum() / (m * (m - 1))
     return within_x + within_y - 2 * cubic_kernel(x, y).mean()
+
+
+@register("kid", features=True)
+def kid(real: Embedded, generated: Embedded, seed: int) -> list[Value]:
+    """The kernel distance in subsets of 1,000 images, or of as many as the smaller side has."""
+    size = min(1000, len(real.features), len(generated.features))
+    mean, spread = kernel_distance(real.features, generated.features, size=size, seed=seed)
+    return [Value("kid", mean, spread, f"subsets of {size}")]

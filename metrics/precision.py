@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -100,7 +100,7 @@ def allow_tf32(products: bool, convolutions: bool) -> None:
 @contextmanager
 def ieee_float32() -> Iterator[None]:
     """No TF32, whose ten bits show in the third digit of a score, and only such algorithms of cuDNN as repeat to the bit."""
-    cudnn = torch.backends.cudnn
+    cudnn: Any = torch.backends.cudnn  # holds more than type checkers see
     tf32 = [place.fp32_precision == "tf32" for place in (torch.backends.cuda.matmul, cudnn.conv)]
     algorithms = cudnn.benchmark, cudnn.deterministic
     try:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from metrics.frechet import as_features
+from metrics.score_table import Embedded, Value, register
 
 ENTRIES = 2**24  # of a block of distances or differences: 128 MiB of float64
 CLOSE = 1e-6  # squared distances below this part of |x|^2 + |y|^2 are computed from differences
@@ -105,3 +106,18 @@ def _blocks(n: int, m: int) -> list[slice]:
     """Consecutive rows of an (n, m) matrix, such that no block has many more than ENTRIES entries."""
     length = max(1, ENTRIES // max(1, m))
     return [slice(start, min(start + length, n)) for start in range(0, n, length)]
+
+
+# --- as scores ---------------------------------------------------------------------------------------------------------------
+
+
+@register("pr", features=True)
+def pr(real: Embedded, generated: Embedded, seed: int) -> list[Value]:
+    found = precision_recall(real.features, generated.features)
+    return [Value("precision", found.precision), Value("recall", found.recall)]
+
+
+@register("dc", features=True)
+def dc(real: Embedded, generated: Embedded, seed: int) -> list[Value]:
+    found = density_coverage(real.features, generated.features)
+    return [Value("density", found.density), Value("coverage", found.coverage)]

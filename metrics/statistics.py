@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.files import UserError, cache_directory
+from data.files import UserError, cache_directory, write_atomically
 
 FORMAT = 2  # of what is cached; a new one makes old files unused
 
@@ -42,13 +41,7 @@ class Statistics:
         text = json.dumps({**self.card, "count": self.count})
         np.savez(buffer, mu=self.mean.numpy(), sigma=self.covariance.numpy(), card=np.array(text))
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            beside.write_bytes(buffer.getbuffer())
-            os.replace(beside, path)
-        except OSError:
-            beside.unlink(missing_ok=True)
-            raise
+        write_atomically(path, buffer.getbuffer())
 
     @classmethod
     def load(cls, path: Path) -> "Statistics":
@@ -76,7 +69,7 @@ def fingerprint(batches: Iterable[Tensor]) -> str:
     digest, shape = hashlib.sha256(), None
     for batch in batches:
         shape = tuple(batch.shape[1:])
-        digest.update(batch.contiguous().numpy())
+        digest.update(batch.contiguous().numpy().data)
     digest.update(f"{shape}".encode())
     return digest.hexdigest()
 

@@ -30,11 +30,11 @@ def costs_of(study: Study, folder: StudyFolder) -> dict[str, dict]:
 def _still(study: Study, row: Row, measured: dict) -> bool:
     """Whether a row has the settings that it was measured with."""
     try:
-        old = settings_of(study).load_config(measured)
+        old = settings_of(study).load(measured)
     except ConfigError:  # of another version
         return False
     new = config_of(study, Job(row, old.train.seed))
-    return old.train.device == new.train.device and not settings_of(study).difference(old, new)
+    return old.train.device == new.train.device and not old.difference(new)
 
 
 def measure_costs(study: Study, path: Path, say: Callable) -> bool:

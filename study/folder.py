@@ -3,16 +3,15 @@
 import contextlib
 import json
 from pathlib import Path
-from types import ModuleType
 
 import yaml
 
 from data.files import write_atomically
 from gan import config as gan_config
 from gan.classification import config as classification_config
-from gan.config import ConfigError
+from gan.config import ConfigError, Tree
 from gan.run_directory import begun
-from study.study import OF_CURVES, Job, Study, StudyError, config_of, jobs_of, length_of, settings_of
+from study.study import OF_CURVES, Job, Study, StudyError, config_of, jobs_of, settings_of
 
 RECORD = "record.json"  # of a run: settings, scores with their cards, curve, cost
 FAILED = "failed.txt"  # of a run that ended without a record: the last line that it said
@@ -59,7 +58,7 @@ class StudyFolder:
         result = self.result(job)
         if result is None:
             return False
-        return result["length"] == length_of(config_of(study, job)) and result["scoring"] == study.scoring.model_dump()
+        return result["length"] == config_of(study, job).length and result["scoring"] == study.scoring.model_dump()
 
     def adopt(self, study: Study) -> None:
         """Write study.yaml. Rows, seeds, scoring and more steps may have changed since; settings of what is trained may not."""
@@ -77,7 +76,7 @@ class StudyFolder:
             if result and result["task"] != study.task:
                 raise StudyError(f"{self.run(job)} holds a run of a study of task {result['task']}; choose another --out")
             old = self._finished(job, settings, result) if result else self._begun(job, settings)
-            if old and (changes := settings.difference(old, new := config_of(study, job)) + curve_changes(old, new)):
+            if old and (changes := old.difference(new := config_of(study, job)) + curve_changes(old, new)):
                 raise StudyError(
                     f"{self.run(job)} was trained with other settings ({'; '.join(changes)}); put the study back, "
                     "or start the changed one in another --out"
@@ -97,13 +96,13 @@ class StudyFolder:
     def _has_weights(self, job: Job) -> bool:
         return any((self.run(job) / "checkpoints").glob("*.pt"))
 
-    def _begun(self, job: Job, settings: ModuleType) -> gan_config.Config | classification_config.Config | None:
+    def _begun(self, job: Job, settings: type[Tree]) -> gan_config.Config | classification_config.Config | None:
         file = self.run(job) / "config.yaml"
-        return settings.load_config(file) if file.is_file() and begun(file.parent) else None
+        return settings.load(file) if file.is_file() and begun(file.parent) else None
 
-    def _finished(self, job: Job, settings: ModuleType, result: dict) -> gan_config.Config | classification_config.Config:
+    def _finished(self, job: Job, settings: type[Tree], result: dict) -> gan_config.Config | classification_config.Config:
         try:
-            return settings.load_config(result["config"])
+            return settings.load(result["config"])
         except ConfigError as error:
             file = self.run(job) / RECORD
             raise StudyError(
@@ -167,4 +166,4 @@ def curve_changes(old: gan_config.Config | classification_config.Config, new) ->
     """'key: old -> new' of what the scores taken in training depend on: a study's curves are drawn on one axis."""
     if not isinstance(new, gan_config.Config):
         return []
-    return gan_config.changes(old, new, set(gan_config.KEYS) - OF_CURVES)
+    return old.changes(new, set(gan_config.KEYS) - OF_CURVES)

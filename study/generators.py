@@ -10,7 +10,7 @@ from torch import Tensor
 from gan import checkpoint, sampling
 from gan.config import Config
 from gan.evaluation import generator_side, open_side, reference_of
-from gan.models import build
+from gan.models.build import build
 from gan.models.counting import macs, parameter_count
 from gan.probe import measure, summary, write_record
 from gan.probe.figure import draw_probe
@@ -19,6 +19,7 @@ from gan.randomness import derive, latents
 from gan.run_directory import read_log
 from gan.timing import training_macs
 from gan.training import train
+from metrics.devices import open_device
 from metrics.features import Extractor, open_extractor
 from metrics.scoring import Side, identified, score
 from study.study import Scoring
@@ -43,8 +44,8 @@ class Materials:
 
 def materials(config: Config, scoring: Scoring) -> Materials:
     """All of it, opened. What can't be opened raises, with a reason."""
-    device = "cuda" if config.train.device in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
-    extractor = open_extractor(scoring.features, scoring.weights, precision=scoring.precision, device=torch.device(device))
+    device = open_device(config.train.device)
+    extractor = open_extractor(scoring.features, scoring.weights, precision=scoring.precision, device=device)
     if scoring.reference is not None:
         real, own = open_side(scoring.reference, scoring.real), real_images(config, PROBED, split=scoring.split)
     else:

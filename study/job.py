@@ -10,7 +10,7 @@ from metrics.protocol import library_versions
 from metrics.scoring import Side
 from study import classifiers, generators
 from study.folder import RECORD, StudyFolder
-from study.study import Job, Study, StudyError, config_of, facet_of, jobs_of, length_of
+from study.study import Job, Study, StudyError, config_of, facet_of, jobs_of
 
 TASKS = {"gan": generators, "classify": classifiers}  # each has materials, train, model_facts, curve and score_run
 
@@ -21,7 +21,7 @@ def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:
     A run that diverges has a record too: status "diverged", with the reason. Everything else that goes wrong is raised.
     """
     task, config, directory = TASKS[study.task], config_of(study, job), folder.run(job)
-    record = {"label": job.row.label, "seed": job.seed, "task": study.task, "length": length_of(config)}
+    record = {"label": job.row.label, "seed": job.seed, "task": study.task, "length": config.length}
     record |= {"scoring": study.scoring.model_dump(), "config": config.model_dump(mode="json")}
     materials = task.materials(config, study.scoring)  # before the training: what is missing is said now, not after hours
     if materials is not None:

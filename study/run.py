@@ -17,7 +17,7 @@ from metrics.features import open_extractor
 from metrics.precision import emulated
 from study.folder import StudyFolder
 from study.launch import Ended, default_workers, follow_parent, gpus_for, run_here, run_submitit
-from study.study import Job, Study, StudyError, config_of, jobs_of, length_of
+from study.study import Job, Study, StudyError, config_of, jobs_of
 
 
 def run_all(
@@ -152,7 +152,7 @@ class Progress:
 
     def __init__(self, study: Study, folder: StudyFolder, shown: bool):
         self.study, self.folder = study, folder
-        self.lengths = {job.name: length_of(config_of(study, job)) for job in jobs_of(study)}
+        self.lengths = {job.name: config_of(study, job).length for job in jobs_of(study)}
         self.done: dict[str, float] = {}
         total, done = sum(self.lengths.values()), self._count()
         unit = "step" if study.task == "gan" else "epoch"

@@ -4,11 +4,9 @@ Rows share seeds: runs of one seed see the same images in the same order and the
 """
 
 import itertools
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any, Literal
 
 import torch
@@ -19,7 +17,7 @@ from data.files import UserError
 from gan import config as gan_config
 from gan.classification import config as classification_config
 from gan.config import ConfigError, Section, read_yaml
-from gan.models import resolve_to_train
+from gan.models.build import resolve_to_train
 from metrics.precision import Precision, settled
 
 # Of `dataset`: which real images a run has, and what it sees of them.
@@ -141,9 +139,9 @@ def jobs_of(study: Study) -> list[Job]:
     return [Job(row, seed) for seed in study.seeds for row in rows_of(study)]
 
 
-def settings_of(study: Study) -> ModuleType:
-    """The module with the Config, load_config and difference of the study's runs."""
-    return classification_config if study.task == "classify" else gan_config
+def settings_of(study: Study) -> type[gan_config.Config] | type[classification_config.Config]:
+    """The Config of the study's runs."""
+    return classification_config.Config if study.task == "classify" else gan_config.Config
 
 
 def config_of(study: Study, job: Job) -> gan_config.Config | classification_config.Config:
@@ -152,8 +150,7 @@ def config_of(study: Study, job: Job) -> gan_config.Config | classification_conf
     generator = study.base.get("generator")
     if study.task == "gan" and "width_rule" not in (generator if isinstance(generator, dict) else {}):
         changes = {"generator.width_rule": "equal_parameters", **changes}
-    overrides = [f"{key}={_plain(key, value)}" for key, value in changes.items()]
-    config = settings_of(study).load_config(study.base, overrides)
+    config = settings_of(study).load(study.base, changes=changes)
     if study.auto_precision:
         config = config.replace(dict.fromkeys(config.automatic(), study.auto_precision))
     return resolve_to_train(config) if study.task == "gan" else config
@@ -179,18 +176,6 @@ def settle_precision(study: Study, path: Path, launcher: str = "here") -> Study:
         became = "bf16" if found == {"bf16"} else "fp32"
     scoring = study.scoring.model_copy(update={"precision": became} if study.scoring.precision == "auto" else {})
     return study.model_copy(update={"auto_precision": became, "scoring": scoring})
-
-
-def _plain(key: str, value: Any) -> str:
-    try:
-        return json.dumps(value)
-    except TypeError:
-        raise StudyError(f"{key}: {value} is a {type(value).__name__}, which no setting takes; put quotes around it") from None
-
-
-def length_of(config: gan_config.Config | classification_config.Config) -> int:
-    """How long a run is: steps of a GAN, epochs of a classifier."""
-    return config.train.steps if isinstance(config, gan_config.Config) else config.train.epochs
 
 
 def partner_of(study: Study, row: Row) -> Row | None:
@@ -259,7 +244,7 @@ def _check_comparable(study: Study) -> None:
     for row in rows_of(study):
         config = config_of(study, Job(row, study.seeds[0]))
         first, other = facets.setdefault(facet_of(study, row)[0], (row, config))
-        if unlike := gan_config.changes(config, other, {key for key in gan_config.KEYS if key not in OF_CURVES}):
+        if unlike := config.changes(other, set(gan_config.KEYS) - OF_CURVES):
             raise StudyError(
                 f"{row.label!r} would be compared with {first.label!r}, whose scores in training are taken in another way "
                 f"({'; '.join(unlike)}): put evaluate.* into the study's settings"

@@ -1,5 +1,6 @@
 """What tests of several folders need: tiny runs, features that take a millisecond, the command line in this process."""
 
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from torch import nn
 from cli import common
 from cli import main as cli
 from data.sources.shapes import shapes
-from gan.config import load_config
+from gan.config import Config
 from gan.sampling import save_images
 from gan.training import train
 from metrics.features import extractor as features
@@ -36,23 +37,30 @@ def fifty(tmp_path_factory):
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny(fifty):
     """tiny(family, *overrides) -> a config whose steps take milliseconds."""
 
     def config(family="dcgan", *overrides):
         small = ["dataset.name=folder", f"dataset.path={fifty}", "generator.width=4", "discriminator.width=4", "generator.latent=8"]
         small += ["train.batch_size=8", "train.steps=12", "train.log_every=4", "train.checkpoint_every=5", "train.sample_every=6"]
-        return load_config(None, [*TINY[family], *small, f"train.device={DEVICE}", *overrides])
+        return Config.load(None, [*TINY[family], *small, f"train.device={DEVICE}", *overrides])
 
     return config
 
 
+@pytest.fixture(scope="session")
+def trained(tiny, tmp_path_factory):
+    """The run of `run`, trained once; tests get copies."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    train(tiny("dcgan", "train.steps=4", "train.checkpoint_every=2"), path, progress=False)
+    return path
+
+
 @pytest.fixture
-def run(tiny, tmp_path):
+def run(trained, tmp_path):
     """Four steps, with checkpoints of steps 2 and 4."""
-    train(tiny("dcgan", "train.steps=4", "train.checkpoint_every=2"), tmp_path / "run", progress=False)
-    return tmp_path / "run"
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 @pytest.fixture
@@ -89,8 +97,10 @@ def with_classes(monkeypatch):
 
     def build(*_):
         torch.manual_seed(0)
-        mean, std = (127.5,) * 3, (40.0,) * 3
-        return Network("classy", "a" * 64, tiny_network(), nn.Linear(6, 5), 6, 5, 32, "clean", mean, std)
+        return Network(
+            name="classy", sha256="a" * 64, trunk=tiny_network(), head=nn.Linear(6, 5), dim=6, classes=5, size=32, resize="clean",
+            mean=(127.5,) * 3, std=(40.0,) * 3,
+        )  # fmt: skip
 
     monkeypatch.setattr(features, "_builder", lambda name: build)
 

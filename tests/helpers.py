@@ -11,7 +11,7 @@ from PIL import Image
 from data.sources.shapes import shapes
 from gan import checkpoint
 from gan.state import State
-from study.study import config_of, length_of
+from study.study import config_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,7 +93,7 @@ def leave_result(folder, study, job, **changes):
     result = {
         **{"label": job.row.label, "seed": job.seed, "model": {}, "status": "finished", "why": None, "curve": []},
         "task": study.task,
-        "length": length_of(config),
+        "length": config.length,
         "config": config.model_dump(mode="json"),
         "scoring": study.scoring.model_dump(),
     }

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.database.reader import TREE, Database
-from data.files import cache_directory
+from data.files import cache_directory, replacing
 from data.images import DataError
 from data.sources.source import hashes_of
 
@@ -117,15 +116,6 @@ def _write(place: Path, stamp: dict, index: KeyIndex) -> None:
     body = index.ends, index.offsets, index.sizes, index.hashes, index.keys
     header = json.dumps({**stamp, "digest": index.digest, "sha256": _seal(index.digest, *body)}).encode()
     place.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
-    try:
-        with open(handle, "wb") as file:
-            for part in (header.ljust(HEADER), *body):
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(beside, 0o644)
-        os.replace(beside, place)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
+    with replacing(place) as file:
+        for part in (header.ljust(HEADER), *body):
+            file.write(part)

@@ -213,10 +213,11 @@ class Database:
         return DataError(f"{self.file} is damaged ({how}): get it, or make it, again")
 
 
-def is_database(file: Path) -> bool:
-    """Whether a file begins as LMDB files do."""
+def database_at(path: Path) -> Path | None:
+    """The LMDB file that a path means: itself, or the data.mdb in it. None for anything that doesn't begin as LMDB files do."""
+    file = path / "data.mdb" if path.is_dir() else path
     try:
         with open(file, "rb") as opened:
-            return opened.read(HEADER + 4)[HEADER:] == MAGIC.to_bytes(4, "little")
+            return file if opened.read(HEADER + 4)[HEADER:] == MAGIC.to_bytes(4, "little") else None
     except OSError:
-        return False
+        return None

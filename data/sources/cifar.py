@@ -12,6 +12,7 @@ import torch
 from data.gathering import gather
 from data.images import DataError, ImageSet
 from data.sources.folder import FileSource
+from data.sources.registry import Request, register
 
 PUBLISHED = {  # the archive, and the directory that it unpacks to
     "cifar10": ("cifar-10-python.tar.gz", "cifar-10-batches-py"),
@@ -20,24 +21,26 @@ PUBLISHED = {  # the archive, and the directory that it unpacks to
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def cifar(name: str, root: Path, resolution: int, split: str, on_bad: str = "refuse", download: bool = True) -> ImageSet:
+@register("cifar10", splits=True)
+@register("cifar100", splits=True)
+def cifar(request: Request) -> ImageSet:
     """CIFAR-10 or CIFAR-100 (fine labels); classes in alphabetical order, which is torchvision's.
 
-    name: "cifar10" or "cifar100".
-    root: a zip, or a directory in which are looked for, in this order: `<name>-<split>.zip` with a folder per class
-        (images sorted by path), torchvision's unpacked directory, its archive; else it's downloaded there.
+    The place to look in: a zip, or a directory in which are looked for, in this order: `<name>-<split>.zip` with a folder per class
+    (images sorted by path), torchvision's unpacked directory, its archive; else it's downloaded there.
 
     Returns: images (N, 3, 32, 32) uint8. Raises DataError (resolution not 32, nothing found, corrupt, no network).
     """
-    if resolution != 32:
-        raise DataError(f"{name} is 32×32 and isn't rescaled: set dataset.resolution=32, not {resolution}")
+    name, root, split = request.name, request.root, request.split
+    if request.resolution != 32:
+        raise DataError(f"{name} is 32×32 and isn't rescaled: set dataset.resolution=32, not {request.resolution}")
     if root.name in PUBLISHED[name]:  # the thing itself was named, torchvision wants where it lies
         root = root.parent
     if root.is_file():
-        return _from_zip(name, _zip_of_split(root, split), split, on_bad)
+        return _from_zip(name, _zip_of_split(root, split), split, request.on_bad)
     if (root / f"{name}-{split}.zip").is_file():
-        return _from_zip(name, root / f"{name}-{split}.zip", split, on_bad)
-    return _from_torchvision(name, root, split, download)
+        return _from_zip(name, root / f"{name}-{split}.zip", split, request.on_bad)
+    return _from_torchvision(name, root, split, request.download)
 
 
 def _zip_of_split(path: Path, split: str) -> Path:
@@ -49,7 +52,7 @@ def _zip_of_split(path: Path, split: str) -> Path:
 
 
 def _from_zip(name: str, path: Path, split: str, on_bad: str) -> ImageSet:
-    found = gather(FileSource(path, None, f"{name} {split} split from {path.name}"), 32, on_bad)
+    found = gather(FileSource(path, about=f"{name} {split} split from {path.name}"), 32, on_bad)
     classes = CIFAR10_CLASSES if name == "cifar10" else found.classes
     if not set(found.classes) <= set(classes) or (name == "cifar100" and len(classes) != 100):
         seen = ", ".join(found.classes[:3])

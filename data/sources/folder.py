@@ -1,4 +1,4 @@
-"""`folder`: a directory or a zip of images, class subfolders optional. How they are decoded stands in data/decoding.py."""
+"""A directory or a zip of images, class subfolders optional. How they are decoded stands in data/decoding.py."""
 
 import os
 import zipfile
@@ -12,11 +12,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data.decoding import as_rgb, decode
 from data.images import DataError
 from data.sources.source import Source
-
-__all__ = ["FileSource", "as_rgb", "decode"]
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 WHOLE = 2**33  # bytes of a directory that are read wholly to tell it from others; of the files of a larger one, three pieces each
@@ -28,12 +25,14 @@ class FileSource(Source):
 
     With an image at the top level there are no classes: every label is 0. When the first level is nothing but `train`
     and `test`, these are the splits and the classes lie one level deeper; otherwise all images are the train split.
-    split: None takes all there are, and no folder for a split.
+    split: None takes all there are, and no folder for a split. about: one line for people.
 
-    Raises DataError: missing or unreadable path, no images, no such split.
+    Raises DataError: missing or unreadable path, no images, no such split, categories.
     """
 
-    def __init__(self, path: Path, split: str | None = "train", about: str | None = None):
+    def __init__(self, path: Path, split: str | None = None, categories: str | None = None, about: str | None = None):
+        if categories:
+            raise DataError(f"{path} holds no LSUN databases, which alone have categories: leave --categories {categories} out")
         self.path = path
         self._prefix = ""
         self._is_zip = path.is_file()

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from data.database.index import KeyIndex, key_index
-from data.database.reader import Database
+from data.database.reader import Database, database_at
 from data.images import DataError
-from data.sources.source import Source
+from data.sources.pack import PackSource
+from data.sources.registry import Request, register
+from data.sources.source import Source, split_categories
 
 SPLITS = {"train": "train", "test": "val"}  # LSUN's own test images have no published categories
 END = "_lmdb"
@@ -20,15 +22,36 @@ SAMPLES, SAMPLE = 256, 2**16  # values of a database that tell it from others, a
 
 
 class LsunSource(Source):
-    """The images of one or several databases, one after the other, each in the order of its keys. A class is a category."""
+    """The images of one or several databases, one after the other, each in the order of its keys. A class is a category.
 
-    def __init__(self, directories: list[Path], about: str):
+    path: the directory that holds the *_lmdb directories, or one of these; one of the other split leads to its sibling.
+    split: "train", "test" (LSUN's val), or None: whatever `path` names directly, and train of several.
+    categories: "bedroom", or "bedroom,kitchen"; None takes all that lie there, in alphabetical order.
+
+    Raises DataError: nothing there, no such category, cut short, damaged.
+    """
+
+    def __init__(self, path: Path, split: str | None = None, categories: str | None = None):
+        path = path.parent if path.name == "data.mdb" else path
+        if path.is_file() or (path / "data.mdb").is_file():
+            directories = [_of_split(path, split)]
+            only = _category(directories[0])
+            if categories and split_categories(categories) != [only]:
+                raise DataError(f"{path} holds {only}, not {categories}: name the directory above it, or leave categories out")
+        else:
+            directories = _below(path, f"_{SPLITS[split or 'train']}{END}", categories)
         self.path = directories[0] if len(directories) == 1 else directories[0].parent
-        self.about = about
         self.classes = tuple(_category(directory) for directory in directories)
+        self.about = f"lsun {','.join(self.classes)}, {SPLITS[split or 'train']} split"
         self._databases = [Database(_file(directory)) for directory in directories]
         self._indexes = [key_index(database) for database in self._databases]
         self._ends = np.cumsum([len(index) for index in self._indexes])
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether it's an LMDB database (PackSource is asked before), a directory of one, or one that holds such directories."""
+        named = path.name == "data.mdb" or database_at(path) is not None
+        return named or (path / "data.mdb").is_file() or any(file.is_file() for file in path.glob(f"*{END}/data.mdb"))
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -88,34 +111,13 @@ def _sampled(database: Database, index: KeyIndex) -> str:
     return digest.hexdigest()
 
 
-def open_lsun(path: Path, split: str | None = "train", categories: str | None = None) -> LsunSource:
-    """The databases of a split below `path`, or one of them named directly.
-
-    path: the directory that holds the *_lmdb directories, or one of these; one of the other split leads to its sibling.
-    split: "train", "test" (LSUN's val), or None: whatever `path` names directly, and train of several.
-    categories: "bedroom", or "bedroom,kitchen"; None takes all that lie there, in alphabetical order.
-
-    Raises DataError: nothing there, no such category, cut short, damaged.
-    """
-    path = path.parent if path.name == "data.mdb" else path
-    if path.is_file() or (path / "data.mdb").is_file():
-        directories = [_of_split(path, split)]
-        only = _category(directories[0])
-        if categories and wanted_categories(categories) != [only]:
-            raise DataError(f"{path} holds {only}, not {categories}: name the directory above it, or leave categories out")
-    else:
-        directories = _below(path, f"_{SPLITS[split or 'train']}{END}", categories)
-    names = ",".join(_category(directory) for directory in directories)
-    return LsunSource(directories, f"lsun {names}, {SPLITS[split or 'train']} split")
-
-
-def wanted_categories(categories: str) -> list[str]:
-    return [name.strip() for name in categories.split(",")]
-
-
-def is_lsun(path: Path) -> bool:
-    """Whether a directory holds an LMDB database, or directories that do."""
-    return (path / "data.mdb").is_file() or any((d / "data.mdb").is_file() for d in path.glob(f"*{END}"))
+@register("lsun", categories=True)
+def lsun(request: Request) -> Source:
+    """The databases at a place, or a pack made of some, whose own categories are checked as its size is."""
+    root = request.root
+    if PackSource.recognises(root):
+        return PackSource(root, request.stored_split)
+    return LsunSource(root, request.stored_split, request.categories)
 
 
 def _of_split(directory: Path, split: str | None) -> Path:
@@ -139,7 +141,7 @@ def _below(root: Path, end: str, categories: str | None) -> list[Path]:
     hint = "unpack LSUN's zips there, or set dataset.path, or GAN_DATA, to where the *_lmdb directories lie"
     if not found:
         raise DataError(f"{root} holds no CATEGORY{end}/data.mdb: {hint}")
-    wanted = wanted_categories(categories) if categories else list(found)
+    wanted = split_categories(categories) if categories else list(found)
     for name in wanted:
         if name not in found:
             raise DataError(f"{root} holds no {name}{end} but {', '.join(found)}: {hint}, or change dataset.categories")

@@ -1,50 +1,56 @@
-"""`open_source`: whatever lies at a path, as a source of images."""
+"""What lies at a path: `kind_of` looks once, `open_source` opens it. And `folder`, the data set that is whatever lies at a path."""
 
 import os
 from pathlib import Path
+from typing import TypeVar
 
-from data.database.reader import is_database
+from data.files import located
 from data.images import DataError
 from data.sources.folder import FileSource
-from data.sources.lsun import is_lsun, open_lsun
-from data.sources.pack import PackSource, is_pack
+from data.sources.lsun import LsunSource
+from data.sources.pack import PackSource
+from data.sources.registry import Request, import_outside, register
 from data.sources.source import Source
 
+Kind = TypeVar("Kind", bound=type[Source])
 
-def located(path: str | Path) -> Path:
-    """A path that a user gave, here or below the directory that GAN_DATA names."""
-    here = Path(path).expanduser()
-    there = Path(os.environ.get("GAN_DATA") or "").expanduser() / here
-    return there if not here.exists() and there.exists() else here
+KINDS: list[type[Source]] = [PackSource, LsunSource]  # the first that recognises a path opens it: packs are LMDB files, too
+
+
+def source_kind(kind: Kind) -> Kind:
+    """Decorates a class of sources that is found by what lies at a path: it's asked before the others."""
+    KINDS.insert(0, kind)
+    return kind
+
+
+def kind_of(path: Path) -> type[Source]:
+    """The kind of source that lies at a path. What no other recognises is taken for files, which say what is wrong with it."""
+    import_outside()
+    return next((kind for kind in KINDS if kind.recognises(path)), FileSource)
 
 
 def open_source(path: Path, split: str | None = None, categories: str | None = None) -> Source:
     """A folder or zip of images, a pack, an LSUN database or a directory of such.
 
     split: "train", "test", or None for whatever lies there (of a directory of LSUN databases, train).
-    categories: of LSUN databases alone, see open_lsun.
+    categories: of LSUN databases alone.
     Raises DataError for everything a user can put right.
     """
-    file = path / "data.mdb" if (path / "data.mdb").is_file() else path
-    if is_pack(file):
-        if split == "test":
-            raise DataError(f"{path} is a pack and has no test split: pack that too, or hold images out with dataset.hold_out=0.01")
-        _no_categories(categories, f"{path} is a pack, all of which is used")
-        return PackSource(file)
-    if is_database(file) or is_lsun(path) or path.name == "data.mdb":
-        return open_lsun(path, split, categories)
-    _no_categories(categories, f"{path} holds no LSUN databases, which alone have categories")
-    return FileSource(path, split)
+    return kind_of(path)(path, split, categories)
 
 
 def open_one_split(path: str | Path, split: str | None, categories: str | None = None) -> Source:
     """The same, of a path here or below GAN_DATA, for what makes another file of it: DataError where two splits would be mixed."""
     source = open_source(located(path), split, categories)
-    if isinstance(source, FileSource) and source.both_splits:
+    if source.both_splits:
         raise DataError(f"{source.path} has the splits train and test: choose one with --split")
     return source
 
 
-def _no_categories(categories: str | None, why: str) -> None:
-    if categories:
-        raise DataError(f"{why}: leave --categories {categories} out")
+@register("folder")
+def folder(request: Request) -> Source:
+    """Whatever lies at the path that the user gave, by `dataset.path` or GAN_DATA."""
+    if not request.path and not os.environ.get("GAN_DATA"):
+        raise DataError("the data set 'folder' needs to know where: set dataset.path, or GAN_DATA, to it")
+    root = request.root
+    return kind_of(root)(root, request.stored_split)

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.database.reader import Database, is_database
+from data.database.reader import Database, database_at
 from data.decoding import Crop, fit, reason
 from data.images import DataError
-from data.sources.source import Source
+from data.sources.source import Source, split_categories
 
 FORMAT = 1
 MANIFEST = {  # what a manifest holds, by type
@@ -35,8 +35,12 @@ class PackSource(Source):
 
     encoded = False
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, split: str | None = None, categories: str | None = None):
+        if split == "test":
+            raise DataError(f"{path} is a pack and has no test split: pack that too, or hold images out with dataset.hold_out=0.01")
+        if categories:
+            raise DataError(f"{path} is a pack, all of which is used: leave --categories {categories} out")
+        self.path = path = database_at(path) or path
         self._database = Database(path)
         texts = self._database.texts()
         if "manifest" not in texts:
@@ -50,6 +54,15 @@ class PackSource(Source):
         self._offsets, self._sizes = found.offsets, found.sizes
         self.classes = tuple(self.manifest["classes"])
         self.about = f"pack {path.name} of {self.manifest['source']}"
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether an LMDB file is a pack, finished or not, rather than one of LSUN's databases."""
+        file = database_at(path)
+        if file is None:
+            return False
+        database = Database(file)
+        return database.entries() <= 5 and {"job", "state"} <= database.texts().keys()
 
     def __len__(self) -> int:
         return self._count
@@ -76,6 +89,19 @@ class PackSource(Source):
         """DataError if it was made with another: at whatever size, that can't be undone."""
         if (made := self.manifest["crop"]) != crop:
             raise DataError(f"{self.path} was made with --crop {made}: {advice}")
+
+    def check_settings(self, resolution: int, crop: str, categories: str | None) -> None:
+        """It was cropped when it was made: other settings would be silently without effect."""
+        self.require_crop(crop, f"pack again with --crop {crop}, or set dataset.crop={self.manifest['crop']}")
+        if self.size < resolution:
+            raise DataError(
+                f"{self.path} holds images of {self.size} pixels, and nothing is ever enlarged: pack again with "
+                f"--size {resolution}, or set dataset.resolution={self.size}"
+            )
+        if categories and self.classes not in (("all",), tuple(split_categories(categories))):
+            raise DataError(
+                f"{self.path} holds {', '.join(self.classes)}, not {categories}: pack that, or set dataset.categories=null"
+            )
 
     @property
     def fingerprint(self) -> str:
@@ -127,14 +153,6 @@ def unpack(value: bytes, stored: str, size: int) -> np.ndarray:
     if stored == "raw":
         return np.frombuffer(value, np.uint8).reshape(3, size, size)
     return np.asarray(Image.open(io.BytesIO(value)).convert("RGB")).transpose(2, 0, 1)
-
-
-def is_pack(file: Path) -> bool:
-    """Whether an LMDB file is a pack, finished or not, rather than one of LSUN's databases."""
-    if not is_database(file):
-        return False
-    database = Database(file)
-    return database.entries() <= 5 and {"job", "state"} <= database.texts().keys()
 
 
 def total_sha256(rows: np.ndarray, size: int) -> str:

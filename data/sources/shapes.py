@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from data.images import DataError, ImageSet
+from data.sources.registry import Request, register
 
 CLASSES = ("disk", "ring", "square", "triangle", "cross", "star", "hexagon", "crescent", "heart", "flower")
 COUNTS = {"train": 10_000, "test": 2_000}
@@ -36,6 +37,11 @@ def shapes(resolution: int = 32, split: str = "train", count: int | None = None,
         images[start : start + chunk] = draw(index, resolution, _key(seed, split))
     labels = torch.arange(count) % len(CLASSES)
     return ImageSet(images, labels, CLASSES, f"shapes {split} split, generated from seed {seed}")
+
+
+@register("shapes", splits=True)
+def _default_shapes(request: Request) -> ImageSet:
+    return shapes(request.resolution, request.split)
 
 
 def draw(index: Tensor, resolution: int, key: int) -> Tensor:

@@ -1,9 +1,7 @@
 """What a folder, a zip, an LSUN database and a pack have in common: a `Source`, which reads one image when asked for it."""
 
 import errno
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -18,13 +16,24 @@ from data.images import DataError
 class Source:
     """N images in a fixed order. Reading is safe from threads and from forked or spawned processes.
 
-    A kind of source gives `path`, `about`, `classes`, `len()`, `name(i)`, `read(i)`, `labels` and `fingerprint`.
+    A kind of source gives `path`, `about`, `classes`, `len()`, `name(i)`, `read(i)` (where nothing is stored encoded: `image(i)`),
+    `labels` and `fingerprint`. One that is found by what lies at a path (data/sources/opening.py) also gives `recognises`, and is
+    made from (path, split, categories).
     """
 
     path: Path
     about: str  # one line for people
     classes: tuple[str, ...] = ("all",)
     encoded = True  # whether reading takes so much decoding that processes should do it
+    both_splits = False  # whether it mixes images of a train and a test split
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether what lies at a path is of this kind."""
+        raise NotImplementedError
+
+    def check_settings(self, resolution: int, crop: str, categories: str | None) -> None:
+        """DataError where images were decoded beforehand in a way that these settings can't change any more."""
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -131,6 +140,11 @@ def split_by_key(source: Source, share: float) -> tuple[Subset, Subset]:
     return Subset(source, np.flatnonzero(~held), f"without {rule}"), Subset(source, np.flatnonzero(held), f"hold-out {rule}")
 
 
+def split_categories(categories: str) -> list[str]:
+    """ "bedroom, kitchen" -> ["bedroom", "kitchen"]"""
+    return [name.strip() for name in categories.split(",")]
+
+
 def hashes_of(keys: Iterator[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(sha256(key).digest()[:8] for key in keys), ">u8").astype(np.uint64)
 
@@ -160,12 +174,3 @@ def require_image_at_fault(error: Exception, source: Source) -> None:
 def shown(resolution: int, crop: str) -> str:
     """How a set shows the images of its source, in memory or streamed: with their fingerprint, what the pixels are."""
     return f"{resolution},{crop}"
-
-
-@contextmanager
-def quiet_decoding() -> Iterator[None]:
-    """Pillow's remarks on odd metadata are dropped; its warning of a decompression bomb becomes an error of that image."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield

@@ -9,10 +9,10 @@ from pathlib import Path
 import lmdb
 
 from data.database.writer import alone, commit, open_writer, publish
-from data.decoding import as_rgb
+from data.decoding import as_rgb, quiet_decoding
 from data.images import DataError
 from data.sources.pack import PackSource, parts
-from data.sources.source import Source, quiet_decoding, unusable
+from data.sources.source import Source, unusable
 from data.workers import cores
 
 PART = 256  # images per transaction

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.decoding import Crop
+from data.decoding import Crop, quiet_decoding
 from data.images import DataError
 from data.order import EpochOrder
 from data.sources.pack import PackSource
-from data.sources.source import Source, quiet_decoding, require_image_at_fault, unusable
+from data.sources.source import Source, require_image_at_fault, unusable
 
 SIDE = 128  # pixels at most, unless asked for
 TRIED = 100  # images that can't be used before the search ends, and as many as are wanted

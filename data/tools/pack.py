@@ -21,7 +21,7 @@ from data import workers as worker
 from data.database.writer import alone, commit, explained, open_writer, publish
 from data.decoding import FILTER, Crop
 from data.images import DataError
-from data.sources.pack import FORMAT, ROW, PackSource, is_pack, key, parts, total_sha256
+from data.sources.pack import FORMAT, ROW, PackSource, key, parts, total_sha256
 from data.sources.source import Source, unusable
 
 PART = 64  # images that a worker decodes at a time
@@ -171,7 +171,7 @@ def _encoded(pixels: np.ndarray) -> bytes:
 
 
 def _made_already(out: Path, job: dict) -> PackSource:
-    if not is_pack(out):
+    if not PackSource.recognises(out):
         raise DataError(f"{out} exists and is no pack: choose another --out")
     found = PackSource(out)
     if changes := _changes(found.manifest, job):

@@ -1,16 +1,14 @@
 """Settings of `classify`: the sections, their defaults and reasons. Files, overrides and errors work as in gan/config.py."""
 
 import os
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gan import config
-from gan.config import ConfigError, Dataset, Kernel, Running, Section, Tree, dump
-from gan.models.classifiers import blocks_per_stage
+from gan.config import ConfigError, Dataset, Kernel, Running, Section, Tree
+from gan.models.classifiers import FAMILIES, blocks_per_stage
 from gan.models.compact_blocks import BRANCHES
-
-__all__ = ["Config", "Train", "difference", "dump", "load_config"]
 
 
 def idle_settings(family: str, block: str) -> tuple[str, ...]:
@@ -21,7 +19,7 @@ def idle_settings(family: str, block: str) -> tuple[str, ...]:
 
 
 class Model(Section):
-    family: Literal["resnet", "densenet"] = "resnet"
+    family: Literal[tuple(FAMILIES)] = "resnet"
     kernel: Kernel = "c3"  # of every spatial convolution, the first one included; widths stay
     depth: int = Field(default=20, gt=0)  # 6n + 2 (resnet) or 6n + 4 (densenet)
     width: int = Field(default=16, gt=0)  # channels of resnet's first stage
@@ -71,23 +69,31 @@ class Config(Tree):
     augment: Augment = Augment()
     train: Train = Train()
 
+    RUNTIME: ClassVar[set[str]] = {
+        "dataset.path",
+        "dataset.memory",
+        "dataset.workers",
+        "dataset.block",
+        "train.device",
+        "train.log_every",
+        "train.test_every",
+        "train.checkpoint_every",
+        "train.keep_checkpoints",
+    }
 
-# Settings that may differ when a run goes on: where it runs and what it writes, not what it computes.
-RUNTIME = {"dataset.path", "dataset.memory", "dataset.workers", "dataset.block", "train.device"}
-RUNTIME |= {"train.log_every", "train.test_every", "train.checkpoint_every", "train.keep_checkpoints"}
+    @classmethod
+    def load(
+        cls, source: str | os.PathLike | dict | None = None, overrides: Sequence[str] = (), changes: Mapping[str, Any] | None = None
+    ) -> Self:  # fmt: skip
+        """As Tree.load. ConfigError also for an override that does nothing; `changes` may, since the rows of a study share them."""
+        found = super().load(source, overrides, changes)
+        typed = {override.partition("=")[0] for override in overrides}
+        idle = [f"model.{name}" for name in idle_settings(found.model.family, found.model.block) if f"model.{name}" in typed]
+        if idle:
+            what = found.model.family if found.model.family == "densenet" else f"resnet of {found.model.block} blocks"
+            raise ConfigError(f"a {what} has no use for {' and '.join(idle)}; leave {'it' if len(idle) == 1 else 'them'} out")
+        return found
 
-
-def load_config(path: str | os.PathLike | None, overrides: list[str] = ()) -> Config:
-    """As gan.config.load_config, for the settings of `classify`. ConfigError also for an override that does nothing."""
-    found = config.load_config(path, overrides, Config)
-    typed = {override.partition("=")[0] for override in overrides if not isinstance(path, dict)}  # a study's rows share settings
-    idle = [f"model.{name}" for name in idle_settings(found.model.family, found.model.block) if f"model.{name}" in typed]
-    if idle:
-        what = found.model.family if found.model.family == "densenet" else f"resnet of {found.model.block} blocks"
-        raise ConfigError(f"a {what} has no use for {' and '.join(idle)}; leave {'it' if len(idle) == 1 else 'them'} out")
-    return found
-
-
-def difference(old: Config, new: Config) -> list[str]:
-    """'key: old -> new' for every key that differs and not in RUNTIME. Every schedule depends on train.epochs: they must agree."""
-    return config.changes(old, new, RUNTIME)
+    @property
+    def length(self) -> int:
+        return self.train.epochs

@@ -51,7 +51,7 @@ def write_result(file: Path, config: Config, state: State, batches: Batches, tes
 def export(run: Path, file: Path) -> None:
     """Write the finished run's weights (float32) into a safetensors file, with its result as JSON under `result` of the metadata.
 
-    metrics/features/cifar_resnet.py takes features from it.
+    gan/classification/features.py takes features from it.
     """
     files = RunFiles(run)
     result = json.loads(files.result.read_text())

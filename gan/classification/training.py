@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan import checkpoint
-from gan.classification import config as classification_config
 from gan.classification.config import Config, Train
 from gan.classification.figures import plot_confusion, plot_curves
 from gan.classification.progress import Writer
@@ -54,10 +53,10 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ConfigError("classify runs in one process: start it with python, not with torchrun")
     processes = Processes.start(config.train.device)
-    kept = begun_config(directory, classification_config)
+    kept = begun_config(directory, Config)
     asked, config = config, config.settled(processes.device, kept)
     announce_precision(asked, config, processes.device, kept is not None, progress)
-    with resource_errors(directory, processes.device), RunDirectory(directory, config, classification_config) as run:
+    with resource_errors(directory, processes.device), RunDirectory(directory, config) as run:
         return _train(config, processes, run, Batches(config, processes.device), progress)
 
 

@@ -1,5 +1,6 @@
-"""The networks: `resolve` fills in what a family was published with, `build` makes its two networks from settings."""
+"""The networks. Importing this registers the families that come along."""
 
-from gan.models.families import build, build_discriminator, build_generator, resolve, resolve_to_train
+from gan.models import dcgan, resnet
+from gan.models.families import FAMILIES, Family, Layers, register
 
-__all__ = ["build", "build_discriminator", "build_generator", "resolve", "resolve_to_train"]
+__all__ = ["FAMILIES", "Family", "Layers", "dcgan", "register", "resnet"]

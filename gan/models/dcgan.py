@@ -11,92 +11,132 @@ from math import log2
 from torch import Tensor, nn
 
 from gan.kernels import conv2d
+from gan.models.families import Family, Layers, register
 from gan.models.frames import DiscriminatorFrame, GeneratorFrame
 from gan.models.layers import add_spectral_norm, channel_counts, init_normal, norm_layer
 from gan.models.upsampling import upsample_conv
 
 
 @dataclass(frozen=True)
-class Variant:
+class Variant(Family):
+    """What tells the two papers' networks apart."""
+
     width: int  # of both networks
     generator_kernel: str
     discriminator_kernel: str
-    generator_norm: str
     discriminator_norm: str
+    seed_size: int | None  # side of the map that G starts from and D ends with; None: R/8
+    norm_on_seed: bool  # a norm and a ReLU before the first up-layer
+    paints_with_last_up_layer: bool  # else a c3 does, after the last one
+    same_size_layers_in_discriminator: bool  # of the kernel, around strided c4; else the strided layers have the kernel
     slope: float  # of the discriminator's leaky ReLU
-    radford: bool  # last up-layer paints the picture, norm on the seed map, no stride-1 layers in D
-    upsampling: str = "transposed"
 
+    def smallest(self, resolution: int) -> tuple[int, int]:
+        """The side of the smallest map, and how many doublings lead from it to R."""
+        size = self.seed_size or resolution // 8
+        return size, int(log2(resolution // size))
 
-VARIANTS = {
-    # Radford et al.: 4x4x8w seed map at 64 pixels, w = 128, 1024 channels; k = 4 as in every later implementation.
-    "dcgan": Variant(128, "c4", "c4", "batch", "batch", 0.2, radford=True),
-    # Miyato et al.: three up-layers from R/8 to R and a 3x3 layer; D alternates 3x3 and strided 4x4 layers.
-    "cnn": Variant(64, "c4", "c3", "batch", "spectral", 0.1, radford=False),
-}
+    def published_generator(self, resolution: int) -> Layers:
+        return Layers(self.generator_kernel, self.width, "batch", "transposed")
+
+    def published_discriminator(self, resolution: int) -> Layers:
+        return Layers(self.discriminator_kernel, self.width, self.discriminator_norm)
+
+    def generator(self, resolution: int, latent: int, layers: Layers) -> "Generator":
+        return Generator(self, resolution, latent, layers)
+
+    def discriminator(self, resolution: int, layers: Layers) -> "Discriminator":
+        return Discriminator(self, resolution, layers)
 
 
 class Generator(GeneratorFrame):
     """z (N, latent) -> images (N, 3, R, R) in [-1, 1].
 
-    dcgan: 4x4 seed map of w R/8 channels, halved by each up-layer; the last one paints. cnn: R/8 seed map of 8w channels, three
-    up-layers to w channels and a c3 that paints. `kernel` and `upsampling` are those of the up-layers.
+    A seed map of S x S, then up-layers that double it and halve its channels; all of them have the kernel and the upsampling.
+    dcgan: S = 4, w R/8 channels, and the last up-layer paints. cnn: S = R/8, 8w channels, and a c3 paints from w channels.
     """
 
-    def __init__(
-        self, family: str, resolution: int, kernel: str, upsampling: str, width: float, latent: int, norm: str, multiple: int = 1
-    ):  # fmt: skip
+    def __init__(self, variant: Variant, resolution: int, latent: int, layers: Layers):
         super().__init__()
-        variant = VARIANTS[family]
-        size = 4 if variant.radford else resolution // 8
-        ups = int(log2(resolution // size))
-        plan = tuple(2.0**i for i in reversed(range(ups))) if variant.radford else (8, 4, 2, 1)
-        channels = channel_counts(plan, width, multiple)
+        size, ups = variant.smallest(resolution)
+        plan = tuple(2.0**i for i in reversed(range(ups if variant.paints_with_last_up_layer else ups + 1)))
+        channels = channel_counts(plan, layers.width, layers.multiple)
 
         self.latent = latent
         self.seed = (channels[0], size, size)
         self.project = nn.Linear(latent, channels[0] * size * size)
-        layers = [norm_layer(norm, channels[0]), nn.ReLU(inplace=True)] if variant.radford else []
+        trunk = [norm_layer(layers.norm, channels[0]), nn.ReLU(inplace=True)] if variant.norm_on_seed else []
         for c_in, c_out in itertools.pairwise(channels):
-            layers += [upsample_conv(upsampling, kernel, c_in, c_out), norm_layer(norm, c_out), nn.ReLU(inplace=True)]
-        if variant.radford:
-            layers += [upsample_conv(upsampling, kernel, channels[-1], 3)]
+            trunk += [upsample_conv(layers.upsampling, layers.kernel, c_in, c_out)]
+            trunk += [norm_layer(layers.norm, c_out), nn.ReLU(inplace=True)]
+        if variant.paints_with_last_up_layer:
+            trunk += [upsample_conv(layers.upsampling, layers.kernel, channels[-1], 3)]
         else:
-            layers += [conv2d("c3", channels[-1], 3)]
-        self.trunk = nn.Sequential(*layers, nn.Tanh())
+            trunk += [conv2d("c3", channels[-1], 3)]
+        self.trunk = nn.Sequential(*trunk, nn.Tanh())
         init_normal(self)
 
 
 class Discriminator(DiscriminatorFrame):
     """Images (N, 3, R, R) in [-1, 1] -> logits (N,).
 
-    dcgan: strided layers of `kernel` down to 4x4, from w channels doubling. cnn: `kernel` at stride 1, alternating with strided
+    dcgan: strided layers of the kernel down to 4x4, from w channels doubling. cnn: the kernel at stride 1, alternating with strided
     c4, from w channels to 8w at R/8. Batch norm, where asked for, spares the first layer, as Radford et al. advise.
     """
 
-    def __init__(self, family: str, resolution: int, kernel: str, width: float, norm: str):
+    def __init__(self, variant: Variant, resolution: int, layers: Layers):
         super().__init__()
-        variant = VARIANTS[family]
-        if variant.radford:
-            downs = int(log2(resolution // 4))
-            plan = [(kernel, 2, 2**i) for i in range(downs)]
+        size, downs = variant.smallest(resolution)
+        if variant.same_size_layers_in_discriminator:
+            plan = [(layers.kernel, 1, 1)]
+            for i in range(1, downs + 1):
+                plan += [("c4", 2, 2**i), (layers.kernel, 1, 2**i)]
         else:
-            downs = 3
-            plan = [(kernel, 1, 1)]
-            for i in range(1, 4):
-                plan += [("c4", 2, 2**i), (kernel, 1, 2**i)]
-        layers: list[nn.Module] = []
+            plan = [(layers.kernel, 2, 2**i) for i in range(downs)]
+        features: list[nn.Module] = []
         c_in = 3
-        for i, (k, stride, part) in enumerate(plan):
-            (c_out,) = channel_counts((part,), width, 1)
-            layers += [conv2d(k, c_in, c_out, stride)]
-            layers += [norm_layer(norm if i else "none", c_out), nn.LeakyReLU(variant.slope, inplace=True)]
+        for i, (kernel, stride, part) in enumerate(plan):
+            (c_out,) = channel_counts((part,), layers.width, layers.multiple)
+            features += [conv2d(kernel, c_in, c_out, stride)]
+            features += [norm_layer(layers.norm if i else "none", c_out), nn.LeakyReLU(variant.slope, inplace=True)]
             c_in = c_out
-        self.features = nn.Sequential(*layers)
-        self.head = nn.Linear(c_in * (resolution >> downs) ** 2, 1)
+        self.features = nn.Sequential(*features)
+        self.head = nn.Linear(c_in * size**2, 1)
         init_normal(self)
-        if norm == "spectral":
+        if layers.norm == "spectral":
             add_spectral_norm(self)
 
     def pool(self, x: Tensor) -> Tensor:
         return x.flatten(1)
+
+
+# Radford et al.: 4x4x8w seed map at 64 pixels, w = 128, 1024 channels; k = 4 as in every later implementation.
+register(
+    "dcgan",
+    Variant(
+        width=128,
+        generator_kernel="c4",
+        discriminator_kernel="c4",
+        discriminator_norm="batch",
+        seed_size=4,
+        norm_on_seed=True,
+        paints_with_last_up_layer=True,
+        same_size_layers_in_discriminator=False,
+        slope=0.2,
+    ),
+)
+# Miyato et al.: three up-layers from R/8 to R and a 3x3 layer; D alternates 3x3 and strided 4x4 layers.
+register(
+    "cnn",
+    Variant(
+        width=64,
+        generator_kernel="c4",
+        discriminator_kernel="c3",
+        discriminator_norm="spectral",
+        seed_size=None,
+        norm_on_seed=False,
+        paints_with_last_up_layer=False,
+        same_size_layers_in_discriminator=True,
+        slope=0.1,
+    ),
+)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gan.kernels import conv2d
+from gan.models.families import Family, Layers, register
 from gan.models.frames import DiscriminatorFrame, GeneratorFrame
 from gan.models.layers import add_spectral_norm, channel_counts, init_normal, norm_layer
 from gan.models.upsampling import filler, upsample_conv
@@ -29,6 +30,7 @@ class Style:
     pool: str = "sum"  # how D reduces its last map: sum or mean
     spatial_shortcut: bool = False  # shortcuts use the kernel, in every block; otherwise 1x1, where the shape changes
     unit_range: bool = False  # sigmoid output and [0, 1] input instead of tanh and [-1, 1]
+    normal_weights: bool = False  # initial ones from N(0, 0.02) instead of Glorot's
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Plan:
 STYLES = {
     "sngan": Style(),
     "wgan_gp": Style(discriminator_norm="none", pool="mean"),
-    "landscape": Style(upsampling="unpool", pool="mean", spatial_shortcut=True, unit_range=True),
+    "landscape": Style(upsampling="unpool", pool="mean", spatial_shortcut=True, unit_range=True, normal_weights=True),
 }
 
 PLANS = {
@@ -126,49 +128,45 @@ class DownBlock(nn.Module):
 
 
 class Generator(GeneratorFrame):
-    """z (N, latent) -> images (N, 3, R, R) in [-1, 1]. `kernel` is that of every spatial layer, the one that paints included."""
+    """z (N, latent) -> images (N, 3, R, R) in [-1, 1]. Every spatial layer has the kernel, the one that paints included."""
 
-    def __init__(
-        self, family: str, resolution: int, kernel: str, upsampling: str, width: float, latent: int, norm: str, multiple: int = 1
-    ):  # fmt: skip
+    def __init__(self, style: Style, plan: Plan, resolution: int, latent: int, layers: Layers):
         super().__init__()
-        style, plan = STYLES[family], PLANS[family, resolution]
-        channels = channel_counts(plan.generator, width, multiple)
+        channels = channel_counts(plan.generator, layers.width, layers.multiple)
         ups = int(log2(resolution // 4))
         self.latent = latent
         self.seed = (channels[0], 4, 4)
         self.project = nn.Linear(latent, channels[0] * 4 * 4)
         self.trunk = nn.Sequential(
             *(
-                UpBlock(c_in, c_out, kernel, upsampling, norm, i < ups, style.spatial_shortcut)
+                UpBlock(c_in, c_out, layers.kernel, layers.upsampling, layers.norm, i < ups, style.spatial_shortcut)
                 for i, (c_in, c_out) in enumerate(itertools.pairwise(channels))
             ),
-            norm_layer(norm, channels[-1]),
+            norm_layer(layers.norm, channels[-1]),
             nn.ReLU(inplace=True),
-            conv2d(kernel, channels[-1], 3),
+            conv2d(layers.kernel, channels[-1], 3),
             UnitRangeOutput() if style.unit_range else nn.Tanh(),
         )
-        init_normal(self) if family == "landscape" else init_xavier(self)
+        init_normal(self) if style.normal_weights else init_xavier(self)
 
 
 class Discriminator(DiscriminatorFrame):
     """Images (N, 3, R, R) in [-1, 1] -> logits (N,)."""
 
-    def __init__(self, family: str, resolution: int, kernel: str, width: float, norm: str):
+    def __init__(self, style: Style, plan: Plan, layers: Layers):
         super().__init__()
-        style, plan = STYLES[family], PLANS[family, resolution]
-        channels = [3, *channel_counts(plan.discriminator, width, 1)]
+        channels = [3, *channel_counts(plan.discriminator, layers.width, layers.multiple)]
         self.unit_range, self.mean = style.unit_range, style.pool == "mean"
         self.features = nn.Sequential(
             *(
-                DownBlock(c_in, c_out, kernel, norm, i < plan.downs, style.spatial_shortcut, first=i == 0)
+                DownBlock(c_in, c_out, layers.kernel, layers.norm, i < plan.downs, style.spatial_shortcut, first=i == 0)
                 for i, (c_in, c_out) in enumerate(itertools.pairwise(channels))
             ),
             nn.ReLU(inplace=True),
         )
         self.head = nn.Linear(channels[-1], 1)
-        init_normal(self) if family == "landscape" else init_xavier(self)
-        if norm == "spectral":
+        init_normal(self) if style.normal_weights else init_xavier(self)
+        if layers.norm == "spectral":
             add_spectral_norm(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -192,3 +190,26 @@ def init_xavier(module: nn.Module) -> None:
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.xavier_uniform_(layer.weight, sqrt(2) if layer in inside else 1.0)
             nn.init.zeros_(layer.bias)
+
+
+class Residual(Family):
+    """The family of a style, with a plan for each resolution."""
+
+    def __init__(self, style: Style, plans: dict[int, Plan]):
+        self.style, self.plans = style, plans
+
+    def published_generator(self, resolution: int) -> Layers:
+        return Layers("c3", self.plans[resolution].generator_width, "batch", self.style.upsampling)
+
+    def published_discriminator(self, resolution: int) -> Layers:
+        return Layers("c3", self.plans[resolution].discriminator_width, self.style.discriminator_norm)
+
+    def generator(self, resolution: int, latent: int, layers: Layers) -> Generator:
+        return Generator(self.style, self.plans[resolution], resolution, latent, layers)
+
+    def discriminator(self, resolution: int, layers: Layers) -> Discriminator:
+        return Discriminator(self.style, self.plans[resolution], layers)
+
+
+for name, style in STYLES.items():
+    register(name, Residual(style, {resolution: plan for (family, resolution), plan in PLANS.items() if family == name}))

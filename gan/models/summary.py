@@ -5,7 +5,7 @@ from rich.table import Table
 from torch import nn
 
 from gan.config import Config
-from gan.models import build_discriminator, build_generator, resolve
+from gan.models.build import build_discriminator, build_generator
 from gan.models.counting import macs, parameter_count
 
 
@@ -48,7 +48,6 @@ def _extent(map_: torch.Tensor) -> int:
 
 def table(config: Config) -> Table:
     """The start-up table of a resolved config: a column for each network."""
-    config = resolve(config)
     g, d = build_generator(config), build_discriminator(config)
     resolution = config.dataset.resolution
     reach, sight = receptive_fields(config)

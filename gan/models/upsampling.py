@@ -7,8 +7,8 @@ in the pixels first and then apply an ordinary kernel at stride 1 (Odena et al. 
 import torch
 from torch import Tensor, nn
 
+from gan.fast_padding import memory_format_of
 from gan.kernels import conv2d, conv_transpose2d
-from gan.padding import memory_format_of
 
 UPSAMPLINGS = ("transposed", "nearest", "bilinear", "pixelshuffle", "unpool")
 

@@ -10,7 +10,7 @@ from data import DataError
 from gan import checkpoint, sampling
 from gan.config import Config
 from gan.evaluation import reference_of
-from gan.models import build, build_discriminator
+from gan.models.build import build, build_discriminator
 from gan.randomness import latents
 from gan.run_directory import RunError, RunFiles
 from metrics.instruments.impulse import only_convolution, spatial_layers

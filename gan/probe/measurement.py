@@ -17,15 +17,16 @@ from torch import Tensor, nn
 from data.files import write_atomically
 from gan import sampling
 from gan.config import Config
-from gan.models import resolve
+from gan.models.build import resolve
 from gan.probe.inputs import LEAST, Real, trained, untrained
 from gan.randomness import latents
 from gan.run_directory import RunError, read_config
-from metrics.instruments.checkerboard import constant_picture, image_checkerboard, layer_checkerboard
+from metrics.instruments.checkerboard import constant_picture, layer_checkerboard, taps_per_phase
 from metrics.instruments.erosion import activations, erosion
 from metrics.instruments.impulse import spatial_layers, up_layers
-from metrics.instruments.shift import border_asymmetry, flat_twin, layer_drift, network_drift, roll_equivariance
-from metrics.instruments.spectrum import azimuthal_mean, power_spectrum, spectrum_gap
+from metrics.instruments.registry import image_numbers, layer_numbers, numbers_of
+from metrics.instruments.shift import flat_twin, layer_drift, network_drift, roll_equivariance
+from metrics.instruments.spectrum import azimuthal_mean, power_spectrum
 from metrics.precision import ieee_float32
 from metrics.protocol import library_versions
 
@@ -106,7 +107,7 @@ def training_instruments(generator: nn.Module, samples: int = 64, seed: int = 0)
             gains = [layer_checkerboard(layer).phase_gain for _, layer in up_layers(generator)]
     finally:
         generator.train(was_training)
-    found = _image_numbers(images)
+    found = image_numbers(images)
     kept = ("phase_mean_variance", "nyquist_peaks_db", "phase_variance_ratio", "border_asymmetry")
     return {name: found[name] for name in kept} | {"phase_gain": max(gains, default=0.0)}
 
@@ -119,7 +120,7 @@ def measure_networks(generator: nn.Module, discriminator: nn.Module, seed: int, 
     device = next(generator.parameters()).device
     with ieee_float32(), torch.no_grad():
         images = torch.cat(list(sampling.samples(generator, seed, samples)))
-        numbers = _image_numbers(images, real.images if real else None)
+        numbers = image_numbers(images, real.images if real else None)
         z = latents(seed, 0, 64, generator.latent).to(device)
         seed_maps = generator.project(z).view(-1, *generator.seed)
         stages, network, pictures = _shift(generator, seed_maps[:FEW], seed)
@@ -130,8 +131,8 @@ def measure_networks(generator: nn.Module, discriminator: nn.Module, seed: int, 
         of_discriminator = erosion(discriminator, shown.to(device).float() / 127.5 - 1, activations(discriminator))
     record = {"numbers": numbers | network | worst | {"constant_texture": 127.5 * texture}}
     if real:
-        record["real"] = _image_numbers(real.images)
-        record["floor"] = _image_numbers(real.others, real.images)
+        record["real"] = image_numbers(real.images)
+        record["floor"] = image_numbers(real.others, real.images)
         pictures |= {"spectrum_real": _rings(real.images), "real": real.images[:16]}
     record |= {"layers": layers, "stages": stages}
     record["erosion"] = {
@@ -141,25 +142,6 @@ def measure_networks(generator: nn.Module, discriminator: nn.Module, seed: int, 
     pictures |= {"images": images[:16], "spectrum": _rings(images), "constant": flattened[:FEW].float().cpu()}
     pictures |= {f"map {layer.name}": layer.mean_map for layer in of_generator}
     return Probe(record, pictures)
-
-
-def _image_numbers(images: Tensor, real: Tensor | None = None) -> dict[str, float]:
-    """S4 and I1 to I5 of uint8 images (N, 3, R, R); the last two, and the excess of S4, against real ones."""
-    board, border = image_checkerboard(images), border_asymmetry(images)
-    numbers = {
-        "phase_mean_variance": board.phase_mean_variance,
-        "nyquist_peaks_db": board.nyquist_peaks,
-        "half_nyquist_peaks_db": board.half_nyquist_peaks,
-        "phase_variance_ratio": board.phase_variance_ratio,
-        "border_asymmetry": border.mean,
-        "border_left_right": border.horizontal,
-        "border_top_bottom": border.vertical,
-    }
-    if real is not None:
-        gap, other = spectrum_gap(images, real), border_asymmetry(real)
-        excess = (abs(border.horizontal - other.horizontal) + abs(border.vertical - other.vertical)) / 2
-        numbers |= {"spectrum_gap": gap.high_frequencies, "dct_gap": gap.dct, "border_asymmetry_excess": excess}
-    return numbers
 
 
 def _shift(generator: nn.Module, seed_maps: Tensor, seed: int) -> tuple[list[dict], dict, dict]:
@@ -211,12 +193,10 @@ def _layers(trunk: nn.Module, maps: Tensor) -> tuple[list[dict], dict]:
         row = {"name": f"trunk.{name}", "layer": _describe(layer), "size": inputs[layer].shape[-1], "scale": scales[layer]}
         row |= {"drift_px": own.per_axis, "geometric_drift_px": flat.per_axis, "spread_px": own.spread}
         if layer in doubling:
-            board = asdict(layer_checkerboard(layer, inputs[layer].double().mean(dim=(0, 2, 3))))
-            row |= {key: list(value) if key == "taps" else value for key, value in board.items()}
+            row |= {"taps": taps_per_phase(layer).tolist(), **layer_numbers(layer, inputs[layer].double().mean(dim=(0, 2, 3)))}
         layers.append(row)
     boards = [row for row in layers if "taps" in row]
-    names = ("overlap_variation", "phase_gain", "constant_response", "noise_response")
-    return layers, {name: max((row[name] for row in boards), default=None) for name in names}
+    return layers, {n.name: max((row[n.name] for row in boards), default=None) for n in numbers_of("layers")}
 
 
 def _inputs(trunk: nn.Module, layers: list[nn.Module], maps: Tensor) -> tuple[dict[nn.Module, Tensor], dict[nn.Module, int]]:
@@ -276,16 +256,3 @@ def _plain(value):
 def write_record(record: dict, path: Path) -> None:
     """Write probe.json, whole or not at all."""
     write_atomically(path, (json.dumps(record, indent=2) + "\n").encode())
-
-
-def read_record(path: Path) -> dict:
-    """Read probe.json. RunError if it is missing, damaged, or of another format."""
-    try:
-        record = json.loads(Path(path).read_text())
-        if record["card"]["format"] == FORMAT and isinstance(record["numbers"], dict):
-            return record
-    except FileNotFoundError:
-        raise RunError(f"there is no {path}; measure the run with `python run_gan.py probe`") from None
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise RunError(f"{path} can't be read as a record of the instruments; measure the run again")

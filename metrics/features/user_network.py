@@ -1,20 +1,21 @@
 """The features of a network of the user's own: 'module:package.attribute'."""
 
 import importlib
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from metrics.features.network import IMAGENET_MEAN, IMAGENET_STD, FeatureError, Network, state_sha256
+from metrics.features.network import IMAGENET_MEAN, IMAGENET_STD, FeatureError, Network, Options, register, state_sha256
 
 
-def user_network(name: str, weights: str | Path | None, resize: str | None, size: int | None, insist: bool) -> Network:
+@register("module:")
+def user_network(options: Options) -> Network:
     """'module:package.attribute': whatever that callable returns, at 224 pixels unless told otherwise. No probabilities.
 
     It is called under seed 0, so that a network of random weights is the same network every time.
     """
-    if weights is not None:
+    name = options.name
+    if options.weights is not None:
         raise FeatureError(f"{name} loads its own weights: leave the weights file out, and read it inside that function")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -22,7 +23,7 @@ def user_network(name: str, weights: str | Path | None, resize: str | None, size
     if not isinstance(module, nn.Module):
         raise FeatureError(f"{name} returned {type(module).__name__}: it must return an nn.Module")
     module.float().cpu().eval()
-    size = size or 224
+    size = options.size or 224
     try:
         with torch.inference_mode():
             features = module(torch.zeros(2, 3, size, size))
@@ -32,8 +33,9 @@ def user_network(name: str, weights: str | Path | None, resize: str | None, size
         shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise FeatureError(f"{name} must map (N, 3, {size}, {size}) to features (N, d), but gave {shape} for N = 2")
     return Network(
-        name, state_sha256(module), module, None, features.shape[1], None, size, resize or "clean", IMAGENET_MEAN, IMAGENET_STD
-    )
+        name=name, sha256=state_sha256(module), trunk=module, dim=features.shape[1], size=size,
+        resize=options.resize or "clean", mean=IMAGENET_MEAN, std=IMAGENET_STD,
+    )  # fmt: skip
 
 
 def _call(name: str) -> object:

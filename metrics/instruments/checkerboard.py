@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from metrics.instruments.impulse import impulse_response, only_convolution
+from metrics.instruments.registry import Number, register
 from metrics.instruments.spectrum import power_spectrum
 
 CROP = 2  # pixels off every border of a picture: even, and wide enough for the border's own artefacts
@@ -43,9 +44,7 @@ def layer_checkerboard(layer: nn.Module, level: Tensor | None = None) -> LayerCh
     level: (in,) the constant of W3, such as the mean input of a real forward; default 1. W2 is normalised by the number of phases,
     so that a kernel of equal weights has W2 = W1. ValueError for a layer that metrics.instruments.impulse doesn't know.
     """
-    flat, response = impulse_response(layer, flat=True), impulse_response(layer)
-    convolution = only_convolution(layer)
-    taps = flat.gains.sum(dim=(1, 2)) / (convolution.in_channels * flat.gains.shape[1])
+    taps, response, convolution = taps_per_phase(layer), impulse_response(layer), only_convolution(layer)
     overlap = (taps.std(correction=0) / taps.mean()).item()
 
     gains = response.gains  # (s², out, in)
@@ -62,6 +61,27 @@ def layer_checkerboard(layer: nn.Module, level: Tensor | None = None) -> LayerCh
 
     noise = response.powers.sum(dim=1).log().std(correction=0).item()
     return LayerCheckerboard(tuple(taps.tolist()), overlap, imbalance, varies, noise)
+
+
+def taps_per_phase(layer: nn.Module) -> Tensor:
+    """How many taps reach each output phase, (s²,), row by row: a mean over pairs of channels."""
+    flat = impulse_response(layer, flat=True)
+    return flat.gains.sum(dim=(1, 2)) / (only_convolution(layer).in_channels * flat.gains.shape[1])
+
+
+@register(
+    "layers",
+    Number("overlap_variation", "W1", "", "taps per output phase, worst layer"),
+    Number("phase_gain", "W2", "", "kernel sums per output phase, worst layer"),
+    Number("constant_response", "W3", "", "variance a constant gets, over its mean squared"),
+    Number("noise_response", "W4", "", "log variance of white noise over phases"),
+)
+def checkerboard_of_layer(layer: nn.Module, level: Tensor | None) -> dict[str, float]:
+    found = layer_checkerboard(layer, level)
+    return {
+        "overlap_variation": found.overlap_variation, "phase_gain": found.phase_gain,
+        "constant_response": found.constant_response, "noise_response": found.noise_response,
+    }  # fmt: skip
 
 
 @torch.no_grad()
@@ -99,6 +119,21 @@ def image_checkerboard(images: Tensor) -> ImageCheckerboard:
     return ImageCheckerboard(mean_variance, _nyquist_peaks(spectrum), _half_nyquist_peaks(spectrum), variance_ratio)
 
 
+@register(
+    "images",
+    Number("phase_mean_variance", "I1", "", "share of the residual that is a pattern"),
+    Number("nyquist_peaks_db", "I2", "dB", "at period 2, the last layer that doubles"),
+    Number("half_nyquist_peaks_db", "I2", "dB", "at period 4, the layer before"),
+    Number("phase_variance_ratio", "I3", "", "log variance of the residual over phases"),
+)
+def checkerboard_of_images(images: Tensor) -> dict[str, float]:
+    found = image_checkerboard(images)
+    return {
+        "phase_mean_variance": found.phase_mean_variance, "nyquist_peaks_db": found.nyquist_peaks,
+        "half_nyquist_peaks_db": found.half_nyquist_peaks, "phase_variance_ratio": found.phase_variance_ratio,
+    }  # fmt: skip
+
+
 def residual(images: Tensor) -> Tensor:
     """(N, C, H, W) -> (N, C, H - 4, W - 4): each pixel less the mean of its four neighbours; phases stay."""
     x = images.float()
@@ -109,7 +144,8 @@ def residual(images: Tensor) -> Tensor:
 
 def _phases(images: Tensor) -> tuple[float, float]:
     """I1: Σ Var_p(mean on phase p) / Σ Var, summed over images and channels. I3: std_p of log Var on phase p."""
-    mean_variance = total = moment = power = count = 0
+    mean_variance = total = moment = power = torch.zeros((), dtype=torch.float64, device=images.device)
+    count = 0
     for part in images.split(256):
         r = residual(part).double()
         n, c, h, w = r.shape

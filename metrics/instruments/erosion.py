@@ -66,12 +66,15 @@ def _layer(name: str, mean_map: Tensor, start: float) -> LayerErosion:
     if inner.numel() and inner.sum() > 0:
         ring = (mean_map.sum() - inner.sum()) / (mean_map.numel() - inner.numel())
         border = (ring / inner.mean()).item()
-    lean = [nan, nan]
-    if q > 0:
-        for axis, side in enumerate(reversed(mean_map.shape)):  # x, then y
-            position = (torch.arange(side, dtype=torch.float64, device=mean_map.device) + 0.5) / side - 0.5
-            lean[axis] = ((mean_map.sum(dim=axis) * position).sum() / mean_map.sum()).item()
-    return LayerErosion(name, q / start if start else nan, border, *lean, mean_map.float().cpu())
+    lean_x, lean_y = (_lean(mean_map, axis) if q > 0 else nan for axis in (0, 1))
+    return LayerErosion(name, q / start if start else nan, border, lean_x, lean_y, mean_map.float().cpu())
+
+
+def _lean(mean_map: Tensor, summed: int) -> float:
+    """Centre of mass of a map less its centre, in sides, along the axis that is left when the other is summed."""
+    profile = mean_map.sum(dim=summed)
+    position = (torch.arange(len(profile), dtype=torch.float64, device=mean_map.device) + 0.5) / len(profile) - 0.5
+    return ((profile * position).sum() / mean_map.sum()).item()
 
 
 def activations(network: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -103,10 +106,11 @@ class Stack(nn.Module):
         self.layers = nn.ModuleList(nn.ReLU() for _ in channels[1:])
         self.pool = nn.AvgPool2d(2)
         self.depth, self.shortcuts = depth, shortcuts
-        for layer in self.convolutions:
-            nn.init.kaiming_normal_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        for name, parameter in self.convolutions.named_parameters():
+            if name.endswith("weight"):
+                nn.init.kaiming_normal_(parameter)
+            else:
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         before = x

@@ -51,7 +51,7 @@ def impulse_response(layer: nn.Module, flat: bool = False) -> Response:
     impulse = weight.new_zeros(1, c_in, n, n)
     impulse[:, :, n // 2, n // 2] = 1
 
-    gains, powers, energy = [], [], 0
+    scale, gains, powers, energy = 1, [], [], torch.zeros((), dtype=torch.float64)
     for part in weight.split(OUTPUTS_AT_ONCE, dim=1 if transposed else 0):
         # One group per input channel: the layer then keeps apart what it would sum, and the channels keep the corners they have.
         part = part if transposed else part.transpose(0, 1).flatten(0, 1).unsqueeze(1)
@@ -70,7 +70,7 @@ def impulse_response(layer: nn.Module, flat: bool = False) -> Response:
 
 def only_convolution(layer: nn.Module) -> nn.Conv2d | nn.ConvTranspose2d:
     """The one convolution of a layer; ValueError if there is none or more."""
-    found = [m for m in layer.modules() if _is_convolution(m)]
+    found = [m for m in layer.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
     if len(found) != 1:
         raise ValueError(f"a layer has exactly one convolution, this {type(layer).__name__} has {len(found)}")
     return found[0]

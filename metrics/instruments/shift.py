@@ -5,7 +5,7 @@ scale of s = R / r, so its pixel u belongs at picture coordinate (u + 0.5) s - 0
 the right (x) and downwards (y).
 
 S1 drift and spread: centroid and radius of the energy of an impulse response.
-S2 phase slope: -d(phase) / d(frequency) near frequency 0 of the transfer function, or of the cross-spectrum of two batches.
+S2 phase slope: -d(phase) / d(frequency) near frequency 0 of the transfer function.
 S3 roll equivariance: PSNR between the output of a rolled map and the rolled output; after EQ-T of Karras et al. 2021.
 S4 border asymmetry: gradient energy at the left border against the right one, at the top against the bottom.
 """
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from metrics.instruments.impulse import impulse_response
+from metrics.instruments.registry import Number, register
 
 MARGIN = 4  # pixels of a map around those that are perturbed
 
@@ -147,55 +148,6 @@ def flat_twin(network: nn.Module) -> nn.Module:
     return twin
 
 
-# --- S2, of images -----------------------------------------------------------------------------------------------------------
-
-
-def phase_slope(x: Tensor, y: Tensor, bins: int = 2) -> tuple[float, float]:
-    """How far y lies to the right of and below x, in pixels, from the phase of E[Y conj(X)] at the lowest `bins` frequencies.
-
-    x, y: (N, H, W), any numeric dtype, the same pictures before and after. A Hann window hides that pictures don't repeat.
-    Pictures of opposite contrast count as if inverted. Unambiguous below H / (4 bins) pixels. ValueError for unlike shapes.
-    """
-    if x.shape != y.shape or x.dim() != 3:
-        raise ValueError(f"phase_slope: two batches (N, H, W) of one shape are needed, not {tuple(x.shape)} and {tuple(y.shape)}")
-    dx, dy = _windowed_slope(x, y, bins)
-    # The window stands still while the picture moves, which hides part of a large shift: undo whole pixels and look again.
-    whole = [max(-side // 4, min(side // 4, round(shift))) for shift, side in ((dx, x.shape[2]), (dy, x.shape[1]))]
-    rest = _windowed_slope(*_overlap(x, y, *whole), bins)
-    return whole[0] + rest[0], whole[1] + rest[1]
-
-
-def _overlap(x: Tensor, y: Tensor, dx: int, dy: int) -> tuple[Tensor, Tensor]:
-    """The parts of x and y that show the same, if y lies dx to the right and dy below."""
-    h, w = x.shape[1:]
-    before = x[:, max(0, -dy) : h - max(0, dy), max(0, -dx) : w - max(0, dx)]
-    after = y[:, max(0, dy) : h - max(0, -dy), max(0, dx) : w - max(0, -dx)]
-    return before, after
-
-
-def _windowed_slope(x: Tensor, y: Tensor, bins: int) -> tuple[float, float]:
-    window = _hann(x.shape[1], x.device)[:, None] * _hann(x.shape[2], x.device)
-    spectra = []
-    for images in (x, y):
-        images = images.double()
-        spectra.append(torch.fft.fft2((images - images.mean(dim=(1, 2), keepdim=True)) * window))
-    cross = (spectra[1] * spectra[0].conj()).mean(dim=0)
-    return _slope_along(cross[0], bins), _slope_along(cross[:, 0], bins)
-
-
-def _slope_along(cross: Tensor, bins: int) -> float:
-    """Least squares through the origin of phase against frequency, weighted by power; the doubled phase forgets a sign."""
-    k = torch.arange(1, bins + 1, dtype=torch.float64, device=cross.device)
-    w, values = 2 * pi * k / len(cross), cross[1 : bins + 1]
-    weight = values.abs()
-    return (-(weight * w * values.square().angle() / 2).sum() / (weight * w * w).sum()).item()
-
-
-def _hann(length: int, device: torch.device) -> Tensor:
-    """Symmetric about the centre of the picture, and above 0 at its first and last pixel."""
-    return torch.hann_window(length + 2, periodic=False, dtype=torch.float64, device=device)[1:-1]
-
-
 # --- S3 ----------------------------------------------------------------------------------------------------------------------
 
 
@@ -255,6 +207,24 @@ def border_asymmetry(images: Tensor, strip: int | None = None) -> BorderAsymmetr
     strips = images[..., :strip], images[..., -strip:], images[..., :strip, :], images[..., -strip:, :]
     left, right, top, bottom = (_gradient_energy(part) for part in strips)
     return BorderAsymmetry(_contrast(left, right), _contrast(top, bottom))
+
+
+@register(
+    "images",
+    Number("border_left_right", "S4", "", "gradient energy, left against right border"),
+    Number("border_top_bottom", "S4", "", "top against bottom"),
+    Number("border_asymmetry", "S4", "", "mean size of both"),
+)
+def asymmetry_of_images(images: Tensor) -> dict[str, float]:
+    found = border_asymmetry(images)
+    return {"border_left_right": found.horizontal, "border_top_bottom": found.vertical, "border_asymmetry": found.mean}
+
+
+@register("pairs", Number("border_asymmetry_excess", "S4", "", "mean difference of both from the real images'"))
+def asymmetry_against_real(images: Tensor, real: Tensor) -> dict[str, float]:
+    ours, theirs = border_asymmetry(images), border_asymmetry(real)
+    excess = (abs(ours.horizontal - theirs.horizontal) + abs(ours.vertical - theirs.vertical)) / 2
+    return {"border_asymmetry_excess": excess}
 
 
 def _gradient_energy(images: Tensor) -> float:

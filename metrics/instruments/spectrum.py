@@ -12,6 +12,8 @@ from math import pi
 import torch
 from torch import Tensor
 
+from metrics.instruments.registry import Number, register
+
 BETA = 8.0  # of the Kaiser window, as in the code of alias-free GANs: pictures don't repeat, and their edges would leak
 HIGH = 0.75  # of the Nyquist frequency: where the spectrum gap begins
 EPSILON = 0.01  # grey levels: below this, magnitudes of rounded pictures say nothing
@@ -50,7 +52,7 @@ def dct_magnitude(images: Tensor) -> Tensor:
     The mean of magnitudes, not the magnitude of the mean: of 1,000 pictures the latter is mostly the noise of their choice.
     """
     rows, columns = (_dct_matrix(side, images.device) for side in images.shape[-2:])
-    total = 0
+    total = torch.zeros((), dtype=torch.float64, device=images.device)
     for part in images.split(256):
         total = total + (rows @ part.double() @ columns.T).abs().sum(dim=(0, 1))
     return total / (images.shape[0] * images.shape[1])
@@ -83,3 +85,13 @@ def spectrum_gap(generated: Tensor, real: Tensor) -> SpectrumGap:
         (rings[0] - rings[1])[first:].abs().mean().item(),
         (magnitudes[0] - magnitudes[1]).abs().mean().item(),
     )
+
+
+@register(
+    "pairs",
+    Number("spectrum_gap", "I4", "", "high frequencies, difference of logarithms"),
+    Number("dct_gap", "I5", "", "DCT magnitudes, difference of logarithms"),
+)
+def gaps(images: Tensor, real: Tensor) -> dict[str, float]:
+    found = spectrum_gap(images, real)
+    return {"spectrum_gap": found.high_frequencies, "dct_gap": found.dct}

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from cli.data import app
 from data import DataError
-from data.native import native_batches
 from data.sources.opening import open_source
 from data.sources.pack import verify
+from data.streaming import full_size_batches
 from tests.data.pictures import encoded, noise
 from tests.helpers import ROOT
 
@@ -157,7 +157,7 @@ def test_a_grid_of_few_small_images_counts_those_that_are_shown(write_folder, tm
 
 def test_an_image_that_cannot_be_decoded_is_told_without_a_place_in_memory(write_folder, tmp_path):
     with pytest.raises(DataError, match=r"a.png can't be decoded \(not an image\)"):
-        list(native_batches(write_folder({"a.png": b"no image"}), [0]))
+        list(full_size_batches(open_source(write_folder({"a.png": b"no image"})), [0]))
     folder = write_folder({"a.png": encoded(noise(0))}, tmp_path / "other")
     run("pack", folder, "--size", 16, "--out", tmp_path / "a.pack", "--format", "webp")
     with lmdb.open(str(tmp_path / "a.pack"), subdir=False, lock=False, max_dbs=2) as environment:

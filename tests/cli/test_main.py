@@ -13,26 +13,34 @@ from PIL import Image
 from cli import main as cli
 from cli.common import run_name, split_arguments
 from gan.classification import config as classification_config
-from gan.config import dump, load_config
+from gan.config import Config
 from gan.run_directory import read_log
+from gan.training import train
 from tests.helpers import ROOT
 
 CELL = 32 + 2  # pixels of an image and its border in a grid
 
 
+@pytest.fixture(scope="module")
+def config(tiny):
+    """Four steps, of which the last two are saved."""
+    return tiny("dcgan", "train.steps=4", "train.checkpoint_every=1", "train.log_every=1")
+
+
 @pytest.fixture
-def file(tiny, tmp_path):
-    """A configuration of four steps, of which the last two are saved."""
+def file(config, tmp_path):
     path = tmp_path / "mine" / "tiny.yaml"
     path.parent.mkdir()
-    path.write_text(dump(tiny("dcgan", "train.steps=4", "train.checkpoint_every=1", "train.log_every=1")))
+    path.write_text(config.dump())
     return path
 
 
-@pytest.fixture
-def run(file, call, tmp_path):
-    assert call("train", file, "--out", tmp_path / "run", "-q")[0] == 0
-    return tmp_path / "run"
+@pytest.fixture(scope="module")
+def trained(config, tmp_path_factory):
+    """What `train` makes of the file; tests get copies."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    train(config, path, progress=False)
+    return path
 
 
 def size(png):
@@ -81,7 +89,9 @@ def test_help_names_every_option_without_waiting_for_torch(arguments, words):
 # --- from end to end ---------------------------------------------------------------------------------------------------------
 
 
-def test_train_then_sample(run, call, tmp_path):
+def test_train_then_sample(file, call, tmp_path):
+    run = tmp_path / "run"
+    assert call("train", file, "--out", run, "-q")[0] == 0
     assert [record["step"] for record in read_log(run)] == [1, 2, 3, 4]
 
     status, out, err = call("sample", run)
@@ -147,7 +157,7 @@ def test_the_table_and_the_directory_are_shown_unless_quiet(file, call, tmp_path
 def test_the_default_configuration_is_the_quickstart():
     path, overrides = split_arguments([])
     assert path == ROOT / "configs" / "quickstart.yaml" and overrides == []
-    assert load_config(path).dataset.name == "shapes"
+    assert Config.load(path).dataset.name == "shapes"
     assert split_arguments(["train.seed=1"]) == (path, ["train.seed=1"])
 
 
@@ -220,7 +230,7 @@ def test_a_refused_resume_ends_in_one_sentence(run, file, call):
 def classified(tmp_path):
     """The directory of a run of `classify`, as far as its settings go."""
     (tmp_path / "classified").mkdir()
-    (tmp_path / "classified/config.yaml").write_text(dump(classification_config.Config()))
+    (tmp_path / "classified/config.yaml").write_text(classification_config.Config().dump())
     return tmp_path / "classified"
 
 
@@ -303,7 +313,7 @@ def test_ctrl_c_where_nothing_trains_is_answered(call, monkeypatch):
     def pressed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cli.fid.choose_device", pressed)
+    monkeypatch.setattr("metrics.devices.open_device", pressed)
     status, out, err = call("fid", "shapes", "shapes:test")
     assert (status, out) == (130, "") and err.startswith("interrupted; the same command starts again")
 

@@ -5,8 +5,8 @@ import torch
 
 from data.sources.opening import open_source
 from data.tools.pack import pack
-from gan.config import load_config
-from gan.models import resolve
+from gan.config import Config
+from gan.models.build import resolve
 from gan.processes import Processes
 from gan.run_directory import RunError
 from gan.state import Batches
@@ -31,7 +31,7 @@ def packed(write_lsun, tmp_path):
 
 
 def config(path, *overrides):
-    return resolve(load_config(None, ["dataset.name=lsun", f"dataset.path={path}", *SMALL, *overrides]))
+    return resolve(Config.load(None, ["dataset.name=lsun", f"dataset.path={path}", *SMALL, *overrides]))
 
 
 def batches(path, *overrides, rank=0, world=1):

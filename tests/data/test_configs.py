@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gan.config import load_config
-from gan.models import build, resolve
+from gan.config import Config
+from gan.models.build import build, resolve
 from gan.models.counting import parameter_count
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -15,7 +15,7 @@ FILES = ["celeba/dcgan64", "celeba/sngan128", "lsun/dcgan64", "lsun/landscape128
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_makes_networks_of_its_resolution(file):
-    config = resolve(load_config(CONFIGS / f"{file}.yaml"))
+    config = resolve(Config.load(CONFIGS / f"{file}.yaml"))
     assert str(config.dataset.resolution) in file and config.dataset.name in file
     with torch.device("meta"):
         generator, discriminator = build(config)

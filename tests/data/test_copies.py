@@ -16,7 +16,7 @@ from data import DataError, copies, gathering, load
 from data.sources.opening import open_source
 from data.sources.source import Source
 from data.tools.pack import pack
-from gan.config import load_config
+from gan.config import Config
 from gan.processes import Processes
 from gan.state import Batches
 from tests.data.pictures import encoded, noise
@@ -91,7 +91,7 @@ def test_a_run_remembers_its_images_by_the_same_sha256(folder, bad, monkeypatch)
     """A run begun without copies, by an older version or with GAN_COPIES=0, goes on with one."""
     if bad:
         (folder / "a/03.png").write_bytes(b"no image")
-    config = load_config(None, ["dataset.name=folder", f"dataset.path={folder}", "dataset.on_bad=skip"])
+    config = Config.load(None, ["dataset.name=folder", f"dataset.path={folder}", "dataset.on_bad=skip"])
     processes = Processes.start("cpu")
     decoded, read = (Batches(config, processes) for _ in range(2))
     monkeypatch.setenv("GAN_COPIES", "0")
@@ -103,7 +103,7 @@ def test_a_run_remembers_its_images_by_the_same_sha256(folder, bad, monkeypatch)
 # --- what a copy belongs to ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("change", [{"resolution": 12}, {"crop": "cut"}, {"on_bad": "skip"}, {"share": 0.5}, {"share": 0.4}])
+@pytest.mark.parametrize("change", [{"resolution": 12}, {"crop": "cut"}, {"on_bad": "skip"}, {"hold_out": 0.5}, {"hold_out": 0.4}])
 def test_other_settings_have_copies_of_their_own(folder, decoded, change):
     load("folder", folder, R)
     decoded.clear()
@@ -112,9 +112,9 @@ def test_other_settings_have_copies_of_their_own(folder, decoded, change):
 
 
 def test_the_two_parts_of_a_hold_out_are_two_sets(folder):
-    rest, held = (load("folder", folder, R, share=0.5, split=split) for split in ("train", "test"))
+    rest, held = (load("folder", folder, R, hold_out=0.5, split=split) for split in ("train", "test"))
     assert len(kept()) == 2 and len(rest) + len(held) == N
-    assert same(rest, load("folder", folder, R, share=0.5)) and same(held, load("folder", folder, R, share=0.5, split="test"))
+    assert same(rest, load("folder", folder, R, hold_out=0.5)) and same(held, load("folder", folder, R, hold_out=0.5, split="test"))
 
 
 def test_another_picture_under_the_same_name_is_seen(folder):
@@ -238,12 +238,12 @@ def test_what_a_killed_writer_left_is_removed_but_not_what_a_living_one_writes(f
     try:
         assert writer.stdout.readline() == "writing\n"
         load("folder", folder, R)
-        assert len(list(directory.glob("*.unfinished"))) == 1 and len(kept()) == before  # it goes without, and harms nothing
+        assert len(list(directory.glob(".*.tmp"))) == 1 and len(kept()) == before  # it goes without, and harms nothing
     finally:
         writer.send_signal(signal.SIGKILL)
         writer.communicate()
     load("folder", folder, R)
-    assert not list(directory.glob("*.unfinished")) and len(kept()) == 1
+    assert not list(directory.glob(".*.tmp")) and len(kept()) == 1
 
 
 # --- room ---------------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from data.database.reader import Database
 from data.sources.opening import open_source
 from data.streaming import AHEAD, StreamedSet
 from data.tools.pack import pack
-from gan.config import load_config
+from gan.config import Config
 from gan.evaluation import image_side
 from gan.progress import Writer
 from gan.training import train
@@ -141,7 +141,7 @@ def test_a_worker_that_dies_while_training_ends_the_run_which_goes_on_to_the_sam
     settings = ["dataset.name=lsun", f"dataset.path={write_lsun()}", "dataset.memory=0", "dataset.workers=2"]
     settings += ["dataset.resolution=32"]
     settings += ["generator.width=4", "discriminator.width=4", "train.batch_size=8", "train.steps=24", "train.checkpoint_every=4"]
-    config = load_config(None, [*settings, "train.log_every=8", "train.device=cpu", "generator.latent=8"])
+    config = Config.load(None, [*settings, "train.log_every=8", "train.device=cpu", "generator.latent=8"])
     tick, ticks = Writer.tick, []
 
     def kill_one(self):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gan import loop, progress
-from gan.config import Config, load_config
+from gan.config import Config
 from gan.run_directory import RunError, read_config
 from gan.training import train
 from metrics import precision
@@ -80,8 +80,8 @@ def test_a_precision_that_is_not_used_is_not_warned_of(tiny, monkeypatch, capsys
 
 
 def test_settling_changes_nothing_else():
-    asked = load_config(None, ["train.precision=auto", "train.steps=7"])
-    assert asked.settled("cpu", load_config(None, ["train.precision=bf16"])) == asked.replace({"train.precision": "bf16"})
+    asked = Config.load(None, ["train.precision=auto", "train.steps=7"])
+    assert asked.settled("cpu", Config.load(None, ["train.precision=bf16"])) == asked.replace({"train.precision": "bf16"})
     assert Config().settled("cpu") == Config()
 
 

@@ -5,20 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from gan.config import KEYS, Config, ConfigError, difference, dump, load_config
-from gan.models import resolve
+from gan.config import KEYS, Config, ConfigError
+from gan.models.build import resolve
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(p for p in ROOT.glob("configs/**/*.yaml") if p.parent.name not in ("studies", "classification"))
 
 
-def values(config):
-    tree = config.model_dump()
-    return {key: tree[key.split(".")[0]][key.split(".")[1]] for key in KEYS}
-
-
 def nulls(config):
-    return {key for key, value in values(config).items() if value is None}
+    return {key for key, value in config.values().items() if value is None}
 
 
 @pytest.fixture
@@ -38,35 +33,50 @@ def write(tmp_path):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
 def test_dumped_settings_load_equal(file, write):
-    config = load_config(file, ["train.seed=7", "train.lr_g=1e-5", "generator.kernel=c2sp", "train.device=cuda:1"])
-    assert load_config(write(dump(config))) == config
-    assert load_config(write(dump(resolve(config)))) == resolve(config)
+    config = Config.load(file, ["train.seed=7", "train.lr_g=1e-5", "generator.kernel=c2sp", "train.device=cuda:1"])
+    assert Config.load(write(config.dump())) == config
+    assert Config.load(write(resolve(config).dump())) == resolve(config)
 
 
 @pytest.mark.parametrize("path", ["null", "1e3", "yes", "2024-05-01", "a: b # c", "[x]", "~", "Bilder/schön", " ", "a\nb"])
 def test_paths_that_look_like_yaml_survive_a_dump(path, write):
     config = Config().replace({"dataset.path": path})
-    assert load_config(write(dump(config))).dataset.path == path
+    assert Config.load(write(config.dump())).dataset.path == path
 
 
 def test_overrides_change_their_key_and_leave_the_rest_of_the_file(write):
     file = write("train: {seed: 3, steps: 10}\ngenerator: {kernel: c4}\n")
-    config = load_config(file, ["train.seed=5", "discriminator.width=8", "train.seed=6"])
-    changed = {k: v for k, v in values(config).items() if v != values(Config())[k]}
+    config = Config.load(file, ["train.seed=5", "discriminator.width=8", "train.seed=6"])
+    changed = {k: v for k, v in config.values().items() if v != Config().values()[k]}
     assert changed == {"train.seed": 6, "train.steps": 10, "generator.kernel": "c4", "discriminator.width": 8}
+
+
+def test_python_values_are_taken_as_they_are_and_what_is_typed_comes_last(write):
+    changes = {"train.lr_g": 1e-5, "dataset.path": "null", "train.seed": 3, "generator.kernel": None}
+    config = Config.load(write("train: {seed: 1}\ngenerator: {kernel: c4}\n"), ["train.seed=4"], changes)
+    assert (config.train.lr_g, config.dataset.path, config.train.seed, config.generator.kernel) == (1e-5, "null", 4, None)
+    with pytest.raises(ConfigError, match=r"unknown key 'train\.sed'; did you mean train\.seed\?"):
+        Config.load(changes={"train.sed": 1})
+    with pytest.raises(ConfigError, match=r"^train\.steps: 0 is wrong, it should be greater than 0$"):
+        Config.load(changes={"train.steps": 0})
+
+
+def test_resolved_settings_are_not_resolved_again():
+    config = resolve(Config())
+    assert resolve(config) is config and config.length == config.train.steps
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "train:\n", "train: {}\n", "---\n"])
 def test_files_without_settings_give_the_defaults(text, write):
-    assert load_config(write(text)) == Config()
-    assert load_config(write(text), ["train.seed=1"]).train.seed == 1
+    assert Config.load(write(text)) == Config()
+    assert Config.load(write(text), ["train.seed=1"]).train.seed == 1
 
 
 @pytest.mark.parametrize("text", ["2e-4", "2.0e-4", "0.0002", "'2e-4'"])
 def test_scientific_notation_is_a_number(text, write):
     """YAML 1.1 reads 2e-4 as a string."""
-    assert load_config(None, [f"train.lr_g={text}"]).train.lr_g == 0.0002
-    assert load_config(write(f"train: {{lr_g: {text}}}")).train.lr_g == 0.0002
+    assert Config.load(None, [f"train.lr_g={text}"]).train.lr_g == 0.0002
+    assert Config.load(write(f"train: {{lr_g: {text}}}")).train.lr_g == 0.0002
 
 
 # --- refusals ----------------------------------------------------------------------------------------------------------------
@@ -86,7 +96,7 @@ def test_scientific_notation_is_a_number(text, write):
 )
 def test_an_unknown_override_is_named_with_the_nearest_key(key, advice):
     with pytest.raises(ConfigError, match=re.escape(f"unknown key '{key}'; {advice}")):
-        load_config(None, [f"{key}=1"])
+        Config.load(None, [f"{key}=1"])
 
 
 @pytest.mark.parametrize(
@@ -101,7 +111,7 @@ def test_an_unknown_override_is_named_with_the_nearest_key(key, advice):
 )
 def test_an_unknown_key_in_a_file_is_named_with_the_nearest_and_the_file(text, message, write):
     with pytest.raises(ConfigError, match=message + r".*\(in .*mine\.yaml\)"):
-        load_config(write(text))
+        Config.load(write(text))
 
 
 @pytest.mark.parametrize(
@@ -135,20 +145,20 @@ def test_an_unknown_key_in_a_file_is_named_with_the_nearest_and_the_file(text, m
 def test_a_wrong_value_is_named_with_what_would_be_right(override, message):
     key = override.split("=")[0]
     with pytest.raises(ConfigError) as caught:
-        load_config(None, [override])
+        Config.load(None, [override])
     assert str(caught.value).startswith(f"{key}: ") and message in str(caught.value)
 
 
 def test_every_wrong_value_is_named_at_once(write):
     with pytest.raises(ConfigError) as caught:
-        load_config(write("train: {steps: -1, seed: -2, sed: 1}"), ["generator.kernel=c9"])
+        Config.load(write("train: {steps: -1, seed: -2, sed: 1}"), ["generator.kernel=c9"])
     assert all(part in str(caught.value) for part in ("train.steps: -1", "train.seed: -2", "'train.sed'", "generator.kernel: 'c9'"))
 
 
 @pytest.mark.parametrize("override", ["train.steps", "train.lr_g=[1", "train.lr_g='1", "train.lr_g=2020-13-45"])
 def test_an_override_that_yaml_cannot_read_is_refused(override):
     with pytest.raises(ConfigError, match=r"is not of the form key=value|is not a value that YAML can read"):
-        load_config(None, [override])
+        Config.load(None, [override])
 
 
 @pytest.mark.parametrize(
@@ -167,7 +177,7 @@ def test_an_override_that_yaml_cannot_read_is_refused(override):
 )
 def test_a_file_that_is_no_yaml_mapping_is_refused_by_name(text, message, write):
     with pytest.raises(ConfigError, match=rf"mine\.yaml {message}") as caught:
-        load_config(write(text))
+        Config.load(write(text))
     assert "\n" not in str(caught.value)
 
 
@@ -175,22 +185,22 @@ def test_a_file_that_is_no_yaml_mapping_is_refused_by_name(text, message, write)
 @pytest.mark.parametrize("section", ["3", "abc", "[1, 2]"])
 def test_a_section_without_keys_is_named(section, overrides, write):
     with pytest.raises(ConfigError, match=r"\btrain\b.*mine\.yaml"):
-        load_config(write(f"train: {section}"), overrides)
+        Config.load(write(f"train: {section}"), overrides)
 
 
 def test_a_directory_is_no_configuration(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read as YAML"):
-        load_config(tmp_path)
+        Config.load(tmp_path)
 
 
 def test_a_missing_file_is_answered_with_a_near_name(write):
     near = write("", "sngan.yaml")
     with pytest.raises(ConfigError, match=rf"no configuration file .*sgnan\.yaml; did you mean {re.escape(str(near))}\?"):
-        load_config(near.with_name("sgnan.yaml"))
+        Config.load(near.with_name("sgnan.yaml"))
     with pytest.raises(ConfigError, match=r"no configuration file .*quite_another\.yaml$"):
-        load_config(near.with_name("quite_another.yaml"))
+        Config.load(near.with_name("quite_another.yaml"))
     with pytest.raises(ConfigError, match="no configuration file"):
-        load_config(near.parent / "nowhere" / "sngan.yaml")
+        Config.load(near.parent / "nowhere" / "sngan.yaml")
 
 
 # --- what may change when a run goes on --------------------------------------------------------------------------------------
@@ -252,11 +262,11 @@ MAY_CHANGE = {
 @pytest.mark.parametrize("key", KEYS)
 def test_difference_names_each_key_that_computes_and_no_other(key):
     before = Config().replace({"evaluate.every": 1000})  # which evaluate.instruments needs
-    old = values(before)[key]
+    old = before.values()[key]
     new = ANOTHER[key] if key in ANOTHER else old / 2 if isinstance(old, float) else old * 2 + 1
     changed = before.replace({key: new})
     assert changed != before
-    assert difference(before, changed) == ([] if key in MAY_CHANGE else [f"{key}: {old} -> {new}"])
+    assert before.difference(changed) == ([] if key in MAY_CHANGE else [f"{key}: {old} -> {new}"])
 
 
 def test_the_file_is_blamed_exactly_where_it_is_wrong_by_itself(tmp_path):
@@ -265,11 +275,11 @@ def test_the_file_is_blamed_exactly_where_it_is_wrong_by_itself(tmp_path):
     bad.write_text("train: {compile: true}\nobjective: {r1: 1.0}\n")
     for file, typed in ((good, ["train.compile=true", "objective.r1=1"]), (good, ["train.steps=0"])):
         with pytest.raises(ConfigError) as error:
-            load_config(file, typed)
+            Config.load(file, typed)
         assert str(file) not in str(error.value)
     for typed in ([], ["train.seed=1"]):
         with pytest.raises(ConfigError, match="cannot go with") as error:
-            load_config(bad, typed)
+            Config.load(bad, typed)
         assert str(error.value).endswith(f"(in {bad})")
 
 
@@ -277,10 +287,10 @@ def test_difference_allows_more_steps_only_without_a_schedule():
     def config(steps, decay):
         return Config().replace({"train.steps": steps, "train.lr_decay": decay})
 
-    assert difference(config(10, "none"), config(20, "none")) == []
-    assert difference(config(20, "none"), config(10, "none")) == ["train.steps: 20 -> 10"]
-    assert difference(config(10, "linear"), config(20, "linear")) == ["train.steps: 10 -> 20"]
-    assert difference(config(10, "none"), config(20, "linear")) == ["train.steps: 10 -> 20", "train.lr_decay: none -> linear"]
+    assert config(10, "none").difference(config(20, "none")) == []
+    assert config(20, "none").difference(config(10, "none")) == ["train.steps: 20 -> 10"]
+    assert config(10, "linear").difference(config(20, "linear")) == ["train.steps: 10 -> 20"]
+    assert config(10, "none").difference(config(20, "linear")) == ["train.steps: 10 -> 20", "train.lr_decay: none -> linear"]
 
 
 # --- the files that come along -----------------------------------------------------------------------------------------------
@@ -359,21 +369,21 @@ COMMON = {"dataset.name": "cifar10", "dataset.resolution": 32, "train.lr_g": 2e-
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
 def test_every_file_resolves_to_settings_without_gaps(file):
-    config = resolve(load_config(file))
+    config = resolve(Config.load(file))
     assert nulls(config) <= NULLS
     assert resolve(config) == config
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_settings(name):
-    config = resolve(load_config(ROOT / "configs" / "cifar10" / f"{name}.yaml"))
+    config = resolve(Config.load(ROOT / "configs" / "cifar10" / f"{name}.yaml"))
     wanted = {**COMMON, **PUBLISHED[name], "generator.family": name, "discriminator.family": name}
-    assert {key: values(config)[key] for key in wanted} == wanted
+    assert {key: config.values()[key] for key in wanted} == wanted
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_bare_family_resolves_to_the_networks_of_its_file(name):
-    file = resolve(load_config(ROOT / "configs" / "cifar10" / f"{name}.yaml"))
+    file = resolve(Config.load(ROOT / "configs" / "cifar10" / f"{name}.yaml"))
     rest = [f"generator.{key}={getattr(file.generator, key)}" for key in ("width_rule", "latent")]
-    bare = resolve(load_config(None, [f"generator.family={name}", *rest]))
+    bare = resolve(Config.load(None, [f"generator.family={name}", *rest]))
     assert (bare.generator, bare.discriminator) == (file.generator, file.discriminator)

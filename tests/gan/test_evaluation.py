@@ -12,7 +12,6 @@ from data.sources.shapes import COUNTS, shapes
 from data.tools.export import export
 from data.tools.pack import pack
 from gan import sampling
-from gan.config import dump
 from gan.evaluation import checkpoint_steps, choice, merge, open_side, read_scores, reference_of
 from gan.run_directory import RunError
 from metrics.protocol import Card, ProtocolError, Score
@@ -194,7 +193,7 @@ def test_what_cannot_be_opened_is_named(tiny, tmp_path, monkeypatch, text, error
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "begun").mkdir()
-    (tmp_path / "begun" / "config.yaml").write_text(dump(tiny()))
+    (tmp_path / "begun" / "config.yaml").write_text(tiny().dump())
     (tmp_path / "text.zip").write_text("text")
     (tmp_path / "cut_train_lmdb").mkdir()
     (tmp_path / "cut_train_lmdb" / "data.mdb").write_bytes(b"")

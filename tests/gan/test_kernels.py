@@ -6,10 +6,8 @@ import pytest
 import torch
 import torchvision
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from gan import padding
 from gan.kernels import (
     KERNELS,
     OneSidedConv2d,
@@ -246,79 +244,6 @@ def test_compiles_into_one_graph(kernel):
     found = torch.autograd.grad(compiled(x).square().sum(), [x, *net.parameters()])
     for a, b in zip(found, wanted):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-
-
-def test_cat_and_buffer_implementations_agree(monkeypatch):
-    """The concatenation is what torch.compile gets for CUDA."""
-    x = torch.randn(2, 7, 5, 4)
-    buffered = padding.pad_corners(x, 1, 2)
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    monkeypatch.setattr(padding, "_compiles_for_cpu", lambda x: False)
-    assert torch.equal(buffered, padding.pad_corners(x, 1, 2))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("channels", [3, 7, 16, 36])
-def test_a_pad_by_depthwise_convolution_is_a_copy(monkeypatch, channels, dtype):
-    """The same numbers, derivatives of first and second order, and memory format, also under autocast."""
-    if not padding._has_depthwise(dtype):
-        pytest.skip("oneDNN has no depthwise convolution for this on this machine")
-    torch.manual_seed(0)
-    x = torch.randn(2, channels, 5, 4, dtype=dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
-
-    def results(small):
-        with torch.autocast("cpu", torch.bfloat16):
-            padded = padding.pad_corners(x, small, small + 1)
-        assert padded.dtype == dtype and padded.is_contiguous(memory_format=torch.channels_last)
-        (first,) = torch.autograd.grad((padded**3).sum(), x, create_graph=True)
-        return [padded, first, *torch.autograd.grad((first**2).sum(), x)]
-
-    assert padding._picks(x)
-    found = [results(small) for small in (0, 1)]
-    monkeypatch.setattr(padding, "_picks", lambda x: False)
-    for small in (0, 1):
-        for one, other in zip(found[small], results(small)):
-            assert torch.equal(one, other)
-
-
-def test_a_fake_tensor_is_padded_too_and_leaves_nothing_behind():
-    """torch's tools run a network on tensors without numbers."""
-    order = torch.channels_last
-    with FakeTensorMode():
-        x = torch.empty(2, 20, 5, 4).contiguous(memory_format=order).requires_grad_()
-        padded = padding.pad_corners(x, 0, 1)
-        (grad,) = torch.autograd.grad(padded.sum(), x)
-    assert padded.shape == (2, 20, 6, 5) and grad.shape == x.shape
-    real = torch.randn(2, 20, 5, 4).contiguous(memory_format=order)
-    assert torch.equal(padding.pad_corners(real, 0, 1), padding.pad_corners(real.contiguous(), 0, 1))
-
-
-@pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("corners", [False, True])
-def test_compiled_for_the_cpu_a_pad_is_one_sealed_operator(corners, channels_last):
-    """The same numbers, gradients and memory format as eager; torch's own checks of an operator; and it is what gets compiled."""
-    pad = padding.pad_corners if corners else padding.pad_one_side
-    order = torch.channels_last if channels_last else torch.contiguous_format
-    x = torch.randn(2, 8, 5, 4).contiguous(memory_format=order).requires_grad_()
-    single, part = x[:, :, :1, :1].contiguous(memory_format=order), torch.randn(2, 16, 5, 4).contiguous(memory_format=order)[:, :8]
-    picture = torch.randn(5, 4, 8).permute(2, 0, 1).unsqueeze(0)  # (H, W, C) as a batch of one
-    for odd in (x, single, part, part.transpose(2, 3), picture):
-        torch.library.opcheck(padding._pad_whole, (odd, 0, 1, corners))
-        torch.library.opcheck(padding._crop_whole, (padding.pad_one_side(odd.detach(), 0, 1), 0, 1, corners))
-    operators = []
-
-    def seen(graph, inputs):
-        operators.extend(str(node.target) for node in graph.graph.nodes)
-        return graph.forward
-
-    padded = torch.compile(lambda x: pad(x, 1, 2), fullgraph=True, backend=seen)(x)
-    assert any("even_kernels" in operator for operator in operators)
-    assert torch.equal(padded, pad(x, 1, 2)) and padded.stride() == pad(x, 1, 2).stride()
-    weight = torch.randn_like(padded)
-    for wanted, found in zip(
-        torch.autograd.grad((pad(x, 1, 2) * weight).sum(), x), torch.autograd.grad((padded * weight).sum(), x)
-    ):  # fmt: skip
-        assert torch.equal(wanted, found)
 
 
 @pytest.mark.parametrize("kernel", ["c2", "c2sp", "c3sp"])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gan.config import ConfigError
-from gan.models import resolve
+from gan.models.build import resolve
 from gan.models.recompute import recomputed, segments
 from gan.processes import Processes
 from gan.state import Batches, State

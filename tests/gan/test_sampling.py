@@ -13,8 +13,8 @@ from torchvision.utils import make_grid
 
 from gan import checkpoint
 from gan.checkpoint import CheckpointError
-from gan.config import load_config
-from gan.models import build_generator, resolve
+from gan.config import Config
+from gan.models.build import build_generator, resolve
 from gan.randomness import latents
 from gan.run_directory import RunDirectory, RunError
 from gan.sampling import draw, interpolations, load_generator, samples, save_grid, save_images, slerp, tiled, to_uint8
@@ -27,7 +27,7 @@ def run(fifty, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "run"
     small = ["generator.kernel=c3sp", "generator.width=4", "discriminator.width=4", "generator.latent=8", "train.batch_size=8"]
     small += ["dataset.name=folder", f"dataset.path={fifty}", "train.steps=4", "train.checkpoint_every=1", "train.device=cpu"]
-    train(load_config(None, small), path, progress=False)
+    train(Config.load(None, small), path, progress=False)
     return path
 
 
@@ -234,7 +234,7 @@ def test_a_directory_without_a_run_or_a_checkpoint_is_refused(tmp_path):
     for missing in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(RunError, match=rf"{re.escape(str(missing))} is not a run directory"):
             load_generator(missing)
-    with RunDirectory(tmp_path, resolve(load_config(None))):
+    with RunDirectory(tmp_path, resolve(Config.load(None))):
         pass
     with pytest.raises(RunError, match="has no checkpoint yet; train it first"):
         load_generator(tmp_path)

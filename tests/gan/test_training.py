@@ -15,9 +15,9 @@ import torch
 from data import DataError
 from data.sources.shapes import shapes
 from gan import checkpoint
-from gan.config import ConfigError, dump
+from gan.config import ConfigError
 from gan.loop import Diverged
-from gan.models import build, resolve, resolve_to_train
+from gan.models.build import build, resolve, resolve_to_train
 from gan.objectives import LOSSES
 from gan.processes import Processes
 from gan.randomness import step_noise, step_uniform
@@ -25,6 +25,7 @@ from gan.run_directory import RunDirectory, RunError, read_log
 from gan.sampling import save_images
 from gan.state import Batches, State
 from gan.training import Step, learning_rate, train
+from metrics.devices import DeviceError
 from tests.helpers import ROOT, PulledPlug, assert_same, crash_at, final_state
 
 FAMILIES = ["dcgan", "cnn", "sngan", "wgan_gp", "landscape"]
@@ -33,7 +34,14 @@ FAMILIES = ["dcgan", "cnn", "sngan", "wgan_gp", "landscape"]
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_crash_and_resume_equals_an_unbroken_run_bitwise(tiny, tmp_path, family, precision):
-    config = tiny(family, f"train.precision={precision}")
+    resumes_bitwise(tiny(family, f"train.precision={precision}"), tmp_path)
+
+
+def test_crash_and_resume_equals_an_unbroken_run_bitwise_in_two_threads(tiny, tmp_path, two_threads):
+    resumes_bitwise(tiny("sngan"), tmp_path)
+
+
+def resumes_bitwise(config, tmp_path):
     train(config, tmp_path / "whole", progress=False)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PulledPlug):
         crash_at(patch, 9)
@@ -50,7 +58,7 @@ def test_crash_and_resume_equals_an_unbroken_run_bitwise(tiny, tmp_path, family,
 
 def start(run, config, *more):
     file = run.parent / f"{run.name}.yaml"
-    file.write_text(dump(config))
+    file.write_text(config.dump())
     command = [sys.executable, "run_gan.py", "train", str(file), "--out", str(run), "-q", *more]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
@@ -80,7 +88,7 @@ def test_signals_lose_nothing(tiny, tmp_path, signum):
 
     steps = stopped + 15
     shorter = config.replace({"train.steps": steps})
-    (run / "config.yaml").write_text(dump(resolve(shorter)))  # the same run, but it ends soon
+    (run / "config.yaml").write_text(resolve(shorter).dump())  # the same run, but it ends soon
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the process above: another number of threads adds in another order
     train(shorter, run, progress=False)
@@ -300,6 +308,23 @@ def test_two_time_scales(tiny, tmp_path):
     assert rates == pytest.approx([0.001 / 12, 0.004 / 12])
 
 
+def test_a_rate_saved_as_a_tensor_goes_on_as_a_number_on_the_cpu(tiny, tmp_path):
+    """The rate of a step follows from the settings, whatever a checkpoint holds and wherever it was written."""
+    config = tiny("sngan", "train.device=cpu")
+    for run in ("plain", "tensor"):
+        train(config, tmp_path / run, progress=False)
+        checkpoint.saved(tmp_path / run / "checkpoints")[-1].unlink()  # back to step 10
+    file = checkpoint.saved(tmp_path / "tensor/checkpoints")[-1]
+    saved = checkpoint.load(file)
+    for net in "gd":
+        for group in saved[f"optimizer_{net}"]["param_groups"]:
+            group["lr"] = torch.tensor(group["lr"])
+    torch.save(saved, file)
+    for run in ("plain", "tensor"):
+        train(config, tmp_path / run, progress=False)
+    assert_same(final_state(tmp_path / "plain"), final_state(tmp_path / "tensor"))
+
+
 def test_ema_follows_weights_and_statistics(tiny):
     state = State(resolve(tiny("dcgan", "train.ema_decay=0.9")), Processes(0, 1, torch.device("cpu")))
     with torch.no_grad():
@@ -375,14 +400,14 @@ def test_part_of_what_torchrun_sets_is_named(tiny, tmp_path, monkeypatch):
 def test_cuda_is_refused_where_there_is_none(tiny, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA GPU")
-    with pytest.raises(ConfigError, match="no CUDA GPU"):
+    with pytest.raises(DeviceError, match="no CUDA GPU"):
         train(tiny("dcgan", "train.device=cuda"), tmp_path, progress=False)
 
 
 def torchrun(config, run):
     """Train in two processes; returns what they print."""
     file = run.parent / f"{run.name}.yaml"
-    file.write_text(dump(config))
+    file.write_text(config.dump())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

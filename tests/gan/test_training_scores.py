@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gan import checkpoint, sampling
-from gan.config import ConfigError, dump
+from gan.config import ConfigError
 from gan.evaluation import TrainingScores, reference_of
 from gan.randomness import derive
 from gan.run_directory import RunError, read_log
@@ -196,7 +196,7 @@ def test_reference_images_are_as_many_as_asked_for_or_all(tiny, tmp_path, monkey
 
 
 def test_unknown_features_end_a_training_before_its_first_step_in_one_sentence(tiny, tmp_path, call):
-    (tmp_path / "c.yaml").write_text(dump(tiny("dcgan", *SCORED, "evaluate.features=incepton")))
+    (tmp_path / "c.yaml").write_text(tiny("dcgan", *SCORED, "evaluate.features=incepton").dump())
     status, _, err = call("train", tmp_path / "c.yaml", "--out", tmp_path / "run", "-q")
     assert status == 1 and "did you mean 'inception'" in one_error(err)
     assert read_log(tmp_path / "run") == []

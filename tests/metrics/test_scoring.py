@@ -14,10 +14,12 @@ from metrics.frechet import frechet_distance, frechet_from_features
 from metrics.inception_score import inception_score
 from metrics.kernel_distance import kernel_distance
 from metrics.protocol import Card, ProtocolError, differences
-from metrics.scoring import WANTED, Side, floor, identified, reference_statistics, score
+from metrics.score_table import SCORES, Value, register
+from metrics.scoring import Side, floor, identified, reference_statistics, score
 from metrics.statistics import Statistics, StatisticsError, fingerprint
 
 DIM, CLASSES = 6, 5
+WANTED = tuple(SCORES.entries())
 
 
 def tiny(sha256="a" * 64, head=True, genuine=False, dim=DIM, resize="clean", precision="fp32"):
@@ -25,8 +27,10 @@ def tiny(sha256="a" * 64, head=True, genuine=False, dim=DIM, resize="clean", pre
     torch.manual_seed(0)
     trunk = nn.Sequential(nn.Conv2d(3, 16, 4, 4), nn.ReLU(), nn.Flatten(), nn.Linear(64, dim))
     classes = nn.Sequential(nn.Linear(dim, CLASSES)) if head else None
-    mean, std = (127.5,) * 3, (4.0,) * 3
-    network = Network("tiny", sha256, trunk, classes, dim, CLASSES if head else None, 8, resize, mean, std, genuine)
+    network = Network(
+        name="tiny", sha256=sha256, trunk=trunk, head=classes, dim=dim, classes=CLASSES if head else None, size=8, resize=resize,
+        mean=(127.5,) * 3, std=(4.0,) * 3, genuine=genuine,
+    )  # fmt: skip
     return Extractor(network, precision)
 
 
@@ -151,6 +155,56 @@ def test_a_seed_decides_which_images_are_drawn(wanted):
     assert (a.value, a.spread) == (b.value, b.spread) != (c.value, c.spread)
 
 
+# --- the table of scores -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def registered():
+    """register(...) for the length of a test."""
+    before = dict(SCORES._entries)
+    yield register
+    SCORES._entries.clear()
+    SCORES._entries.update(before)
+
+
+def test_a_registered_score_is_asked_for_by_its_name(registered):
+    @registered("nearness", features=True)
+    def nearness(real, generated, seed):
+        return [Value("nearness", float(len(real.features) + len(generated.features) + seed), 2.0, "nothing", (0.0, 9.0))]
+
+    (found,), _ = score(tiny(), side(noise(30)), side(noise(20)), ["nearness"], seed=7)
+    assert (found.name, found.value, found.spread, found.spread_of, found.interval) == ("nearness_tiny", 57, 2, "nothing", (0, 9))
+    assert (found.card.real_count, found.card.generated_count) == (30, 20)
+
+
+def test_a_score_of_mean_and_covariance_needs_no_images(registered):
+    @registered("shift")
+    def shift(real, generated, seed):
+        (a, _), (b, _) = real.moments, generated.moments
+        return [Value("shift", float((a - b).norm()))]
+
+    statistics = Statistics(torch.zeros(DIM).double(), torch.eye(DIM).double(), 100, {})
+    moved = Statistics(torch.full((DIM,), 2.0).double(), torch.eye(DIM).double(), 100, {})
+    assert score(tiny(), known(statistics), known(moved), ["shift"])[0][0].value == pytest.approx(2 * DIM**0.5)
+
+
+def test_a_score_that_says_not_what_it_needs_is_told(registered):
+    @registered("careless")
+    def careless(real, generated, seed):
+        return [Value("careless", float(real.features.sum()))]
+
+    with pytest.raises(ProtocolError, match="register the score with features=True"):
+        score(tiny(), side(), side(), ["careless"])
+
+
+@pytest.mark.parametrize("asked", [WANTED, WANTED[::-1]], ids=["as listed", "reversed"])
+def test_results_stand_in_one_order_whatever_was_asked_first(asked):
+    names = list(values(score(tiny(), side(noise(seed=1)), side(noise(seed=2)), asked)[0]))
+    assert names == [
+        "fd_tiny", "fd_tiny_infinity", "score_tiny", "kd_tiny", "precision_tiny", "recall_tiny", "density_tiny", "coverage_tiny",
+    ]  # fmt: skip
+
+
 # --- statistics instead of images --------------------------------------------------------------------------------------------
 
 
@@ -221,7 +275,7 @@ def test_unusable_statistics_are_refused_in_one_sentence():
 
 
 def test_an_unknown_score_is_refused_with_the_known_ones():
-    with pytest.raises(ProtocolError, match="unknown score 'fidd'; choose among fid, is, kid, pr, dc, interval, infinity"):
+    with pytest.raises(ProtocolError, match="unknown score 'fidd'; choose among fid, interval, infinity, is, kid, pr, dc"):
         score(tiny(), side(), side(), ["fid", "fidd"])
 
 

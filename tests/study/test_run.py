@@ -1,14 +1,17 @@
-"""`compare` for real, on runs of a few steps: processes, failures, interruption, two at once, a cluster's executor."""
+"""`compare` for real, on runs of a few steps: processes, failures, interruption, two at once, a cluster's executor.
+
+Runs are processes wherever `compare` starts them; `compare` itself is one where signals, locks or a cluster are the matter.
+"""
 
 import errno
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+import torch
 import yaml
 
 from data import DataError
@@ -63,35 +66,33 @@ def line_of(file, out, *options):
     return [sys.executable, str(ROOT / "run_gan.py"), "compare", str(file), "--out", str(out), "--quiet", *options]
 
 
-def compare(file, out, *options):
-    return subprocess.run(line_of(file, out, *options), capture_output=True, text=True, timeout=300)
-
-
-def test_a_study_trains_scores_and_reports_every_run_and_then_has_nothing_to_do(study_of, tmp_path):
-    out = tmp_path / "out"
-    first = compare(study_of({"dataset.hold_out": 0.1}), out, "--workers", "2")
-    assert first.returncode == 0, first.stderr
+def test_a_study_trains_scores_and_reports_every_run_and_then_has_nothing_to_do(study_of, tmp_path, call):
+    file, out = study_of({"dataset.hold_out": 0.1}), tmp_path / "out"
+    code, _, said = call("compare", file, "--out", out, "--workers", "2", "--quiet")
+    assert code == 0, said
     table = json.loads((out / "table.json").read_text())
     assert [(r["row"], r["runs"], r["asked"]) for r in table["table"]] == [("c2", 1, 1), ("c3", 1, 1)]
     assert all(r["ms_per_step"] > 0 and r["peak_bytes"] > 0 for r in table["table"])
     assert (out / "report.html").read_text().count("data:image/png") == 3
     assert [r["step"] for r in json.loads((out / "runs/c2/seed_0/record.json").read_text())["curve"]] == [2, 4, 6, 8]
-    again = compare(study_of({"dataset.hold_out": 0.1}), out)
-    assert "2 done, 0 to do" in again.stderr
+    said = call("compare", file, "--out", out, "--quiet")[2]
+    assert "2 done, 0 to do" in said
     assert json.loads((out / "table.json").read_text()) == table
 
 
-def test_one_failing_row_leaves_the_others(study_of, fifty, tmp_path):
+def test_one_failing_row_leaves_the_others(study_of, fifty, tmp_path, call, monkeypatch):
     rows = [{"label": "gone", "dataset.path": str(tmp_path / "gone.zip")}, {"label": "there"}]
     scoring = {"samples": 30, "features": "module:tiny_features.build", "reference": str(fifty)}
-    found = compare(study_of(rows=rows, axes={}, baseline="there", scoring=scoring), tmp_path / "out", "--workers", "2")
-    assert found.returncode == 1
-    assert "gone/seed_0 failed: error:" in found.stderr and "gone.zip" in found.stderr
-    assert "1 of 2 runs failed" in found.stderr and "repeat the command" in found.stderr
+    study = study_of(rows=rows, axes={}, baseline="there", scoring=scoring)
+    code, _, said = call("compare", study, "--out", tmp_path / "out", "--workers", "2", "--quiet")
+    assert code == 1
+    assert "gone/seed_0 failed: error:" in said and "gone.zip" in said
+    assert "1 of 2 runs failed" in said and "repeat the command" in said
     assert (tmp_path / "out/runs/there/seed_0/record.json").is_file()
     assert "gone, seed 0 failed: error:" in (tmp_path / "out/table.md").read_text()
-    found = compare(study_of(rows=rows[:1], axes={}, baseline="gone"), tmp_path / "alone")
-    assert "1 of 1 runs failed: mend the cause" in found.stderr
+    monkeypatch.setattr(launch, "command", lambda folder, job: [sys.executable, "-S", "-c", "raise SystemExit('error: again')"])
+    said = call("compare", study_of(rows=rows[:1], axes={}, baseline="gone"), "--out", tmp_path / "alone", "--quiet")[2]
+    assert "1 of 1 runs failed: mend the cause" in said
 
 
 def test_a_run_that_diverges_is_a_result(study_of, tmp_path):
@@ -134,7 +135,7 @@ def test_the_best_checkpoint_is_scored_beside_the_last(study_of, tmp_path):
     assert result["last"]["scores"][0]["card"]["generated_count"] == 30
 
 
-def test_a_stopped_study_goes_on_to_the_same_bits(study_of, tmp_path):
+def test_a_stopped_study_goes_on_to_the_same_bits(study_of, tmp_path, call, monkeypatch):
     file = study_of({"train.steps": 200, "train.log_every": 1, "evaluate.every": 0, "train.checkpoint_every": 100})
     line = line_of(file, tmp_path / "out", "--workers", "1")
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
@@ -145,24 +146,28 @@ def test_a_stopped_study_goes_on_to_the_same_bits(study_of, tmp_path):
     assert process.returncode == 130 and "the same command goes on from there" in said
     assert not (tmp_path / "out/runs/c2/seed_0/record.json").exists()
     assert list(tmp_path.glob("out/runs/c2/seed_0/checkpoints/step_*.pt")), "the run was not asked to save"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     study = load_study(file)
     resumed, whole = StudyFolder(tmp_path / "out"), StudyFolder(tmp_path / "whole")
     whole.adopt(study)
     job = jobs_of(study)[0]
-    for folder in (resumed, whole):
-        subprocess.run(command(folder, job), check=True, capture_output=True, env=environment, timeout=300)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as `compare` has it: another number of threads adds in another order
+    subprocess.run(command(resumed, job), check=True, capture_output=True, timeout=300)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    code, _, said = call(*command(whole, job)[2:])
+    torch.set_num_threads(threads)
+    assert code == 0, said
     assert_same(final_state(resumed.run(job)), final_state(whole.run(job)))
 
 
-def test_two_compares_in_one_folder_are_refused(study_of, tmp_path):
+def test_two_compares_in_one_folder_are_refused(study_of, tmp_path, call):
     file = study_of({"train.steps": 100_000})
     line = line_of(file, tmp_path / "out", "--workers", "1")
     with subprocess.Popen(line, stderr=subprocess.DEVNULL) as process:
         try:
             wait_until(lambda: (tmp_path / "out/study.yaml").is_file())
-            second = compare(file, tmp_path / "out")
-            assert second.returncode == 1 and "is in use by another compare" in second.stderr
+            code, _, said = call("compare", file, "--out", tmp_path / "out")
+            assert code == 1 and "is in use by another compare" in said
         finally:
             process.terminate()
     assert process.returncode == 128 + signal.SIGTERM
@@ -170,7 +175,8 @@ def test_two_compares_in_one_folder_are_refused(study_of, tmp_path):
 
 def test_a_cluster_runs_the_same_commands(study_of, tmp_path):
     study = study_of(axes={}, baseline="one", rows=[{"label": "one"}])
-    found = compare(study, tmp_path / "out", "--launcher", "submitit", "--launch", "timeout_min=5")
+    line = line_of(study, tmp_path / "out", "--launcher", "submitit", "--launch", "timeout_min=5")
+    found = subprocess.run(line, capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stderr
     assert (tmp_path / "out/runs/one/seed_0/record.json").is_file()
 
@@ -223,12 +229,13 @@ def test_a_run_that_leaves_no_result_has_failed(study_of, tmp_path, monkeypatch)
     assert StudyFolder(path).failure(jobs_of(study)[0]) == "it ended without a result"
 
 
-def test_a_study_file_edited_while_its_runs_go_on_changes_the_next_compare_only(study_of, tmp_path):
+def test_a_study_file_edited_while_its_runs_go_on_changes_the_next_compare_only(study_of, tmp_path, call):
     study, folder = load_study(study_of()), StudyFolder(tmp_path / "out")
     folder.adopt(study)
     (folder.path / "study.yaml").write_text("title: half an ed")
     job = jobs_of(study)[0]
-    subprocess.run(command(folder, job), check=True, capture_output=True, timeout=300)
+    code, _, said = call(*command(folder, job)[2:])
+    assert code == 0, said
     assert folder.done(study, job)
 
 
@@ -256,8 +263,6 @@ def test_torchrun_is_refused(study_of, tmp_path, call, monkeypatch):
 
 
 def test_diversity_is_one_for_the_data_and_zero_for_one_picture():
-    import torch
-
     class Painter(torch.nn.Module):
         latent = 4
 

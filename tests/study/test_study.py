@@ -4,8 +4,8 @@ import datetime
 
 import pytest
 
-from gan.config import ConfigError, dump
-from gan.models import build_generator
+from gan.config import ConfigError
+from gan.models.build import build_generator
 from gan.models.counting import parameter_count
 from study.folder import StudyFolder
 from study.generators import model_facts
@@ -155,7 +155,7 @@ def test_settings_of_a_run_that_was_only_begun_are_not_changed_either(study_file
     folder, study = StudyFolder(tmp_path / "out"), load_study(study_file())
     job = jobs_of(study)[0]
     folder.run(job).mkdir(parents=True)
-    (folder.run(job) / "config.yaml").write_text(dump(config_of(study, job)))
+    (folder.run(job) / "config.yaml").write_text(config_of(study, job).dump())
     folder.adopt(load_study(study_file(settings={"train.lr_g": 0.1})))  # nothing was trained yet
     (folder.run(job) / "metrics.jsonl").write_text("")
     folder.adopt(study)

@@ -4,10 +4,11 @@ import errno
 import os
 from pathlib import Path
 
-import data.keys
 import lmdb
 import pytest
 
+import data.database.index
+import data.files
 from data import DataError
 from data.database.index import HEADER, key_index
 from data.database.reader import Database
@@ -21,8 +22,8 @@ def file(write_lsun, small):
 @pytest.fixture
 def builds(monkeypatch):
     """How often an index was built."""
-    calls, build = [], data.keys._build
-    monkeypatch.setattr(data.keys, "_build", lambda database: calls.append(database.file) or build(database))
+    calls, build = [], data.database.index._build
+    monkeypatch.setattr(data.database.index, "_build", lambda database: calls.append(database.file) or build(database))
     return calls
 
 
@@ -32,14 +33,13 @@ def keys_of(index):
 
 def refuse(monkeypatch, *directories):
     """No file can be made there, as on read-only media. (root may write everywhere, so permissions would not do.)"""
-    make = data.keys.tempfile.mkstemp
 
-    def mkstemp(prefix, dir):
-        if Path(dir) in directories:
+    def opened(file, mode):
+        if Path(file).parent in directories:
             raise OSError(errno.EROFS, "Read-only file system")
-        return make(prefix=prefix, dir=dir)
+        return open(file, mode)
 
-    monkeypatch.setattr(data.keys.tempfile, "mkstemp", mkstemp)
+    monkeypatch.setattr(data.files, "open", opened, raising=False)
 
 
 def test_made_once_beside_the_data_and_nowhere_else(file, builds, tmp_path, monkeypatch):
@@ -72,7 +72,7 @@ def test_a_full_disk_leaves_no_half_of_it(file, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(data.keys.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert len(key_index(Database(file))) == 50
     assert [p.name for p in file.parent.iterdir()] == ["data.mdb"] and not list(Path(os.environ["GAN_CACHE"]).iterdir())
 
@@ -114,7 +114,7 @@ def test_one_flipped_bit_makes_it_anew(file, builds, part):
 
 
 def test_a_database_that_is_being_written(file, monkeypatch):
-    build = data.keys._build
+    build = data.database.index._build
 
     def build_slowly(database):
         index = build(database)
@@ -122,7 +122,7 @@ def test_a_database_that_is_being_written(file, monkeypatch):
             t.put(b"z" * 40, bytes(10_000))
         return index
 
-    monkeypatch.setattr(data.keys, "_build", build_slowly)
+    monkeypatch.setattr(data.database.index, "_build", build_slowly)
     with pytest.raises(DataError, match="changed while it's in use: wait until it's complete"):
         key_index(Database(file))
     assert [p.name for p in file.parent.iterdir()] == ["data.mdb"]

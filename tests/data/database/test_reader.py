@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from data import DataError
-from data.database.reader import DESCRIPTION, Database, is_database
-from data.sources.pack import is_pack
+from data.database.reader import DESCRIPTION, Database, database_at
+from data.sources.pack import PackSource
 
 
 def write(file, values, **options):
@@ -144,13 +144,13 @@ def test_changed_bytes_give_an_answer_or_a_sentence_and_nothing_else(tmp_path):
 
 def test_keys_that_are_no_text(tmp_path):
     file = write(tmp_path / "a", {b"\xff\xfe": b"v", b"job": b"1"})
-    assert Database(file).texts() == {r"\xff\xfe": b"v", "job": b"1"} and not is_pack(file)
+    assert Database(file).texts() == {r"\xff\xfe": b"v", "job": b"1"} and not PackSource.recognises(file)
 
 
 @pytest.mark.parametrize("content", [b"", b"words" * 5000, bytes(20_000)])
 def test_what_is_no_database(tmp_path, content):
     (tmp_path / "a").write_bytes(content)
-    assert not is_database(tmp_path / "a") and not is_database(tmp_path) and not is_database(tmp_path / "nowhere")
+    assert [database_at(path) for path in (tmp_path / "a", tmp_path, tmp_path / "nowhere")] == [None] * 3
     with pytest.raises(DataError, match=r"a is (no LMDB|cut short)"):
         Database(tmp_path / "a")
     with pytest.raises(DataError, match="nowhere can't be read"):

@@ -9,7 +9,7 @@ import torch
 import data.sources.lsun
 from data import DataError, load
 from data.database.reader import Database
-from data.sources.lsun import open_lsun
+from data.sources.lsun import LsunSource
 from data.sources.opening import open_source
 from data.sources.source import split_by_key
 from tests.data.pictures import encoded, noise
@@ -84,10 +84,10 @@ def test_a_fingerprint_is_also_of_some_values(write_lsun, small, tmp_path, place
     values = {f"{i:03}".encode(): bytes(100) for i in range(600)}
     other = {**values, f"{place:03}".encode(): bytes([0] * 50 + [1] + [0] * 49)}
     sets = {"a": values, "b": values, "c": other}
-    found = [open_lsun(write_lsun(values=each, root=tmp_path / name)).fingerprint for name, each in sets.items()]
+    found = [LsunSource(write_lsun(values=each, root=tmp_path / name)).fingerprint for name, each in sets.items()]
     assert found[0] == found[1] != found[2]
     monkeypatch.setattr(data.sources.lsun, "SAMPLES", 2)
-    found = [open_lsun(tmp_path / name / "bedroom_train_lmdb").fingerprint for name in "ac"]
+    found = [LsunSource(tmp_path / name / "bedroom_train_lmdb").fingerprint for name in "ac"]
     assert (found[0] == found[1]) is (place == 299)
 
 
@@ -120,12 +120,12 @@ def test_an_unusable_value_is_refused_by_its_key_or_skipped(write_lsun, small, n
 def test_a_hold_out_depends_on_keys_alone(write_lsun, small):
     names = [f"{i:03}" for i in range(200)]
     image = small(1)[0]
-    source = open_lsun(write_lsun(values={name.encode(): image for name in names}))
+    source = LsunSource(write_lsun(values={name.encode(): image for name in names}))
     rest, held = split_by_key(source, 0.2)
     assert {rest.name(i) for i in range(len(rest))} | {held.name(i) for i in range(len(held))} == set(names)
     assert len(rest) + len(held) == 200 and 20 < len(held) < 60
     assert held.about == "lsun bedroom, train split, hold-out sha256(key) < 0.2"
-    more = open_lsun(write_lsun("kitchen_train", {f"{i:03}".encode(): image for i in range(300)}))
+    more = LsunSource(write_lsun("kitchen_train", {f"{i:03}".encode(): image for i in range(300)}))
     _, still = split_by_key(more, 0.2)
     chosen = {still.name(i) for i in range(len(still))}
     assert chosen & set(names) == {held.name(i) for i in range(len(held))}  # added images change nobody's side
@@ -136,7 +136,7 @@ def test_a_hold_out_depends_on_keys_alone(write_lsun, small):
 
 def test_a_held_out_share_is_the_test_split(write_lsun):
     directory = write_lsun()
-    train, test = (load("lsun", directory, 32, share=0.3, split=split) for split in ("train", "test"))
+    train, test = (load("lsun", directory, 32, hold_out=0.3, split=split) for split in ("train", "test"))
     whole = load("lsun", directory, 32)
     assert len(train) + len(test) == len(whole) and len(test) > 3
     sums = [x.images.flatten(1).long().sum(1) for x in (train, test, whole)]

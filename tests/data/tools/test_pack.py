@@ -17,7 +17,7 @@ from data import DataError, load
 from data.database.reader import Database
 from data.sources.folder import FileSource
 from data.sources.opening import open_source
-from data.sources.pack import PackSource, is_pack, verify
+from data.sources.pack import PackSource, verify
 from data.tools.pack import pack
 from tests.data.pictures import encoded, noise
 
@@ -61,7 +61,7 @@ def test_classes_names_and_hold_outs_survive(hundred, tmp_path):
     source = open_source(hundred)
     assert found.classes == ("a", "b") and found.labels.tolist() == source.labels.tolist() == [0] * 50 + [1] * 50
     assert (found.hashes == source.hashes).all()
-    held, kept = (load("folder", path, R, split="test", share=0.2).images for path in (hundred, tmp_path / "a.pack"))
+    held, kept = (load("folder", path, R, split="test", hold_out=0.2).images for path in (hundred, tmp_path / "a.pack"))
     assert torch.equal(held, kept)
     assert {"source", "count", "skipped", "size", "crop", "filter", "sha256", "format"} <= found.manifest.keys()
 
@@ -398,7 +398,7 @@ def test_every_changed_byte_of_an_image_is_found(hundred, tmp_path, stored):
 def test_a_cut_pack_is_refused(hundred, tmp_path):
     pack_of(hundred, tmp_path / "a.pack")
     whole = (tmp_path / "a.pack").read_bytes()
-    assert is_pack(tmp_path / "a.pack")
+    assert PackSource.recognises(tmp_path / "a.pack")
     for size in (4096, 9000, len(whole) // 2):
         (tmp_path / "a.pack").write_bytes(whole[:size])
         with pytest.raises(DataError, match=r"a.pack is (cut short|damaged|no LMDB)"):

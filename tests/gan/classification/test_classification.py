@@ -12,7 +12,7 @@ from safetensors import safe_open
 from data import DataError
 from gan import checkpoint
 from gan.classification import training
-from gan.classification.config import Config, Train, dump, load_config
+from gan.classification.config import Config, Train
 from gan.classification.result import export
 from gan.classification.state import Batches, State, grey_levels
 from gan.classification.training import evaluate, learning_rate, take_step, train
@@ -42,7 +42,7 @@ def small(pictures):
             "train.checkpoint_every=5",
             "train.deterministic=true",
         ]
-        return load_config(None, [*settings, f"train.device={DEVICE}", *overrides])
+        return Config.load(None, [*settings, f"train.device={DEVICE}", *overrides])
 
     return config
 
@@ -73,7 +73,14 @@ def crash_at(monkeypatch, step):
     ids=["resnet", "bf16-mixup", "densenet", "shift"],
 )
 def test_crash_and_resume_equals_an_unbroken_run_bitwise(small, tmp_path, overrides):
-    config = small(*overrides)
+    resumes_bitwise(small(*overrides), tmp_path)
+
+
+def test_crash_and_resume_equals_an_unbroken_run_bitwise_in_two_threads(small, tmp_path, two_threads):
+    resumes_bitwise(small(), tmp_path)
+
+
+def resumes_bitwise(config, tmp_path):
     whole = train(config, tmp_path / "whole", progress=False)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PulledPlug):
         crash_at(patch, 9)
@@ -319,9 +326,9 @@ def test_a_full_memory_is_told_in_one_sentence(small, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_configs_load_and_come_back(path, tmp_path):
-    config = load_config(path)
-    (tmp_path / "again.yaml").write_text(dump(config))
-    assert load_config(tmp_path / "again.yaml") == config
+    config = Config.load(path)
+    (tmp_path / "again.yaml").write_text(config.dump())
+    assert Config.load(tmp_path / "again.yaml") == config
     assert config.dataset.name == "cifar10" and config.train.epochs in (15, 300)
 
 
@@ -342,24 +349,24 @@ def test_configs_load_and_come_back(path, tmp_path):
 )
 def test_a_wrong_setting_is_named(override, message):
     with pytest.raises(ConfigError, match=message):
-        load_config(None, [override])
+        Config.load(None, [override])
 
 
 def test_a_densenet_takes_no_settings_of_a_resnet():
     wrong = ["model.family=densenet", "model.depth=22", "model.width=64", "model.block=shift"]
     with pytest.raises(ConfigError, match=r"a densenet has no use for model\.width and model\.block; leave them out"):
-        load_config(None, wrong)
+        Config.load(None, wrong)
     stored = {"model": {"family": "densenet", "depth": 22, "width": 64}}  # of a file, or of a study whose rows share it
-    assert load_config(stored, ["model.block=shift"]).model == load_config(None, wrong[:2]).model
+    assert Config.load(stored, changes={"model.block": "shift"}).model == Config.load(None, wrong[:2]).model
 
 
 def test_sections_that_are_empty_or_no_sections(tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text("train:\nmodel: {depth: 56}\n")
-    assert load_config(file, ["train.seed=3"]) == Config().replace({"model.depth": 56, "train.seed": 3})
+    assert Config.load(file, ["train.seed=3"]) == Config().replace({"model.depth": 56, "train.seed": 3})
     file.write_text("train: 5\n")
     with pytest.raises(ConfigError, match=r"train: 5 is wrong.*a\.yaml"):
-        load_config(file)
+        Config.load(file)
 
 
 # --- what a run leaves -------------------------------------------------------------------------------------------------------
@@ -414,7 +421,7 @@ def test_exported_weights_give_the_outputs_of_the_run(small, tmp_path):
 
 
 def test_the_command_trains_tests_and_exports(small, tmp_path, call):
-    (tmp_path / "mine.yaml").write_text(dump(small()))
+    (tmp_path / "mine.yaml").write_text(small().dump())
     arguments = (
         "classify",
         tmp_path / "mine.yaml",

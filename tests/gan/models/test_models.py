@@ -6,9 +6,10 @@ from rich.console import Console
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from gan.config import load_config
+from gan.config import Config
 from gan.kernels import KERNELS, SymmetricConv2d
-from gan.models import build, build_discriminator, build_generator, resolve, summary
+from gan.models import summary
+from gan.models.build import build, build_discriminator, build_generator, resolve
 from gan.models.counting import parameter_count
 from gan.models.layers import SpectralNorm, add_spectral_norm
 from gan.models.upsampling import UPSAMPLINGS, Unpool, upsample_conv
@@ -17,7 +18,7 @@ FAMILIES = ["dcgan", "cnn", "sngan", "wgan_gp", "landscape"]
 
 
 def settings(family, resolution=32, *overrides):
-    return resolve(load_config(None, [f"generator.family={family}", f"dataset.resolution={resolution}", *overrides]))
+    return resolve(Config.load(None, [f"generator.family={family}", f"dataset.resolution={resolution}", *overrides]))
 
 
 def counts(config):

@@ -7,13 +7,12 @@ import torch
 
 from data import DataError
 from data.sources.shapes import shapes
-from gan.models import build, resolve
-from gan.probe import measure, probe, read_record, summary, training_instruments, write_record
+from gan.models.build import build, resolve
+from gan.probe import measure, probe, summary, training_instruments, write_record
 from gan.probe.figure import draw_probe
 from gan.probe.inputs import Real, halves, real_images, untrained
-from gan.probe.table import ROWS, tables
+from gan.probe.table import listed, tables
 from gan.run_directory import RunError
-from gan.training import train
 from metrics.scoring import Side
 
 SMALL = {"samples": 32}
@@ -23,12 +22,6 @@ SMALL = {"samples": 32}
 def real():
     images = shapes(32, count=64).images
     return Real(images[:32], images[32:], "shapes")
-
-
-@pytest.fixture
-def run(tiny, tmp_path):
-    train(tiny("dcgan", "train.steps=4", "train.checkpoint_every=2"), tmp_path / "run", progress=False)
-    return tmp_path / "run"
 
 
 def test_a_run_with_real_images(run, real):
@@ -161,17 +154,10 @@ def test_a_sick_generator_is_refused(run):
         probe(run, **SMALL)
 
 
-def test_records_are_read_back_or_refused(run, tmp_path):
+def test_a_record_is_plain_json(run, tmp_path):
     record = probe(run, **SMALL)
-    path = tmp_path / "probe.json"
-    with pytest.raises(RunError, match=r"measure the run with `python run_gan.py probe`"):
-        read_record(path)
-    write_record(record, path)
-    assert read_record(path) == record
-    for text in ("", "[1]", "{", '{"card": {"format": 0}, "numbers": {}}', path.read_text()[:-30]):
-        path.write_text(text)
-        with pytest.raises(RunError, match="measure the run again"):
-            read_record(path)
+    write_record(record, tmp_path / "probe.json")
+    assert json.loads((tmp_path / "probe.json").read_text()) == record
 
 
 def test_figure_and_tables(run, tiny, real, tmp_path):
@@ -179,9 +165,9 @@ def test_figure_and_tables(run, tiny, real, tmp_path):
         draw_probe(found, tmp_path / "deep" / "probe.png")
         assert (tmp_path / "deep" / "probe.png").read_bytes().startswith(b"\x89PNG")
         numbers, layers = tables(found.record)
-        assert numbers.row_count == len(ROWS) and layers.row_count == len(found.record["layers"])
+        assert numbers.row_count == len(listed()) and layers.row_count == len(found.record["layers"])
 
 
 def test_every_number_is_in_the_table(run, real):
-    shown = {key for _, key, _ in ROWS} | {"drift_x_px", "drift_y_px", "border_asymmetry"}  # parts of shown ones
+    shown = {number.name for number in listed()} | {"drift_x_px", "drift_y_px"}  # parts of shown ones
     assert set(probe(run, real=real, **SMALL)["numbers"]) == shown

@@ -1,5 +1,6 @@
 """The Extractor, the default network, and networks by import path."""
 
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -7,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from metrics.devices import DeviceError
 from metrics.features import efficientnet, open_extractor
-from metrics.features.network import DEFAULT, FeatureError
-from tests.helpers import random_images, real_cifar10
+from metrics.features.network import DEFAULT, NETWORKS, FeatureError, Network, register, state_sha256
+from tests.helpers import ROOT, random_images, real_cifar10
 
 SMALL = dict(size=64)  # a quarter of a second less per test
 
@@ -73,6 +75,11 @@ def test_the_same_images_give_the_same_bits(small):
     assert torch.equal(small(images)[0], small(images)[0]) and torch.equal(small(images)[0], again(images)[0])
 
 
+def test_the_same_images_give_the_same_bits_in_two_threads(small, two_threads):
+    images = random_images(3)
+    assert torch.equal(small(images)[0], small(images)[0])
+
+
 def test_takes_images_that_are_not_square(small):
     assert small(random_images(2, 40, 100))[0].shape == (2, 1280)
 
@@ -113,7 +120,6 @@ def test_scores_have_the_networks_name(small):
         (dict(precision="fp16"), "precision is one of auto, fp32, bf16"),
         (dict(size=16), "at least 32"),
         (dict(size="big"), "at least 32"),
-        (dict(device="gpu"), "cpu, cuda or cuda:1"),
     ],
 )
 def test_what_cannot_be_had_is_refused_in_one_sentence(options, words):
@@ -122,18 +128,46 @@ def test_what_cannot_be_had_is_refused_in_one_sentence(options, words):
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-def test_no_cuda_is_said_so():
-    with pytest.raises(FeatureError, match="no CUDA device"):
-        open_extractor(device="cuda")
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_agrees_with_the_cpu_and_leaves_settings_alone(small):
     torch.backends.cudnn.conv.fp32_precision = "tf32"
     features = open_extractor(device="cuda", **SMALL)(random_images(3))[0]
     assert features.is_cuda and torch.backends.cudnn.conv.fp32_precision == "tf32"
     torch.testing.assert_close(features.cpu(), small(random_images(3))[0], rtol=1e-3, atol=1e-3)
+
+
+# --- the table of networks ---------------------------------------------------------------------------------------------------
+
+
+def test_a_registered_network_is_opened_by_its_name_with_what_was_asked_of_it():
+    asked = []
+
+    @register("means")
+    def build(options):
+        asked.append(options)
+        network = Means()
+        return Network(
+            name="means", sha256=state_sha256(network), trunk=network, dim=3, size=options.size or 48, resize="tf1",
+            mean=(0, 0, 0), std=(255, 255, 255),
+        )  # fmt: skip
+
+    try:
+        extractor = open_extractor("means", "w.pt", size=40, insist=True)
+    finally:
+        del NETWORKS._entries["means"]
+    assert [(o.name, o.weights, o.resize, o.size, o.insist) for o in asked] == [("means", "w.pt", None, 40, True)]
+    torch.testing.assert_close(extractor(torch.full((2, 3, 8, 8), 255, dtype=torch.uint8))[0], torch.ones(2, 3))
+    assert (extractor.name, extractor.size, extractor.resize, extractor.classes) == ("means", 40, "tf1", None)
+    assert extractor.score_name("fid") == "fd_means"
+
+
+def test_features_that_another_package_registers_are_named_as_unknown_until_then():
+    """In a process of its own: here the classifiers' features have been imported by other tests."""
+    code = "from metrics.features import open_extractor; open_extractor('cifar_resnet')"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stderr.splitlines()[-1]
+    assert "there are no features 'cifar_resnet'" in said and said.endswith(
+        "(known: efficientnet_lite0, inception, module:PATH; others once their file is imported)"
+    )
 
 
 # --- EfficientNet-Lite0 ------------------------------------------------------------------------------------------------------
@@ -256,11 +290,9 @@ def test_a_file_of_ones_own_that_fails_is_refused(tmp_path, monkeypatch):
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("device", ["meta", "cuda:99", "xpu" if not torch.xpu.is_available() else "xpu:99"])
-def test_a_device_that_is_not_there_is_refused_in_one_sentence(device):
-    with pytest.raises(FeatureError, match="device") as refusal:
-        open_extractor(device=device)
-    assert "\n" not in str(refusal.value)
+def test_a_device_that_is_not_there_is_refused_before_anything_is_opened(own):
+    with pytest.raises(DeviceError, match="cuda:99"):
+        open_extractor(own(lambda: 1 / 0), device="cuda:99")
 
 
 @pytest.mark.parametrize("name", ["module:no_such_package.build", "module:metrics.features.no_such_name", "module:", "module:os"])

@@ -8,8 +8,7 @@ from torch import nn
 
 from gan.kernels import conv2d, conv_transpose2d
 from gan.models.upsampling import upsample_conv
-from metrics.instruments.erosion import Stack
-from metrics.instruments.shift import border_asymmetry, flat_twin, layer_drift, network_drift, phase_slope, roll_equivariance
+from metrics.instruments.shift import border_asymmetry, flat_twin, layer_drift, network_drift, roll_equivariance
 
 
 def noise(*shape, seed=0):
@@ -107,41 +106,6 @@ def test_dead_networks_have_no_drift():
     dead = nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU())
     nn.init.zeros_(dead[0].weight)
     assert math.isnan(network_drift(dead, noise(2, 2, 4, 4)).drift.x)
-
-
-# --- S2 of images ------------------------------------------------------------------------------------------------------------
-
-
-def moved(images, dx, dy):
-    """(N, H, W) moved by fractions of a pixel, exactly, as if it repeated."""
-    h, w = images.shape[-2:]
-    fy, fx = torch.fft.fftfreq(h)[:, None], torch.fft.fftfreq(w)
-    return torch.fft.ifft2(torch.fft.fft2(images) * torch.exp(-2j * math.pi * (fx * dx + fy * dy))).real
-
-
-@pytest.mark.parametrize("dx, dy", [(0, 0), (0.5, 0), (0, -0.5), (-1.25, 2), (3, 0.3)])
-def test_finds_a_planted_shift(dx, dy):
-    wide = nn.functional.avg_pool2d(noise(64, 1, 49, 49), 10, 1)[:, 0]  # soft blobs, as in pictures
-    before, after = wide[:, 4:36, 4:36], moved(wide, dx, dy)[:, 4:36, 4:36]
-    for gain in (1, -0.3):  # whatever the contrast, and its sign
-        x, y = phase_slope(before, gain * after + 5)
-        assert (x, y) == (pytest.approx(dx, abs=0.1), pytest.approx(dy, abs=0.1))
-
-
-def test_even_layers_move_the_picture_half_a_pixel_each():
-    """F_n[p - n / 2] = F_0[p] (Wu et al. 2019), in the first layers of the paper's stack."""
-    pictures = nn.functional.avg_pool2d(noise(32, 3, 47, 47), 16, 1).abs()
-    for kernel, expected in (("c2", -3.0), ("c2sp", 0.0), ("c3", 0.0)):
-        network = flat_twin(Stack(lambda a, b, k=kernel: conv2d(k, a, b), widths=(8,), depth=6))
-        with torch.no_grad():
-            x, y = phase_slope(pictures.mean(dim=1), network(pictures).mean(dim=1))
-        # With three colours the four groups of c2sp are not alike in the first layer: [1, 1, 1, 0].
-        assert (x, y) == (pytest.approx(expected, abs=0.35), pytest.approx(expected, abs=0.35))
-
-
-def test_phase_slope_wants_pairs():
-    with pytest.raises(ValueError, match="two batches"):
-        phase_slope(torch.zeros(2, 8, 8), torch.zeros(3, 8, 8))
 
 
 # --- S3 ----------------------------------------------------------------------------------------------------------------------

@@ -12,31 +12,30 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from metrics.features.network import FeatureError, Network, state_sha256
+from gan.models.classifiers import Classifier, build_classifier
+from metrics.features.network import FeatureError, Network, Options, register, state_sha256
 
 SHIPPED = Path(__file__).with_name("cifar_resnet.safetensors")
 MAKE = "make one with `python run_gan.py classify --export FILE`"
 
 
-def cifar_resnet(weights: str | Path | None, resize: str | None, size: int | None, insist: bool) -> Network:
+@register("cifar_resnet")
+def cifar_resnet(options: Options) -> Network:
     """The classifier of an exported file, by default of SHIPPED. Its sha256 is that of the weights, checked against its card.
 
     Scores with different weights carry different sha256 on their cards, so they are never put side by side. FeatureError for a
     missing, damaged or foreign file; for other networks or data than the name says only without `insist`, which adds the first 8
     digits of the sha256 to the name.
     """
-    weights = Path(weights or SHIPPED)
+    weights = Path(options.weights or SHIPPED)
     tensors, metadata = _load(weights)
-    # Imported here: the only thing that metrics take from gan, so that the network is described in one place.
-    from gan.models.classifiers import build_classifier
-
     try:
         card = json.loads(metadata["result"])["card"]
         with torch.device("meta"):
             model = build_classifier(**card["model"], classes=len(card["classes"]))
         model.load_state_dict(tensors, assign=True)
         promised, family, source = card["weights_sha256"], card["model"]["family"], card["data"]
-        size, mean, std = size or card["resolution"], tuple(card["mean"]), tuple(card["std"])
+        size, mean, std = options.size or int(card["resolution"]), _three(card["mean"]), _three(card["std"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FeatureError(f"{weights} holds no classifier of this program ({type(error).__name__}): {MAKE}") from error
     sha256 = state_sha256(model)
@@ -45,17 +44,26 @@ def cifar_resnet(weights: str | Path | None, resize: str | None, size: int | Non
         trouble = "aren't those of its card"
     elif family != "resnet" or not source.startswith("cifar10 "):
         trouble = f"are of a {family} trained on {source}"
-    if trouble and not insist:
+    if trouble and not options.insist:
         raise FeatureError(f"the weights in {weights} {trouble}: {MAKE}, or insist and get scores under another name")
     if trouble:
         name = f"cifar_resnet_{sha256[:8]}"
-    return Network(name, sha256, Trunk(model), model.head, model.dim, model.classes, size, resize or "clean", mean, std)
+    return Network(
+        name=name, sha256=sha256, trunk=Trunk(model), head=model.head, dim=model.dim, classes=model.classes, size=size,
+        resize=options.resize or "clean", mean=mean, std=std,
+    )  # fmt: skip
+
+
+def _three(numbers: list[float]) -> tuple[float, float, float]:
+    """One for each colour."""
+    red, green, blue = numbers
+    return red, green, blue
 
 
 class Trunk(nn.Module):
     """Everything before the classifier: normalised (N, 3, S, S) -> (N, dim), averaged over positions in float32."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: Classifier):
         super().__init__()
         self.model = model
 

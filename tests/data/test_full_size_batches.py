@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from data import DataError
-from data.native import count_images, native_batches
 from data.sources.opening import open_source
+from data.streaming import full_size_batches
 from data.tools.pack import pack
 
 
@@ -33,7 +33,7 @@ def root(tmp_path):
 
 
 def gather(path, chosen, batch_size=64):
-    return torch.cat(list(native_batches(path, chosen, batch_size)))
+    return torch.cat(list(full_size_batches(open_source(path), chosen, batch_size)))
 
 
 @pytest.mark.parametrize("width, height", [(7, 5), (1, 1), (3, 300)])
@@ -52,7 +52,7 @@ def test_chosen_images_come_in_the_order_asked_for(root):
 
 @pytest.mark.parametrize("batch_size, sizes", [(1, [1] * 10), (4, [4, 4, 2]), (64, [10])])
 def test_batches_cut_the_images_but_do_not_change_them(root, batch_size, sizes):
-    batches = list(native_batches(root, list(range(10)), batch_size))
+    batches = list(full_size_batches(open_source(root), list(range(10)), batch_size))
     assert [len(batch) for batch in batches] == sizes and all(batch.is_contiguous() for batch in batches)
     assert torch.equal(torch.cat(batches), gather(root, list(range(10))))
 
@@ -60,7 +60,7 @@ def test_batches_cut_the_images_but_do_not_change_them(root, batch_size, sizes):
 def test_a_zip_equals_its_directory(root):
     shutil.make_archive(str(root), "zip", root)
     archive = root.with_name("set.zip")
-    assert count_images(archive) == count_images(root) == 10
+    assert len(open_source(archive)) == len(open_source(root)) == 10
     assert torch.equal(gather(archive, [9, 0, 3], 2), gather(root, [9, 0, 3], 2))
 
 
@@ -99,14 +99,14 @@ def test_a_broken_image_is_named_in_one_sentence(root, kind):
 
 
 @pytest.mark.parametrize("content", ["nothing", "empty directory", "no zip"])
-def test_where_no_images_are_none_are_counted(tmp_path, content):
+def test_where_no_images_are_none_are_opened(tmp_path, content):
     path = tmp_path / "here"
     if content == "empty directory":
         path.mkdir()
     elif content == "no zip":
         path.write_bytes(b"text")
     with pytest.raises(DataError, match="here"):
-        count_images(path)
+        open_source(path)
 
 
 def test_a_database_and_a_pack_give_their_images(root, write_lsun, tmp_path):
@@ -114,9 +114,9 @@ def test_a_database_and_a_pack_give_their_images(root, write_lsun, tmp_path):
     directory = write_lsun(values={f"{i}".encode(): (root / f"{i}.png").read_bytes() for i in range(8)})
     wanted = gather(root, range(8))
     for path in (directory, directory.parent, directory / "data.mdb"):
-        assert count_images(path) == 8 and torch.equal(gather(path, [3, 0], 1), wanted[[3, 0]])
+        assert len(open_source(path)) == 8 and torch.equal(gather(path, [3, 0], 1), wanted[[3, 0]])
     packed = pack(open_source(directory), tmp_path / "a.pack", 5, "cut").path
-    assert count_images(packed) == 8 and torch.equal(gather(packed, range(8)), wanted[:, :, :, 1:6])
+    assert len(open_source(packed)) == 8 and torch.equal(gather(packed, range(8)), wanted[:, :, :, 1:6])
 
 
 def test_a_database_of_mixed_sizes_is_refused_with_the_way_out(write_lsun, root):

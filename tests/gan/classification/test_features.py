@@ -7,14 +7,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from gan.classification.config import load_config
+from gan.classification.config import Config
+from gan.classification.features import SHIPPED
 from gan.models.classifiers import build_classifier
 from metrics.features import open_extractor
-from metrics.features.cifar_resnet import SHIPPED
 from metrics.features.network import FeatureError, state_sha256
 from tests.helpers import random_images, real_cifar10
 
-MODEL = load_config(None, ["model.depth=8", "model.width=4", "model.kernel=c2sp"]).model.model_dump()
+MODEL = Config.load(None, ["model.depth=8", "model.width=4", "model.kernel=c2sp"]).model.model_dump()
 MEAN, STD = [120.0, 110.0, 100.0], [60.0, 61.0, 62.0]
 
 

@@ -1,0 +1,113 @@
+"""From settings to networks: `resolve` fills in what a family was published with, `build` makes its generator and discriminator."""
+
+import functools
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from gan.config import Config, ConfigError
+from gan.kernels import parse_kernel
+from gan.models.counting import macs, parameter_count
+from gan.models.families import FAMILIES, Layers
+from gan.randomness import derive
+
+
+def resolve(config: Config) -> Config:
+    """The same settings with every null filled in by the family's published choice; a resolved config comes back as it is."""
+    resolution = config.dataset.resolution
+    family = config.discriminator.family or config.generator.family
+    g = FAMILIES[config.generator.family].published_generator(resolution)
+    d = FAMILIES[family].published_discriminator(resolution)
+    published = {
+        "generator.kernel": g.kernel,
+        "generator.upsampling": g.upsampling,
+        "generator.width": g.width,
+        "generator.norm": g.norm,
+        "discriminator.family": family,
+        "discriminator.kernel": d.kernel,
+        "discriminator.width": d.width,
+        "discriminator.norm": d.norm,
+    }
+    given = config.values()
+    return config.replace({key: value for key, value in published.items() if given[key] is None})
+
+
+def resolve_to_train(config: Config) -> Config:
+    """`resolve`, for what is going to be trained. ConfigError for what only the family's choices show to be wrong."""
+    config = resolve(config)
+    if config.discriminator.norm == "batch" and (config.objective.gradient_penalty or config.objective.r1):
+        raise ConfigError(
+            "objective.gradient_penalty and r1 penalise the gradient at each image, and batch norm in the discriminator mixes the "
+            "images of a batch (Gulrajani et al. 2017, section 4); set discriminator.norm=none or spectral"
+        )
+    return config
+
+
+def build(config: Config) -> tuple[nn.Module, nn.Module]:
+    """Generator and discriminator of a resolved config, with initial weights that are a function of train.seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(config.train.seed, "generator"))
+        generator = build_generator(config)
+        torch.manual_seed(derive(config.train.seed, "discriminator"))
+        discriminator = build_discriminator(config)
+    return generator, discriminator
+
+
+def build_generator(config: Config) -> nn.Module:
+    """The generator of a resolved config, its width by generator.width_rule; initial weights from torch's global generator."""
+    rule, layers = config.generator.width_rule, _layers(config)
+    if rule == "paper":  # x 3/k, in multiples of four for the four channel groups
+        layers = replace(layers, width=layers.width * 3 / parse_kernel(layers.kernel)[0], multiple=4)
+    elif rule in ("equal_parameters", "equal_macs"):
+        width, multiple = matched_width(config)
+        layers = replace(layers, width=width, multiple=multiple)
+    return _generator(config, layers)
+
+
+def build_discriminator(config: Config) -> nn.Module:
+    """The discriminator of a resolved config; initial weights from torch's global generator."""
+    d = config.discriminator
+    return FAMILIES[d.family].discriminator(config.dataset.resolution, Layers(d.kernel, d.width, d.norm))
+
+
+def _layers(config: Config) -> Layers:
+    g = config.generator
+    return Layers(g.kernel, g.width, g.norm, g.upsampling)
+
+
+def _generator(config: Config, layers: Layers) -> nn.Module:
+    g = config.generator
+    return FAMILIES[g.family].generator(config.dataset.resolution, g.latent, layers)
+
+
+@functools.lru_cache(maxsize=256)
+def matched_width(config: Config, tolerance: float = 0.02) -> tuple[float, int]:
+    """The width at which the generator costs as much as its c3 row, and the number its channel counts are multiples of.
+
+    Cost is parameters or, by generator.width_rule, multiply-adds per image. Channel counts that are multiples of 16 run fastest, so
+    the largest of 16, 8, 4, 2 that comes within the tolerance is taken; otherwise the nearest count there is.
+    """
+    layers = _layers(config)
+
+    def cost(**changes) -> int:
+        with torch.device("meta"):
+            generator = _generator(config, replace(layers, **changes))
+            count_macs = config.generator.width_rule == "equal_macs"
+            return macs(generator, 1, generator.latent) if count_macs else parameter_count(generator)
+
+    wanted = cost(kernel="c3")
+    if cost() == wanted:  # c3; c3sp unless its transposed layers cost more
+        return layers.width, 1
+    best = None
+    for multiple in (16, 8, 4, 2, 1):
+        low, high = 0.0, 8 * layers.width
+        for _ in range(20):  # bisection; the cost is a staircase in the width, so both sides of the last step are tried
+            width = (low + high) / 2
+            low, high = (width, high) if cost(width=width, multiple=multiple) < wanted else (low, width)
+        error, width = min((abs(cost(width=w, multiple=multiple) / wanted - 1), w) for w in (low, high))
+        if best is None or error < best[0]:
+            best = (error, width, multiple)
+        if error <= tolerance:
+            break
+    return best[1:]

@@ -1,0 +1,32 @@
+"""Tables that fill themselves: each entry is registered by the file that defines it, so that a new one touches no other file."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Generic, TypeVar
+
+Entry = TypeVar("Entry")
+
+
+class Registry(Generic[Entry]):
+    """Entries by name. The modules of `package` are imported before anything is looked up, and so have registered theirs.
+
+    A module outside of that package registers its entries when somebody imports it.
+    """
+
+    def __init__(self, package: str):
+        self._package = package
+        self._entries: dict[str, tuple[str, Entry]] = {}  # name: module and entry
+
+    def add(self, name: str, entry: Entry, module: str) -> None:
+        """ValueError for a name that another module has taken. The same module may replace its own, as when a cell is run again."""
+        owner = self._entries.get(name, (module,))[0]
+        if owner != module:
+            raise ValueError(f"{module} registers {name!r}, which {owner} has registered: choose another name")
+        self._entries[name] = module, entry
+
+    def entries(self) -> dict[str, Entry]:
+        """All of them: in alphabetical order of modules, within a module in the order in which they stand there."""
+        for module in iter_modules(import_module(self._package).__path__):
+            if not module.ispkg:
+                import_module(f"{self._package}.{module.name}")
+        return {name: entry for name, (_, entry) in sorted(self._entries.items(), key=lambda item: item[1][0])}

@@ -1,0 +1,108 @@
+"""Atomic writes: whole or not at all, whoever else writes, whoever is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from data.files import located, remove_abandoned, replacing, write_atomically
+from tests.helpers import ROOT
+
+WRITER = """
+import sys
+from pathlib import Path
+from data.files import replacing
+with replacing(Path(sys.argv[1])) as file:
+    file.write(sys.argv[2].encode())
+    file.flush()
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def writer():
+    """writer(path, text) -> a process that is half way through writing, and ends when its input does."""
+    started = []
+
+    def start(path, text):
+        command = [sys.executable, "-c", WRITER, str(path), text]
+        started.append(subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        assert started[-1].stdout.readline() == "writing\n"
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    for error in (OSError, ValueError, KeyboardInterrupt):
+        with pytest.raises(error), replacing(tmp_path / "a") as file:
+            file.write(b"ne")
+            raise error
+    assert (tmp_path / "a").read_bytes() == b"old" and names(tmp_path) == ["a"]
+
+
+def test_nothing_is_seen_before_the_block_ends(tmp_path):
+    with replacing(tmp_path / "a") as file:
+        file.write(b"x" * 10**6)
+        assert not (tmp_path / "a").exists()
+    assert (tmp_path / "a").stat().st_size == 10**6
+
+
+def test_a_new_file_has_the_permissions_of_any_other(tmp_path):
+    write_atomically(tmp_path / "a", b"")
+    (tmp_path / "b").write_bytes(b"")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_two_processes_do_not_mix_what_they_write(tmp_path, writer):
+    first, second = writer(tmp_path / "a", "first" * 9), writer(tmp_path / "a", "second")
+    second.communicate()
+    assert (tmp_path / "a").read_bytes() == b"second"
+    first.communicate()
+    assert (tmp_path / "a").read_bytes() == b"first" * 9 and names(tmp_path) == ["a"]
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_and_a_living_one_is_let_be(tmp_path, writer):
+    killed, living = writer(tmp_path / "a", "killed"), writer(tmp_path / "a", "living")
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert len(names(tmp_path)) == 2
+    write_atomically(tmp_path / "a", b"next")
+    assert len(names(tmp_path)) == 2  # the file, and what is being written
+    living.communicate()
+    assert names(tmp_path) == ["a"] and (tmp_path / "a").read_bytes() == b"living"
+
+
+def test_only_abandoned_files_are_removed(tmp_path, writer):
+    killed = writer(tmp_path / "a", "")
+    killed.kill()
+    killed.communicate()
+    (abandoned,) = names(tmp_path)
+    others = [".mine.tmp", "a.tmp", f".elsewhere-{killed.pid}.a.tmp", abandoned.replace(str(killed.pid), str(os.getpid()))]
+    for name in others:
+        (tmp_path / name).touch()
+    remove_abandoned(tmp_path, "b")
+    assert names(tmp_path) == sorted([abandoned, *others])
+    remove_abandoned(tmp_path)
+    assert names(tmp_path) == sorted(others)
+    remove_abandoned(tmp_path / "nowhere")
+
+
+def test_a_path_is_looked_for_here_and_below_gan_data(tmp_path, monkeypatch):
+    (tmp_path / "all/cats").mkdir(parents=True)
+    monkeypatch.setenv("GAN_DATA", str(tmp_path / "all"))
+    monkeypatch.chdir(tmp_path)
+    assert located("cats") == tmp_path / "all/cats" and str(located("all")) == "all" and str(located("dogs")) == "dogs"
+    (tmp_path / "cats").mkdir()
+    assert str(located("cats")) == "cats"
