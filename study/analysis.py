@@ -12,10 +12,10 @@ from scipy import stats
 
 from metrics.protocol import Score, require_alike
 from study.folder import StudyFolder
-from study.study import Row, Study, facet_of, jobs_of, partner_of, rows_of
+from study.study import Row, Study
 
-COLLAPSED = 0.1  # diversity (study.generators.diversity) below which a generator counts as collapsed
-GAVE_UP = 1e-3  # advantage (study.generators.advantage) below which a discriminator has given up
+COLLAPSED = 0.1  # diversity (study.tasks.diversity) below which a generator counts as collapsed
+GAVE_UP = 1e-3  # advantage (study.tasks.advantage) below which a discriminator has given up
 IMPROVING = 0.05  # a score that fell by more than this share over the last quarter of training, or a bit more, has not settled
 VALUE = {"gan": "distance", "classify": "test error, %"}  # what the first score of a run is called
 
@@ -39,7 +39,7 @@ class Line:
     facet: str  # rows of one facet are compared with each other
     short: str  # the row's name within its facet
     asked: int  # seeds
-    results: list[dict]  # of the runs that are done
+    records: list[dict]  # of the runs that are done
     problems: list[str]  # why runs didn't converge, one each
     failures: list[str]  # what runs that ended without a result said last
     final: dict[int, float]  # seed -> distance of the last checkpoint
@@ -52,95 +52,94 @@ class Line:
 
     @property
     def converged(self) -> int:
-        return len(self.results) - len(self.problems)
+        return len(self.records) - len(self.problems)
 
     @property
     def ended(self) -> int:
         """Runs that are done, diverged or failed."""
-        return len(self.results) + len(self.failures)
+        return len(self.records) + len(self.failures)
 
     @property
     def model(self) -> dict:
-        return self.results[0]["model"] if self.results else {}
+        return self.records[0]["model"] if self.records else {}
 
 
 def lines_of(study: Study, folder: StudyFolder) -> list[Line]:
-    """The study's rows with what their runs have left so far.
+    """The study's rows with what their runs have left so far, facet by facet.
 
     ProtocolError if two that are compared were scored differently, StudyError if one was trained with other settings than the
     study has.
     """
     folder.require_unchanged(study)
-    results: dict[str, dict[int, dict]] = {row.label: {} for row in rows_of(study)}
-    for job in jobs_of(study):
-        if folder.done(study, job):
-            results[job.row.label][job.seed] = folder.result(job)
+    records: dict[str, dict[int, dict]] = {row.label: {} for row in study.rows}  # by seed
+    failures: dict[str, list[str]] = {row.label: [] for row in study.rows}
+    floors: dict[str, dict[str, float]] = {row.label: {} for row in study.rows}
+    for job in study.jobs:
+        label = job.row.label
+        if record := folder.finished(study, job):
+            records[label][job.seed] = record
+        elif said := folder.failure(job):
+            failures[label].append(f"seed {job.seed} failed: {said}")
+        floors[label] = floors[label] or folder.floor(job)
     if study.task == "gan":
-        _require_alike(study, results)
-    finals = {label: _values(found, "last", 0) for label, found in results.items()}
-    failures: dict[str, list[str]] = {row.label: [] for row in rows_of(study)}
-    for job in jobs_of(study):
-        if job.seed not in results[job.row.label] and (said := folder.failure(job)):
-            failures[job.row.label].append(f"seed {job.seed} failed: {said}")
-    floors: dict[str, dict[str, float]] = {row.label: {} for row in rows_of(study)}
-    for job in jobs_of(study):
-        floors[job.row.label] = floors[job.row.label] or folder.floor(job)
-    lines = [_line(study, row, results[row.label], failures[row.label], finals, floors[row.label]) for row in rows_of(study)]
+        _require_alike(study, records)
+    lines = [_line(study, row, records, failures[row.label], floors[row.label]) for row in study.rows]
     facets = list(dict.fromkeys(line.facet for line in lines))
     return sorted(lines, key=lambda line: facets.index(line.facet))
 
 
-def _require_alike(study: Study, results: dict[str, dict[int, dict]]) -> None:
+def _require_alike(study: Study, records: dict[str, dict[int, dict]]) -> None:
     """ProtocolError if scores of one facet, which are compared, were not taken alike."""
     facets: dict[str, list[Score]] = {}
-    for row in rows_of(study):
-        found = [r["last"]["scores"][0] for r in results[row.label].values() if r["status"] == "finished"]
-        facets.setdefault(facet_of(study, row)[0], []).extend(Score.from_dict(record) for record in found)
+    for row in study.rows:
+        found = [r["last"]["scores"][0] for r in records[row.label].values() if r["status"] == "finished"]
+        facets.setdefault(study.facet(row)[0], []).extend(map(Score.from_dict, found))
     for scores in facets.values():
         require_alike(scores)
 
 
 def _line(
-    study: Study, row: Row, results: dict[int, dict], failures: list[str], finals: dict[str, dict[int, float]],
-    floor: dict[str, float],
+    study: Study, row: Row, records: dict[str, dict[int, dict]], failures: list[str], floor: dict[str, float]
 ) -> Line:  # fmt: skip
-    reasons = {seed: not_converged(study, result) for seed, result in results.items()}
-    settling, end = _settling([result for seed, result in results.items() if not reasons[seed]])
-    partner = partner_of(study, row)
-    facet, short = facet_of(study, row)
+    own = records[row.label]
+    reasons = {seed: not_converged(study, record) for seed, record in own.items()}
+    settling, end = _settling([record for seed, record in own.items() if not reasons[seed]])
+    partner = study.partner(row)
+    facet, short = study.facet(row)
+    final = _values(own, "last", 0)
     return Line(
         row=row,
         facet=facet,
         short=short,
         asked=len(study.seeds),
-        results=list(results.values()),
+        records=list(own.values()),
         problems=[f"seed {seed}: {why}" for seed, why in reasons.items() if why],
         failures=failures,
-        final=finals[row.label],
-        best=_values(results, "best", 0),
-        inception_like=_values(results, "last", 1),
-        difference=paired_difference(finals[row.label], finals[partner.label], partner.label) if partner else None,
+        final=final,
+        best=_values(own, "best", 0),
+        inception_like=_values(own, "last", 1),
+        difference=paired_difference(final, _values(records[partner.label], "last", 0), partner.label) if partner else None,
         settling=settling,
         end=end,
         floor=floor,
     )
 
 
-def _values(results: dict[int, dict], which: str, index: int) -> dict[int, float]:
+def _values(records: dict[int, dict], which: str, index: int) -> dict[int, float]:
     """{seed: the index-th score of the last or best checkpoint} of the runs that have one."""
-    scored = {seed: result[which]["scores"] for seed, result in results.items() if which in result}
+    scored = {seed: record[which]["scores"] for seed, record in records.items() if which in record}
     return {seed: scores[index]["value"] for seed, scores in scored.items() if index < len(scores)}
 
 
-def not_converged(study: Study, result: dict) -> str | None:
+def not_converged(study: Study, record: dict) -> str | None:
     """Why a finished run counts as not converged; None if it does converge."""
-    if result["status"] == "diverged":
-        return result["why"]
-    if result["diversity"] is not None and result["diversity"] < COLLAPSED:
-        return f"collapsed: its images vary {result['diversity']:.1%} as much as real ones"
-    if result.get("advantage") is not None and result["advantage"] < GAVE_UP:
-        return f"its discriminator gave up: its outputs on real and generated images differ by {result['advantage']:.1g}"
-    value = result["last"]["scores"][0]["value"]
+    if record["status"] == "diverged":
+        return record["why"]
+    if record["diversity"] is not None and record["diversity"] < COLLAPSED:
+        return f"collapsed: its images vary {record['diversity']:.1%} as much as real ones"
+    if record.get("advantage") is not None and record["advantage"] < GAVE_UP:
+        return f"its discriminator gave up: its outputs on real and generated images differ by {record['advantage']:.1g}"
+    value = record["last"]["scores"][0]["value"]
     if not math.isfinite(value):
         return f"its {VALUE[study.task]} is {value}"
     if study.worse_than is not None and value > study.worse_than:
@@ -161,12 +160,12 @@ def paired_difference(ours: dict[int, float], theirs: dict[int, float], against:
     return Difference(against, mean, float(mean - half), float(mean + half), len(shared))
 
 
-def _settling(results: list[dict]) -> tuple[float | None, float | None]:
+def _settling(records: list[dict]) -> tuple[float | None, float | None]:
     """1 - score at the end / score at three quarters of training, as scored in training, averaged over runs; and the share of
     training between the two, which is a quarter only where a score was taken there."""
     falls, shares = [], []
-    for result in results:
-        curve = curve_of(result)
+    for record in records:
+        curve = curve_of(record)
         last = max((step for step, _ in curve), default=0)
         earlier = [(step, value) for step, value in curve if step <= 0.75 * last]
         if earlier and earlier[-1][1]:  # a classifier may be without error
@@ -196,13 +195,13 @@ def better(study: Study, lines: list[Line]) -> list[bool]:
     return [is_better(line) for line in lines]
 
 
-def curve_of(result: dict) -> list[tuple[int, float]]:
+def curve_of(record: dict) -> list[tuple[int, float]]:
     """[(step, distance)] of the scores taken in training."""
-    return [(r["step"], next(v for k, v in r.items() if k != "step")) for r in result["curve"]]
+    return [(scored["step"], next(v for k, v in scored.items() if k != "step")) for scored in record["curve"]]
 
 
-def records(lines: list[Line], costs: dict[str, dict]) -> list[dict]:
-    """One flat record of plain values per row: what goes into table.csv and the cells of table.md."""
+def table_of(lines: list[Line], costs: dict[str, dict]) -> list[dict]:
+    """One flat dict of plain values per row: what goes into table.csv and the cells of table.md."""
     table = []
     for line in lines:
         d = line.difference
@@ -221,7 +220,7 @@ def records(lines: list[Line], costs: dict[str, dict]) -> list[dict]:
                 "pairs": d.seeds if d else None,
                 "inception_like_mean": _mean(line.inception_like),
                 "inception_like_std": _std(line.inception_like),
-                "runs": len(line.results),
+                "runs": len(line.records),
                 "failed": len(line.failures),
                 "converged": line.converged,
                 "asked": line.asked,
@@ -244,13 +243,13 @@ def _std(values: dict[int, float]) -> float | None:
 
 def probe_means(line: Line) -> dict[str, float]:
     """Means over seeds of the instruments' headline numbers, where the runs have them."""
-    probes = [r["probe"] for r in line.results if r.get("probe")]
+    probes = [r["probe"] for r in line.records if r.get("probe")]
     names = dict.fromkeys(name for p in probes for name in p)  # a dead generator has no drift
     return {name: fmean(p[name] for p in probes if name in p) for name in names}
 
 
 def to_csv(table: list[dict]) -> str:
-    columns = list(dict.fromkeys(key for record in table for key in record))
+    columns = list(dict.fromkeys(key for row in table for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -260,5 +259,5 @@ def to_csv(table: list[dict]) -> str:
 
 def to_json(study: Study, lines: list[Line], table: list[dict], costs: dict) -> str:
     """Everything: the study, its table, and each run's scores with their cards."""
-    runs = [{k: r[k] for k in r if k not in ("config", "curve")} for line in lines for r in line.results]
-    return json.dumps({"study": study.model_dump(), "table": table, "costs": costs, "runs": runs}, indent=1) + "\n"
+    runs = [{k: r[k] for k in r if k not in ("config", "curve")} for line in lines for r in line.records]
+    return json.dumps({"study": study.dump(), "table": table, "costs": costs, "runs": runs}, indent=1) + "\n"

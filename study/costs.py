@@ -5,17 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data.files import write_atomically
-from gan.config import ConfigError
+from gan.config import ConfigError, Tree
 from study.analysis import lines_of
 from study.folder import StudyFolder
-from study.study import Job, Row, Study, config_of, rows_of, settings_of
+from study.study import Config, Job, Row, Study
 
 FILE = "costs.json"
 
 
-def costs_of(study: Study, folder: StudyFolder) -> dict[str, dict]:
+def read_costs(study: Study, folder: StudyFolder) -> dict[str, dict]:
     """{row: ms_per_step, images_per_s, peak_bytes, machine} of the rows that were measured with the settings they have now."""
-    rows = {row.label: row for row in rows_of(study)}
+    rows = {row.label: row for row in study.rows}
     try:
         found = json.loads((folder.path / FILE).read_text())
         return {
@@ -30,11 +30,20 @@ def costs_of(study: Study, folder: StudyFolder) -> dict[str, dict]:
 def _still(study: Study, row: Row, measured: dict) -> bool:
     """Whether a row has the settings that it was measured with."""
     try:
-        old = settings_of(study).load(measured)
+        old = study.kind.load(measured)
     except ConfigError:  # of another version
         return False
-    new = config_of(study, Job(row, old.train.seed))
-    return old.train.device == new.train.device and not old.difference(new)
+    new = _config(study, row).replace({"train.seed": old.train.seed})
+    return _alike(old, new)
+
+
+def _alike(old: Tree, new: Tree) -> bool:
+    return old.values()["train.device"] == new.values()["train.device"] and not old.difference(new)
+
+
+def _config(study: Study, row: Row) -> Config:
+    """A row's settings, with the first seed."""
+    return study.config(Job(row, study.seeds[0]))
 
 
 def measure_costs(study: Study, path: Path, say: Callable) -> bool:
@@ -44,12 +53,12 @@ def measure_costs(study: Study, path: Path, say: Callable) -> bool:
     """
     folder = StudyFolder(path)
     lines = lines_of(study, folder)
-    trained = [line.row for line in lines if line.results]
-    if any(line.ended < line.asked for line in lines) or {row.label for row in trained} <= costs_of(study, folder).keys():
+    trained = [line.row for line in lines if line.records]
+    if any(line.ended < line.asked for line in lines) or {row.label for row in trained} <= read_costs(study, folder).keys():
         return False
     from gan.timing import machine, step_costs
 
-    configs = {row.label: config_of(study, Job(row, study.seeds[0])) for row in trained}
+    configs = {row.label: _config(study, row) for row in trained}
     try:
         costs = step_costs(configs)
     except (RuntimeError, MemoryError) as error:  # all rows at once may be too many for a GPU, or nothing compiles here

@@ -11,7 +11,6 @@ from study.folder import StudyFolder
 from study.study import Job, Study
 from study.text import mean_std
 
-plt = pyplot()
 DIRECT = 120  # letters: names of more altogether would overlap if they stood beside their points
 
 
@@ -34,7 +33,9 @@ def plot_curves(lines: list[Line]) -> Figure | None:
     facets = {facet: group for facet, group in facets.items() if group}
     if not facets:
         return None
-    figure, axes = plt.subplots(len(facets), 2, figsize=(10, 3.9 * len(facets)), layout="constrained", sharey="row", squeeze=False)
+    figure, axes = pyplot().subplots(
+        len(facets), 2, figsize=(10, 3.9 * len(facets)), layout="constrained", sharey="row", squeeze=False
+    )
     named = {}
     for row, (facet, group) in zip(axes, facets.items()):
         for line in group:
@@ -67,14 +68,14 @@ def _legend(figure: Figure, named: dict) -> None:
 
 def band(line: Line) -> tuple[list[int], list[float], list[float]]:
     """(steps, mean over seeds, standard deviation) where every finished seed was scored in training; diverged runs are left out."""
-    curves = [dict(curve_of(r)) for r in line.results if r["status"] == "finished" and curve_of(r)]
+    curves = [dict(curve_of(r)) for r in line.records if r["status"] == "finished" and curve_of(r)]
     steps = sorted(set.intersection(*(set(c) for c in curves))) if curves else []
     values = [[c[step] for c in curves] for step in steps]
     return steps, [fmean(v) for v in values], [stdev(v) if len(v) > 1 else 0.0 for v in values]
 
 
 def _curve_name(lines: list[Line]) -> str:
-    record = next(r["curve"][0] for line in lines for r in line.results if r["curve"])
+    record = next(r["curve"][0] for line in lines for r in line.records if r["curve"])
     return next(key for key in record if key != "step")
 
 
@@ -89,7 +90,7 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
     names = {line.short for group in facets.values() for line in group}
     direct = max(map(len, names), default=0) * len(names) <= DIRECT
     named = {}
-    figure, axes = plt.subplots(
+    figure, axes = pyplot().subplots(
         len(facets), len(panels), figsize=size, layout="constrained", sharey="row", sharex="col", squeeze=False
     )
     for row, (facet, group) in zip(axes, facets.items()):
@@ -135,11 +136,11 @@ def plot_grids(study: Study, folder: StudyFolder, lines: list[Line], across: int
     several = len(set(shown.values())) > 1
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, 2.5 * rows), layout="constrained", squeeze=False)
+    figure, axes = pyplot().subplots(rows, columns, figsize=(3.4 * columns, 2.5 * rows), layout="constrained", squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, (line, seed) in zip(axes.flat, panels):
-        grid = plt.imread(folder.run(Job(line.row, seed)) / "grid.png")
+        grid = pyplot().imread(io.BytesIO(folder.grid(Job(line.row, seed)) or b""))
         tile = (grid.shape[0] - 2) // 8
         axis.imshow(grid[: down * tile + 2, : across * tile + 2], interpolation="nearest")
         axis.set_title(f"{line.row.label}   {mean_std(line.final, 1)}" + f"   seed {seed}" * several, fontsize=9)

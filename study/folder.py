@@ -1,38 +1,38 @@
-"""The folder of a study, which remembers what has been trained with which settings."""
+"""The folder of a study, which remembers what has been trained with which settings; and the light copy of one, for keeping."""
 
 import contextlib
+import io
 import json
+import zipfile
+from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 
 import yaml
 
 from data.files import write_atomically
 from gan import config as gan_config
-from gan.classification import config as classification_config
 from gan.config import ConfigError, Tree
 from gan.run_directory import begun
-from study.study import OF_CURVES, Job, Study, StudyError, config_of, jobs_of, settings_of
+from study.study import CURVE_KEYS, Config, Job, Study, StudyError
 
 RECORD = "record.json"  # of a run: settings, scores with their cards, curve, cost
+OF_RUN = ("record", "probe", "result")  # the JSON files of a run that an export keeps, all in runs.json
 FAILED = "failed.txt"  # of a run that ended without a record: the last line that it said
 ADOPTED = ".study.yaml"  # what the runs read: whoever edits study.yaml while they run changes the next `compare`, not this one
-LIGHT = (
-    "study.yaml",
-    "costs.json",
-    "table.md",
-    "table.csv",
-    "table.json",
-    "report.html",
-    "curves.png",
-    "tradeoff.png",
-    "grids.png",
-)
-LIGHT_OF_RUN = (RECORD, "result.json", "probe.json")
-KEYS = {"label", "seed", "task", "length", "scoring", "config", "model", "status", "why", "curve"}  # that every record has
+RUNS = "runs.json"  # of an exported study: what its finished runs left
+GRIDS = "grids.zip"  # of an exported study: the sample grids that its report shows
+EXPORTED = ("study.yaml", "costs.json", "table.md", "table.csv", "table.json", "report.html")
+EXPORTED += ("curves.png", "tradeoff.png", "grids.png")
+RECORDED = {"label", "seed", "task", "length", "scoring", "config", "model", "status", "why", "curve"}  # that every record has
 
 
 class StudyFolder:
-    """study.yaml, runs/ROW/seed_N (run directories with a record.json each), and the tables made of them."""
+    """study.yaml, runs/ROW/seed_N (run directories with a record.json each), and the tables made of them.
+
+    An exported one has the files of its runs in runs.json and grids.zip instead. It can be gone on with: new runs get folders
+    under runs/, and what lies there is taken before what was exported.
+    """
 
     def __init__(self, path: Path):
         self.path = Path(path)
@@ -40,74 +40,111 @@ class StudyFolder:
     def run(self, job: Job) -> Path:
         return self.path / "runs" / job.name
 
-    def result(self, job: Job) -> dict | None:
-        """What a finished or diverged run left; None if it isn't done. StudyError for a file that can't be read."""
-        file = self.run(job) / RECORD
+    @cached_property
+    def _exported(self) -> dict[str, dict]:
+        """{ROW/seed_N: {"record": ..., "probe": ..., "result": ...}} of runs.json; {} without one."""
+        file = self.path / RUNS
         if not file.is_file():
-            return None
+            return {}
         try:
-            result = json.loads(file.read_text())
-            if result.keys() >= KEYS and (result["status"] == "diverged" or result["last"]["scores"]):
-                return result
+            return {run["run"]: {name: run[name] for name in OF_RUN if name in run} for run in json.loads(file.read_text())["runs"]}
+        except (ValueError, KeyError, TypeError):
+            raise StudyError(f"{file} is damaged: put the exported file back, or delete it to train its runs again") from None
+
+    @cached_property
+    def _exported_grids(self) -> dict[str, bytes]:
+        """{ROW/seed_N: PNG} of grids.zip; {} without one."""
+        file = self.path / GRIDS
+        if not file.is_file():
+            return {}
+        try:
+            with zipfile.ZipFile(file) as grids:
+                return {name.removesuffix(".png"): grids.read(name) for name in grids.namelist()}
+        except zipfile.BadZipFile:
+            raise StudyError(f"{file} is damaged: put the exported file back, or delete it, and no samples are shown") from None
+
+    def _has_own(self, job: Job) -> bool:
+        return (self.run(job) / RECORD).is_file()
+
+    def _place(self, job: Job) -> str:
+        """Where its record lies, for a message."""
+        return str(self.run(job) / RECORD) if self._has_own(job) else f"the run {job.name} in {self.path / RUNS}"
+
+    def record(self, job: Job) -> dict | None:
+        """What a finished or diverged run left; None if it isn't done. StudyError for what can't be read."""
+        try:
+            record = self._json(job, "record")
+            if record is None:
+                return None
+            if record.keys() >= RECORDED and (record["status"] == "diverged" or record["last"]["scores"]):
+                return record
         except (ValueError, AttributeError, KeyError, TypeError):
             pass
-        raise StudyError(f"{file} is damaged or of another version; delete it, and the run is scored or trained again")
+        raise StudyError(f"{self._place(job)} is damaged or of another version; delete it, and the run is scored or trained again")
+
+    def _json(self, job: Job, name: str) -> dict | None:
+        """record, probe or result .json of a run. ValueError where it isn't JSON."""
+        file = self.run(job) / f"{name}.json"
+        if file.is_file():
+            return json.loads(file.read_text())
+        return None if self._has_own(job) else self._exported.get(job.name, {}).get(name)
+
+    def finished(self, study: Study, job: Job) -> dict | None:
+        """The run's record, if it is of the study's length and scored in the study's way; else None."""
+        record = self.record(job)
+        fits = record and record["length"] == study.config(job).length and record["scoring"] == study.scoring.model_dump()
+        return record if fits else None
 
     def done(self, study: Study, job: Job) -> bool:
-        """Whether the run has its result, at the study's steps and scored in the study's way."""
-        result = self.result(job)
-        if result is None:
-            return False
-        return result["length"] == config_of(study, job).length and result["scoring"] == study.scoring.model_dump()
+        return self.finished(study, job) is not None
 
     def adopt(self, study: Study) -> None:
         """Write study.yaml. Rows, seeds, scoring and more steps may have changed since; settings of what is trained may not."""
         self.require_unchanged(study)
         self.path.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(study.model_dump(), sort_keys=False).encode()
+        text = yaml.safe_dump(study.dump(), sort_keys=False).encode()
         write_atomically(self.path / "study.yaml", text)
         write_atomically(self.path / ADOPTED, text)
 
     def require_unchanged(self, study: Study) -> None:
         """StudyError if a run in the folder, finished or begun, was trained with other settings than the study now has."""
-        settings = settings_of(study)
-        for job in jobs_of(study):
-            result = self.result(job)
-            if result and result["task"] != study.task:
-                raise StudyError(f"{self.run(job)} holds a run of a study of task {result['task']}; choose another --out")
-            old = self._finished(job, settings, result) if result else self._begun(job, settings)
-            if old and (changes := old.difference(new := config_of(study, job)) + curve_changes(old, new)):
+        for job in study.jobs:
+            record = self.record(job)
+            if record and record["task"] != study.task:
+                raise StudyError(f"{self.run(job)} holds a run of a study of task {record['task']}; choose another --out")
+            old = self._trained_with(study, job, record)
+            if old and (changes := _changes(old, study.config(job))):
                 raise StudyError(
                     f"{self.run(job)} was trained with other settings ({'; '.join(changes)}); put the study back, "
                     "or start the changed one in another --out"
                 )
 
+    def _trained_with(self, study: Study, job: Job, record: dict | None) -> Config | None:
+        """The settings of a run that has a record, or has begun; None for any other."""
+        if record is None:
+            file = self.run(job) / "config.yaml"
+            return study.kind.load(file) if file.is_file() and begun(file.parent) else None
+        try:
+            return study.kind.load(record["config"])
+        except ConfigError as error:
+            raise StudyError(
+                f"{self._place(job)} is of another version ({error}); delete it, and the run is scored (or trained) again"
+            ) from None
+
     def require_weights(self, study: Study, jobs: list[Job]) -> None:
         """StudyError if a finished run would have to be trained from step 0 again, since its weights were left elsewhere."""
         for job in jobs:
-            result = self.result(job)
-            if result and result["status"] == "finished" and not self.done(study, job) and not self._has_weights(job):
+            record = self.record(job)
+            if record and record["status"] == "finished" and not self.done(study, job) and not self._has_weights(self.run(job)):
                 raise StudyError(
                     f"{self.run(job)} has scores but no weights (an exported study leaves them behind), so it can't be scored in "
                     "another way or trained further here: go on in the folder where it was trained, put steps and scoring back, "
-                    f"or delete its {RECORD} to train it from step 0"
+                    f"or delete {self._place(job)} to train it from step 0"
                 )
 
-    def _has_weights(self, job: Job) -> bool:
-        return any((self.run(job) / "checkpoints").glob("*.pt"))
-
-    def _begun(self, job: Job, settings: type[Tree]) -> gan_config.Config | classification_config.Config | None:
-        file = self.run(job) / "config.yaml"
-        return settings.load(file) if file.is_file() and begun(file.parent) else None
-
-    def _finished(self, job: Job, settings: type[Tree], result: dict) -> gan_config.Config | classification_config.Config:
-        try:
-            return settings.load(result["config"])
-        except ConfigError as error:
-            file = self.run(job) / RECORD
-            raise StudyError(
-                f"{file} is of another version ({error}); delete it, and the run is scored (or trained) again"
-            ) from None
+    @staticmethod
+    def _has_weights(run: Path) -> bool:
+        return any((run / "checkpoints").glob("*.pt"))
 
     def note_failure(self, job: Job, said: str | None) -> None:
         """Keep what a run that failed said last, for the table; None: forget it, since it is tried again."""
@@ -126,44 +163,82 @@ class StudyFolder:
 
     def floor(self, job: Job) -> dict[str, float]:
         """What the instruments say of real images, as the run's `probe` measured them; {} for a run that was not probed."""
-        with contextlib.suppress(FileNotFoundError, ValueError, AttributeError):
-            return json.loads((self.run(job) / "probe.json").read_text()).get("floor", {})
+        with contextlib.suppress(ValueError, AttributeError):
+            return (self._json(job, "probe") or {}).get("floor", {})
         return {}
 
-    def export(self, study: Study, target: Path) -> int:
-        """Copy tables, report and what the finished runs of a study left, but no weights, to another folder; how many runs.
-
-        That folder is light, and a study folder too: `compare` goes on with it, on another machine if need be.
-        """
-        jobs = [job for job in jobs_of(study) if self.result(job)]
-        files = [self.path / name for name in LIGHT] + [self.run(job) / name for job in jobs for name in LIGHT_OF_RUN]
-        shown = self.shown_grids(study)
-        files += [self.run(job) / "grid.png" for job in jobs if job.seed == shown.get(job.row.label)]
-        for file in files:
-            if file.is_file():
-                to = target / file.relative_to(self.path)
-                to.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(to, file.read_bytes())
-        return len(jobs)
+    def grid(self, job: Job) -> bytes | None:
+        """The run's samples of fixed latents, as a PNG; None where there are none."""
+        file = self.run(job) / "grid.png"
+        return file.read_bytes() if file.is_file() else self._exported_grids.get(job.name)
 
     def shown_grids(self, study: Study) -> dict[str, int]:
         """{row: seed} of the pictures that a report shows: the first seed that all rows with any have, else each one's first."""
         seeds: dict[str, list[int]] = {}
-        for job in jobs_of(study):
-            if (self.run(job) / "grid.png").is_file():
+        for job in study.jobs:
+            if (self.run(job) / "grid.png").is_file() or job.name in self._exported_grids:
                 seeds.setdefault(job.row.label, []).append(job.seed)
         shared = next((seed for seed in study.seeds if all(seed in own for own in seeds.values())), None)
         return {label: own[0] if shared is None else shared for label, own in seeds.items()}
 
+    def export(self, study: Study, target: Path) -> int:
+        """Write tables, report and what the finished runs of a study left, but no weights, to another folder; how many runs.
+
+        That folder is light, and a study folder too: `compare` goes on with it, on another machine if need be.
+        """
+        target.mkdir(parents=True, exist_ok=True)
+        for name in EXPORTED:
+            if (self.path / name).is_file():
+                write_atomically(target / name, (self.path / name).read_bytes())
+        jobs = [job for job in study.jobs if self.record(job)]
+        runs = [{"run": job.name, **self._left(job)} for job in jobs]
+        shown = self.shown_grids(study)
+        grids = {job.name: self.grid(job) for job in jobs if job.seed == shown.get(job.row.label)}
+        if grids:
+            write_atomically(target / GRIDS, _zipped({f"{name}.png": png for name, png in grids.items() if png}))
+        lines = ",\n".join(json.dumps(run, separators=(",", ":")) for run in runs)  # one run per line: differences stay readable
+        write_atomically(target / RUNS, f'{{"runs": [\n{lines}\n]}}\n'.encode())
+        _remove_exported(target, jobs)
+        return len(jobs)
+
+    def _left(self, job: Job) -> dict[str, dict]:
+        """The run's record and, where it has them, its probe and result."""
+        found = {}
+        for name in OF_RUN:
+            with contextlib.suppress(ValueError):  # a torn probe.json is as none
+                found[name] = self._json(job, name)
+        return {name: content for name, content in found.items() if content is not None}
+
     def left_out(self, study: Study) -> list[str]:
-        """Results in the folder that the study no longer names: kept, but in no table."""
-        named = {job.name for job in jobs_of(study)}
-        found = [f.parent.relative_to(self.path / "runs").as_posix() for f in self.path.glob(f"runs/*/*/{RECORD}")]
-        return sorted(set(found) - named)
+        """Finished runs in the folder that the study no longer names: kept, but in no table."""
+        found = {f.parent.relative_to(self.path / "runs").as_posix() for f in self.path.glob(f"runs/*/*/{RECORD}")}
+        return sorted((found | self._exported.keys()) - {job.name for job in study.jobs})
 
 
-def curve_changes(old: gan_config.Config | classification_config.Config, new) -> list[str]:
-    """'key: old -> new' of what the scores taken in training depend on: a study's curves are drawn on one axis."""
-    if not isinstance(new, gan_config.Config):
-        return []
-    return old.changes(new, set(gan_config.KEYS) - OF_CURVES)
+def _changes(old: Tree, new: Tree) -> list[str]:
+    """'key: old -> new' of what may not change in a run that was trained; its scores in training are drawn beside others."""
+    curve = old.changes(new, set(gan_config.KEYS) - CURVE_KEYS) if isinstance(new, gan_config.Config) else []
+    return old.difference(new) + curve
+
+
+def _zipped(files: dict[str, bytes]) -> bytes:
+    """A zip without dates, so that the same files make the same bytes."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, content in files.items():
+            file.writestr(zipfile.ZipInfo(name), content)
+    return archive.getvalue()
+
+
+def _remove_exported(target: Path, jobs: Iterable[Job]) -> None:
+    """Remove the files of runs that an earlier version exported to this folder one by one, and which are in runs.json now."""
+    folder = StudyFolder(target)
+    for job in jobs:
+        run = folder.run(job)
+        if not run.is_dir() or folder._has_weights(run):
+            continue
+        for name in (*(f"{name}.json" for name in OF_RUN), "grid.png"):
+            (run / name).unlink(missing_ok=True)
+        for directory in (run, run.parent, run.parent.parent):
+            with contextlib.suppress(OSError):  # it holds something else
+                directory.rmdir()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import torch
 
 from data.workers import cores
 from study.folder import ADOPTED, StudyFolder
-from study.study import Job, Study, StudyError, config_of, jobs_of
+from study.study import Job, Study, StudyError
 
 ENTRY = Path(__file__).parents[1] / "run_gan.py"
 LEAST_SPACE = 2**20  # bytes
@@ -39,7 +39,7 @@ def command(folder: StudyFolder, job: Job) -> list[str]:
 
 def gpus_for(study: Study) -> list[str]:
     """The names of the GPUs that the study's runs are dealt out to; [] where they train on the CPU."""
-    if all(config_of(study, job).train.device == "cpu" for job in jobs_of(study)):
+    if all(study.config(job).train.device == "cpu" for job in study.jobs):
         return []
     count, visible = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
     return visible.split(",")[:count] if visible and count else [str(i) for i in range(count)]
@@ -52,7 +52,7 @@ def default_workers(gpus: list[str]) -> int:
 
 def run_here(
     folder: StudyFolder, jobs: list[Job], workers: int, gpus: list[str], tick: Callable[[], None] = lambda: None
-) -> Iterator[Ended]:  # fmt: skip
+) -> Generator[Ended]:  # fmt: skip
     """Run the jobs, `workers` at a time, and yield each as it ends. Stopped early, it asks those running to save, and waits.
 
     gpus: dealt out in turns. Without one, each run has one thread, so that its numbers don't depend on how many run.
@@ -135,7 +135,7 @@ def follow_parent() -> None:
 
 def run_submitit(
     folder: StudyFolder, jobs: list[Job], cluster: str, options: dict, at_once: int, tick: Callable[[], None] = lambda: None
-) -> Iterator[Ended]:  # fmt: skip
+) -> Generator[Ended]:  # fmt: skip
     """Submit the jobs through submitit, `at_once` at a time, and yield each as it ends.
 
     cluster: slurm, or local (submitit's own processes, for trying), where each run has one thread. options: submitit's, such as
@@ -143,6 +143,7 @@ def run_submitit(
     same command later finds what they finished.
     """
     import submitit
+    from submitit.core.utils import FailedJobError
 
     try:
         executor = submitit.AutoExecutor(folder=folder.path / "submitit", cluster=cluster)
@@ -159,7 +160,7 @@ def run_submitit(
             with executor.batch():
                 functions = [submitit.helpers.CommandFunction(first + command(folder, job), verbose=False) for job in chosen]
                 return [(job, executor.submit(function)) for job, function in zip(chosen, functions)]
-        except (OSError, RuntimeError, submitit.core.utils.FailedJobError) as error:  # Slurm says no
+        except (OSError, RuntimeError, FailedJobError) as error:  # Slurm says no
             raise StudyError(f"the jobs can't be submitted: {' '.join(str(error).split())}") from None
 
     waiting, submitted = list(jobs), []

@@ -6,15 +6,12 @@ from pathlib import Path
 
 import filelock
 import jinja2
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from data.files import write_atomically
-from study.analysis import Line, better, lines_of, records, to_csv, to_json
-from study.costs import costs_of
+from gan.plots import pyplot
+from study.analysis import Line, better, lines_of, table_of, to_csv, to_json
+from study.costs import read_costs
 from study.figures import image, plot_curves, plot_grids, plot_tradeoff
 from study.folder import StudyFolder
 from study.study import Study, StudyError
@@ -29,9 +26,9 @@ def write_report(study: Study, path: Path) -> str:
     if not folder.path.is_dir():
         raise StudyError(f"{folder.path} doesn't exist, so no run of the study has begun; repeat the command without --report")
     lines = lines_of(study, folder)
-    costs = costs_of(study, folder)
-    table = records(lines, costs)
-    figures = {}
+    costs = read_costs(study, folder)
+    table = table_of(lines, costs)
+    figures: dict[str, Figure | None] = {}
     if any(line.final for line in lines):
         figures = {"curves": plot_curves(lines), "tradeoff": plot_tradeoff(lines, costs)}
         figures["grids"] = plot_grids(study, folder, lines)
@@ -46,7 +43,7 @@ def write_report(study: Study, path: Path) -> str:
     with filelock.FileLock(folder.path / ".report.lock"):  # somebody may look while `compare` ends
         for name, content in written.items():
             write_atomically(folder.path / name, content)
-    plt.close("all")
+    pyplot().close("all")
     return files["table.md"]
 
 
@@ -68,7 +65,7 @@ def to_html(study: Study, lines: list[Line], costs: dict[str, dict], figures: di
         instruments_note=INSTRUMENTS_NOTE,
         figures=embedded,
         score=score_names(lines)[0],
-        done=sum(len(line.results) for line in lines),
+        done=sum(len(line.records) for line in lines),
         asked=sum(line.asked for line in lines),
         settings=json.dumps({"base": study.base, "settings": study.settings, "scoring": study.scoring.model_dump()}, indent=1),
     )

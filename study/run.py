@@ -1,23 +1,47 @@
-"""`compare`, top down: which runs are missing, run them, then the table and the report."""
+"""`compare`, top down: which runs are missing, run them, then the table and the report; and what one run does, start to end."""
 
 import contextlib
 import errno
+import json
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
 from tqdm import tqdm
 
+from data.files import write_atomically
 from gan.evaluation import open_side
-from gan.loop import EMULATED, Interrupted
+from gan.loop import EMULATED, Diverged, Interrupted
 from gan.run_directory import read_log
+from gan.timing import machine
 from metrics.features import open_extractor
 from metrics.precision import emulated
-from study.folder import StudyFolder
+from metrics.protocol import library_versions
+from metrics.scoring import Side
+from study.costs import measure_costs
+from study.folder import RECORD, StudyFolder
 from study.launch import Ended, default_workers, follow_parent, gpus_for, run_here, run_submitit
-from study.study import Job, Study, StudyError, config_of, jobs_of
+from study.report import write_report
+from study.study import Job, Study, StudyError
+from study.tasks import open_run
+
+
+def compare(
+    study: Study, path: Path, workers: int | None, launcher: str, options: dict, say: Callable, progress: bool = True
+) -> tuple[str, list[Ended]]:
+    """Run what is missing of a study, then write its table and report; returns the Markdown table, and the runs that failed.
+
+    say(text, colour) tells the user. workers: runs at once. options: submitit's. StudyError if it can't start.
+    """
+    with locked(path), terminated_as_interrupt(launcher):
+        failed = run_all(study, path, workers, launcher, options, say, progress)
+        table = write_report(study, path)
+        if launcher == "here" and measure_costs(study, path, say):  # elsewhere, this machine isn't theirs
+            table = write_report(study, path)
+    return table, failed
 
 
 def run_all(
@@ -29,13 +53,12 @@ def run_all(
     if workers and launcher == "slurm":
         raise StudyError("--workers counts processes on this machine; how many jobs run at once is for the cluster to say")
     folder = StudyFolder(path)
-    folder.require_weights(study, jobs_of(study))
+    folder.require_weights(study, study.jobs)
     folder.adopt(study)
     for name in folder.left_out(study):
         say(f"{folder.path}/runs/{name} is in no row of this study any more: kept, but left out of the table", "yellow")
-    every = jobs_of(study)
-    jobs = [job for job in every if not folder.done(study, job)]
-    say(f"{folder.path}: {len(every)} runs, {len(every) - len(jobs)} done, {len(jobs)} to do")
+    total, jobs = len(study.jobs), [job for job in study.jobs if not folder.done(study, job)]
+    say(f"{folder.path}: {total} runs, {total - len(jobs)} done, {len(jobs)} to do")
     if jobs:
         check_scoring(study)
         tell_study_precision(study, jobs, say)
@@ -51,9 +74,9 @@ def run_all(
             ends = run_submitit(folder, jobs, "slurm", options, len(jobs), bar.tick)
         with contextlib.closing(ends):  # whatever ends this loop, the runs are asked to save before the lock is given up
             for end in ends:
-                if end.code == 0 and folder.done(study, end.job):
+                if end.code == 0 and (record := folder.finished(study, end.job)):
                     folder.note_failure(end.job, None)
-                    bar.write(f"{end.job.name}: {summary(folder.result(end.job))}")
+                    bar.write(f"{end.job.name}: {outcome(record)}")
                 else:
                     failed.append(end)
                     said = end.said or "it ended without a result"
@@ -61,8 +84,8 @@ def run_all(
                     log = folder.run(end.job) / "log.txt" if launcher == "here" else folder.path / "submitit"
                     bar.write(f"{end.job.name} failed: {said} (all of it: {log})")
     if failed:
-        kept = "; the others are kept" if len(failed) < len(every) else ""
-        say(f"{len(failed)} of {len(every)} runs failed{kept}: mend the cause and repeat the command", "red")
+        kept = "; the others are kept" if len(failed) < total else ""
+        say(f"{len(failed)} of {total} runs failed{kept}: mend the cause and repeat the command", "red")
     return failed
 
 
@@ -79,28 +102,68 @@ def tell_study_precision(study: Study, jobs: list[Job], say: Callable) -> None:
     """What `auto` became, and, once for all runs, that one precision is emulated here."""
     if study.auto_precision:
         say(f"precision {study.auto_precision} (auto: one for all rows, kept when the study goes on)")
-    used = [study.scoring.precision, *(config_of(study, job).train.precision for job in jobs)]
+    used = [study.scoring.precision, *(study.config(job).train.precision for job in jobs)]
     if any(emulated(precision, "cpu") for precision in used) and not gpus_for(study):
         say(f"warning: precision is bf16, {EMULATED}: set it to auto, or fp32, in another --out", "yellow")
 
 
 def run_one(study: Study, path: Path, name: str) -> dict:
-    """Do one run, named ROW/seed_N, in this process."""
-    from study.job import run_job
-
+    """Do one run, named ROW/seed_N, in this process; returns its record."""
     follow_parent()
-    found = [job for job in jobs_of(study) if job.name == name]
+    found = [job for job in study.jobs if job.name == name]
     if not found:
-        raise StudyError(f"--only {name}: the study has no such run; it has {', '.join(job.name for job in jobs_of(study))}")
+        raise StudyError(f"--only {name}: the study has no such run; it has {', '.join(job.name for job in study.jobs)}")
     folder = StudyFolder(path)
     folder.require_weights(study, found)
     return run_job(study, folder, found[0])
 
 
-def summary(result: dict) -> str:
-    if result["status"] == "diverged":
-        return result["why"]
-    first = result["last"]["scores"][0]
+def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:
+    """Do what is still missing of one run, and return its record, which also lies in its folder as record.json.
+
+    A run that diverges has a record too: status "diverged", with the reason. Everything else that goes wrong is raised.
+    """
+    config, directory = study.config(job), folder.run(job)
+    record = {"label": job.row.label, "seed": job.seed, "task": study.task, "length": config.length}
+    record |= {"scoring": study.scoring.model_dump(), "config": config.model_dump(mode="json")}
+    run = open_run(config, directory)
+    if reference := run.open(study.scoring):
+        _require_reference(study, folder, job, reference)
+    try:
+        run.train()
+        record |= {"status": "finished", "why": None}
+    except Diverged as error:
+        record |= {"status": "diverged", "why": str(error).partition(". ")[0]}  # without the advice on what to do next
+    record |= {"model": run.model_facts(), "curve": run.curve()}
+    if record["status"] == "finished":
+        record |= run.scores()
+    record["finished"] = time.strftime("%Y-%m-%d", time.gmtime())
+    record |= {"versions": library_versions(), "machine": machine(config.train.device)}
+    write_atomically(directory / RECORD, (json.dumps(record, indent=1) + "\n").encode())
+    return record
+
+
+def _require_reference(study: Study, folder: StudyFolder, job: Job, real: Side) -> None:
+    """StudyError if what this run would be compared with was scored against other images than lie here, say on another machine."""
+    facet, _ = study.facet(job.row)
+    for other in study.jobs:
+        if other == job or study.facet(other.row)[0] != facet:
+            continue
+        record = folder.finished(study, other)
+        card = record["last"]["scores"][0]["card"] if record and record["status"] == "finished" else {}
+        if real.sha256 and card.get("real_sha256") not in (None, real.sha256):
+            raise StudyError(
+                f"{other.name} was scored against other images ({card['real']}) than lie here ({real.name}), so the two could not "
+                f"be compared: let {'scoring.reference' if study.scoring.reference else 'dataset.path'} name the same images, or "
+                "start a study of these in another --out"
+            )
+
+
+def outcome(record: dict) -> str:
+    """'fd_efficientnet_lite0 61.20', or why the run diverged."""
+    if record["status"] == "diverged":
+        return record["why"]
+    first = record["last"]["scores"][0]
     return f"{first['name']} {first['value']:.2f}"
 
 
@@ -116,8 +179,8 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def nothing_lost(path: Path) -> Iterator[None]:
-    """A full disk, a missing permission: one sentence."""
+def disk_errors(path: Path) -> Iterator[None]:
+    """A full disk or a missing permission ends in a StudyError of one sentence."""
     try:
         yield
     except OSError as error:
@@ -151,9 +214,9 @@ class Progress:
     """Steps (epochs of classifiers) done over all runs of a study, read from their logs."""
 
     def __init__(self, study: Study, folder: StudyFolder, shown: bool):
-        self.study, self.folder = study, folder
-        self.lengths = {job.name: config_of(study, job).length for job in jobs_of(study)}
-        self.done: dict[str, float] = {}
+        self.folder = folder
+        self.lengths = {job.name: study.config(job).length for job in study.jobs}
+        self.done: dict[str, float] = {job.name: study.config(job).length for job in study.jobs if folder.done(study, job)}
         total, done = sum(self.lengths.values()), self._count()
         unit = "step" if study.task == "gan" else "epoch"
         self.bar = tqdm(total=total, initial=done, unit=unit, unit_scale=True, disable=None if shown else True)

@@ -2,9 +2,10 @@
 
 from statistics import fmean, stdev
 
+from gan.config import Config
 from metrics.protocol import Score
-from study.analysis import COLLAPSED, GAVE_UP, IMPROVING, VALUE, Difference, Line, falling, probe_means, records
-from study.study import Job, Study, baseline_name, config_of
+from study.analysis import COLLAPSED, GAVE_UP, IMPROVING, VALUE, Difference, Line, falling, probe_means, table_of
+from study.study import Job, Study
 
 
 def definition(study: Study) -> str:
@@ -50,10 +51,10 @@ Text = tuple[list[str], list[list[str]]]  # headings, rows
 def cells(study: Study, lines: list[Line], costs: dict[str, dict]) -> Text:
     """The table that people read. Columns that no row fills are left out."""
     value = VALUE[study.task]
-    heads = ["", f"{value}, final", f"{value}, best", f"final minus {baseline_name(study)} [95 %]", "score", "converged"]
+    heads = ["", f"{value}, final", f"{value}, best", f"final minus {study.baseline_name} [95 %]", "score", "converged"]
     heads += ["parameters", "multiply-adds", "ms / step", "images / s", "peak memory"]
     rows = []
-    for line, r in zip(lines, records(lines, costs)):
+    for line, r in zip(lines, table_of(lines, costs)):
         text = [line.row.label, mean_std(line.final), mean_std(line.best), difference_text(line.difference, line.asked)]
         text += [mean_std(line.inception_like), converged_text(line)]
         text += [_scaled(r["parameters"], 1e3, "k"), _scaled(r["macs"], 1e6, "M")]
@@ -99,7 +100,7 @@ def _scaled(value: float | None, unit: float, name: str) -> str:
 
 def foot(study: Study, lines: list[Line], costs: dict[str, dict]) -> list[str]:
     """The sentences below the table: how it was scored, what it can't say, what didn't converge."""
-    done, asked = sum(len(line.results) for line in lines), sum(line.asked for line in lines)
+    done, asked = sum(len(line.records) for line in lines), sum(line.asked for line in lines)
     names = score_names(lines)
     notes = []
     if study.task == "gan":
@@ -107,7 +108,7 @@ def foot(study: Study, lines: list[Line], costs: dict[str, dict]) -> list[str]:
     if done < asked:
         notes.append(f"Unfinished: {done} of {asked} runs are done.")
     notes += _settled(study, lines)
-    scored = next((r["last"]["scores"][0] for line in lines for r in line.results if "last" in r), None)
+    scored = next((r["last"]["scores"][0] for line in lines for r in line.records if "last" in r), None)
     if scored and study.task == "classify":
         card = scored["card"]
         notes.append(
@@ -128,7 +129,7 @@ def foot(study: Study, lines: list[Line], costs: dict[str, dict]) -> list[str]:
         f"Differences are paired by seed ({shared}); the interval is Student's t of the mean. "
         "One that holds 0 settles nothing; it is not corrected for the number of rows."
     )
-    warnings = [text for line in lines for r in line.results if "last" in r for text in r["last"].get("warnings", [])]
+    warnings = [text for line in lines for r in line.records if "last" in r for text in r["last"].get("warnings", [])]
     notes += [f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(warnings)]
     notes += _costs(study, lines, costs)
     notes.append(definition(study))
@@ -138,7 +139,7 @@ def foot(study: Study, lines: list[Line], costs: dict[str, dict]) -> list[str]:
 
 def _real_images(lines: list[Line]) -> list[str]:
     """['cifar10-test.zip (10,000 images)']; several where rows that are not compared with each other have data of their own."""
-    cards = [Score.from_dict(r["last"]["scores"][0]).card for line in lines for r in line.results if "last" in r]
+    cards = [Score.from_dict(r["last"]["scores"][0]).card for line in lines for r in line.records if "last" in r]
     distinct = {card.real_sha256 or card.real: card for card in reversed(cards)}
     counts = [(c.real, "an unknown number of" if c.real_count is None else f"{c.real_count:,}") for c in distinct.values()]
     return [f"{name} ({count} images)" for name, count in reversed(counts)]
@@ -147,9 +148,10 @@ def _real_images(lines: list[Line]) -> list[str]:
 def _chosen(study: Study, lines: list[Line]) -> list[str]:
     """How the best checkpoint was found."""
     row = next((line.row for line in lines if line.best), None)
-    if row is None or study.task != "gan":
+    config = study.config(Job(row, study.seeds[0])) if row else None
+    if not isinstance(config, Config):
         return []
-    e = config_of(study, Job(row, study.seeds[0])).evaluate
+    e = config.evaluate
     every = f"every {e.every:,} steps" if e.every else "now and then"
     same = study.scoring.reference is None and e.split == study.scoring.split
     warning = ", the split of the table, which flatters it" if same else ""
@@ -162,13 +164,13 @@ def _chosen(study: Study, lines: list[Line]) -> list[str]:
 
 def _costs(study: Study, lines: list[Line], costs: dict[str, dict]) -> list[str]:
     """Of what the columns of cost are."""
-    notes = ["Parameters and multiply-adds: of the generator, per image."] * (study.task == "gan" and any(x.results for x in lines))
+    notes = ["Parameters and multiply-adds: of the generator, per image."] * (study.task == "gan" and any(x.records for x in lines))
     if machines := dict.fromkeys(cost["machine"] for cost in costs.values() if "machine" in cost):
         notes.append(
             f"Time and memory: the fastest of a few steps, rows in turns, on {', '.join(machines)}. Images: real ones trained on. "
             "Memory: the peak above weights, optimizer state and images."
         )
-    elif all(line.ended == line.asked for line in lines) and any(line.results for line in lines):
+    elif all(line.ended == line.asked for line in lines) and any(line.records for line in lines):
         notes.append("Time and memory were not measured: `compare` does that here at the end, without --launcher, if all rows fit.")
     return notes
 
@@ -176,18 +178,18 @@ def _costs(study: Study, lines: list[Line], costs: dict[str, dict]) -> list[str]
 def _settled(study: Study, lines: list[Line]) -> list[str]:
     """Whether the rows had stopped improving, as far as their curves say."""
     notes = []
-    if any(r["config"]["train"].get("lr_decay") != "none" for line in lines for r in line.results):
+    if any(r["config"]["train"].get("lr_decay") != "none" for line in lines for r in line.records):
         notes = ["The learning rate falls within a run, which flattens any curve: more steps may still change the order."]
     if study.task == "classify":  # whose schedule ends each run
         return notes
     known = [line for line in lines if line.settling is not None]
     if not known:
         blind = "No scores were taken in training (evaluate.every), so nothing here says whether a row had stopped improving."
-        scored = any(r["curve"] for line in lines for r in line.results)
+        scored = any(r["curve"] for line in lines for r in line.records)
         return [*notes, blind] if any(line.final for line in lines) and not scored else notes
     rest = ", ".join(line.row.label for line in lines if line.settling is None)
     unknown = f" Not known of {rest}." if rest else ""
-    span = f"over the last {max(line.end for line in known):.0%} of training"
+    span = f"over the last {max(line.end for line in known if line.end is not None):.0%} of training"
     if labels := falling(lines):
         verdict = "This table is a snapshot at equal steps, not a verdict on kernels."
         return [*notes, f"Still improving by more than {IMPROVING:.0%} {span}: {', '.join(labels)}.{unknown} {verdict}"]
@@ -216,4 +218,4 @@ def _markdown(heads: list[str], rows: list[list[str]]) -> str:
 
 def score_names(lines: list[Line]) -> list[str]:
     """The names of the scores that the runs have; ['none yet'] before any has."""
-    return next(([s["name"] for s in r["last"]["scores"]] for line in lines for r in line.results if "last" in r), ["none yet"])
+    return next(([s["name"] for s in r["last"]["scores"]] for line in lines for r in line.records if "last" in r), ["none yet"])

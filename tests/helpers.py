@@ -11,7 +11,6 @@ from PIL import Image
 from data.sources.shapes import shapes
 from gan import checkpoint
 from gan.state import State
-from study.study import config_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -89,12 +88,11 @@ def real_cifar10(split, count):
 
 def leave_result(folder, study, job, **changes):
     """Write the record.json of a finished run of a study, with these changes."""
-    config = config_of(study, job)
     result = {
         **{"label": job.row.label, "seed": job.seed, "model": {}, "status": "finished", "why": None, "curve": []},
         "task": study.task,
-        "length": config.length,
-        "config": config.model_dump(mode="json"),
+        "length": study.config(job).length,
+        "config": study.config(job).model_dump(mode="json"),
         "scoring": study.scoring.model_dump(),
     }
     result |= changes

@@ -10,7 +10,7 @@ from gan.config import Config
 from gan.run_directory import RunError, read_config
 from gan.training import train
 from metrics import precision
-from study.study import StudyError, config_of, jobs_of, load_study, settle_precision
+from study.study import Study, StudyError
 from tests.fixtures import DEVICE
 from tests.helpers import FEATURES
 
@@ -111,15 +111,15 @@ def study(tmp_path):
 
 
 def precisions(study):
-    configs = [config_of(study, job) for job in jobs_of(study) if job.row.label != "x"]
+    configs = [study.config(job) for job in study.jobs if job.row.label != "x"]
     return {config.train.precision for config in configs} | {config.evaluate.precision for config in configs}
 
 
 def test_a_study_settles_it_once_for_all_rows(native, study, tmp_path):
     became = "bf16" if native else "fp32"
-    settled = settle_precision(load_study(study), tmp_path / "out")
+    settled = Study.load(study).settled(tmp_path / "out")
     assert settled.auto_precision == settled.scoring.precision == became and precisions(settled) == {became}
-    explicit = [config_of(settled, job).train.precision for job in jobs_of(settled) if job.row.label == "x"]
+    explicit = [settled.config(job).train.precision for job in settled.jobs if job.row.label == "x"]
     assert explicit == ["fp32", "fp32"]
 
 
@@ -127,11 +127,11 @@ def test_a_study_keeps_it_on_another_machine(study, tmp_path, monkeypatch):
     from study.folder import StudyFolder
 
     pretend(monkeypatch, True)
-    StudyFolder(tmp_path / "out").adopt(settle_precision(load_study(study), tmp_path / "out"))
+    StudyFolder(tmp_path / "out").adopt(Study.load(study).settled(tmp_path / "out"))
     pretend(monkeypatch, False)
-    again = settle_precision(load_study(study), tmp_path / "out")
+    again = Study.load(study).settled(tmp_path / "out")
     assert again.auto_precision == "bf16" and precisions(again) == {"bf16"}
-    assert load_study(tmp_path / "out").auto_precision == "bf16"  # what the runs read
+    assert Study.load(tmp_path / "out").auto_precision == "bf16"  # what the runs read
 
 
 def test_a_study_begun_with_a_named_precision_goes_on_with_it(study, tmp_path):
@@ -139,19 +139,19 @@ def test_a_study_begun_with_a_named_precision_goes_on_with_it(study, tmp_path):
 
     named = tmp_path / "named.yaml"
     named.write_text(study.read_text().replace("auto", "bf16"))
-    StudyFolder(tmp_path / "out").adopt(load_study(named))
-    assert settle_precision(load_study(study), tmp_path / "out").scoring.precision == "bf16"
+    StudyFolder(tmp_path / "out").adopt(Study.load(named))
+    assert Study.load(study).settled(tmp_path / "out").scoring.precision == "bf16"
 
 
 def test_a_study_without_auto_is_left_alone(study, tmp_path):
     study.write_text(study.read_text().replace("auto", "fp32"))
-    loaded = load_study(study)
-    assert settle_precision(loaded, tmp_path / "out") is loaded
+    loaded = Study.load(study)
+    assert loaded.settled(tmp_path / "out") is loaded
 
 
 def test_the_login_node_of_a_cluster_is_not_asked(study, tmp_path):
     with pytest.raises(StudyError, match="what suits this machine, not the cluster's nodes: set it to bf16 or fp32"):
-        settle_precision(load_study(study), tmp_path / "out", "slurm")
+        Study.load(study).settled(tmp_path / "out", "slurm")
 
 
 def test_the_pace_is_said_once(monkeypatch, capsys):

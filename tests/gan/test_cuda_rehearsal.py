@@ -19,7 +19,7 @@ from gan.classification import config as classification_config
 from gan.classification import state as classification_state
 from gan.classification import training as classification_training
 from gan.kernels import KERNELS, conv2d, conv_transpose2d
-from gan.models import build, resolve
+from gan.models.build import build, resolve
 from gan.models.compact_blocks import BRANCHES
 from gan.models.upsampling import UPSAMPLINGS, upsample_conv
 from gan.padding import pad_corners, pad_one_side

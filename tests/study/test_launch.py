@@ -11,13 +11,13 @@ import pytest
 
 from study import launch
 from study.folder import StudyFolder
-from study.study import StudyError, jobs_of, load_study
+from study.study import Study, StudyError
 from tests.helpers import ROOT
 
 
 @pytest.fixture
 def jobs(study_file):
-    return jobs_of(load_study(study_file()))
+    return Study.load(study_file()).jobs
 
 
 def python(monkeypatch, text):
@@ -58,16 +58,16 @@ def _first_ends_at_once(others, first):
 def test_gpus_are_dealt_out_in_turns_of_those_that_are_visible(monkeypatch, study_file):
     monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert launch.gpus_for(load_study(study_file())) == ["0", "1"]
+    assert launch.gpus_for(Study.load(study_file())) == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    gpus = launch.gpus_for(load_study(study_file()))
+    gpus = launch.gpus_for(Study.load(study_file()))
     assert [launch._environment(slot, 4, gpus)["CUDA_VISIBLE_DEVICES"] for slot in range(4)] == ["3", "5", "3", "5"]
     assert launch.default_workers(gpus) == 2
-    assert launch.gpus_for(load_study(study_file(settings={"train.device": "cpu"}))) == []
+    assert launch.gpus_for(Study.load(study_file(settings={"train.device": "cpu"}))) == []
     monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 0)
     for hidden in ("-1", "0", ""):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-        assert launch.gpus_for(load_study(study_file())) == []
+        assert launch.gpus_for(Study.load(study_file())) == []
     assert launch._environment(1, 4, [])["OMP_NUM_THREADS"] == "1"
 
 

@@ -1,0 +1,177 @@
+"""What a study does with one of its runs: a GAN or a classifier, two classes with the same methods.
+
+`open` comes before `train`, so that what scoring needs and can't be opened is said before hours of training.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from gan import checkpoint, sampling
+from gan.classification import config as classification_config
+from gan.classification.training import train as train_classifier
+from gan.config import Config
+from gan.evaluation import generator_side, open_side, reference_of
+from gan.models.build import build
+from gan.models.classifiers import build_classifier
+from gan.models.counting import macs, parameter_count
+from gan.probe import measure, summary, write_record
+from gan.probe.figure import draw_probe
+from gan.probe.inputs import Real, halves, real_images
+from gan.randomness import derive, latents
+from gan.run_directory import read_log
+from gan.timing import training_macs
+from gan.training import train
+from metrics.devices import open_device
+from metrics.features import Extractor, open_extractor
+from metrics.scoring import Side, identified, score
+from study import study
+from study.study import Scoring
+
+DIVERSITY_IMAGES = 1000
+PROBED = 1000  # images that the instruments look at, of each kind
+GRID = 64  # samples
+WALKED = 100_000  # images, of which a few are picked by a walk over all; of more, only those few are opened
+CLASSES = {"cifar10": 10, "cifar100": 100}
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What a GAN is scored with."""
+
+    extractor: Extractor
+    real: Side  # the reference
+    own: Real  # real images of the generator's size, for what compares pixels; another reference may not have them
+    samples: int  # generated images
+
+
+class GanRun:
+    """One GAN: its cost, the scores of its last and best checkpoint, its diversity, the instruments."""
+
+    def __init__(self, config: Config, directory: Path):
+        self.config, self.directory = config, directory
+
+    def open(self, scoring: Scoring) -> Side:
+        """Features and real images to score with; returns the reference. What can't be opened raises, with a reason."""
+        config = self.config
+        device = open_device(config.train.device)
+        extractor = open_extractor(scoring.features, scoring.weights, precision=scoring.precision, device=device)
+        if scoring.reference is not None:
+            real, own = open_side(scoring.reference, scoring.real), real_images(config, PROBED, split=scoring.split)
+        else:
+            real = reference_of(config, scoring.split, scoring.real)
+            few = real.count is not None and real.count <= WALKED
+            own = halves(real, PROBED) if few else real_images(config, PROBED, split=scoring.split)
+        self.materials = Materials(extractor, identified(real), own, scoring.samples)
+        return self.materials.real
+
+    def train(self) -> None:
+        """To its end, or on to it. Diverged."""
+        train(self.config, self.directory, progress=False)
+
+    def curve(self) -> list[dict]:
+        """The scores taken in training: [{"step": ..., name: value, ...}]."""
+        return [record for record in read_log(self.directory) if "d_loss" not in record]
+
+    def model_facts(self) -> dict:
+        """Parameters and multiply-adds per image, of the generator unless named otherwise, and the multiply-adds of a training
+        step."""
+        g, d = build(self.config)
+        resolution = self.config.dataset.resolution
+        cost_g, cost_d = macs(g, 1, self.config.generator.latent), macs(d, 1, 3, resolution, resolution)
+        return {
+            "parameters": parameter_count(g), "discriminator_parameters": parameter_count(d),
+            "macs": cost_g, "discriminator_macs": cost_d, "step_macs": training_macs(self.config, cost_g, cost_d),
+        }  # fmt: skip
+
+    def scores(self) -> dict:
+        """Scores of the last and, where one was kept, of the best checkpoint; what tells a collapse; a grid of fixed latents."""
+        seed, own, device = self.config.train.seed, self.materials.own, self.materials.extractor.device
+        trained = sampling.load_generator(self.directory, None, device)
+        found: dict = {"advantage": advantage(self.directory), "last": self._scored(trained)}
+        found["diversity"] = diversity(trained.generator, own.images, seed)
+        z = latents(derive(seed, "grid"), 0, GRID, self.config.generator.latent).to(device)
+        sampling.save_grid(sampling.draw(trained.generator, z), self.directory / "grid.png")
+        if (self.directory / "checkpoints" / checkpoint.BEST).exists():
+            best = sampling.load_generator(self.directory, "best", device)
+            found["best"] = found["last"] if best.step == trained.step else self._scored(best)
+        found["probe"] = self._instruments(own, device)
+        return found
+
+    def _scored(self, trained: sampling.Trained) -> dict:
+        extractor, seed = self.materials.extractor, self.config.train.seed
+        name = f"{self.directory.parent.name} step {trained.step}"
+        side = generator_side(trained.generator, name, seed, self.materials.samples)
+        scores, warnings = score(extractor, self.materials.real, side, ["fid", "is"] if extractor.classes else ["fid"], seed)
+        return {"step": trained.step, "scores": [s.to_dict() for s in scores], "warnings": warnings}
+
+    def _instruments(self, real: Real, device: torch.device) -> dict[str, float]:
+        """The headline numbers of `probe`, whose record and figure are left in the run's folder."""
+        found = measure(self.directory, real=real, samples=PROBED, device=device)
+        write_record(found.record, self.directory / "probe.json")
+        draw_probe(found, self.directory / "probe.png")
+        return summary(found.record)
+
+
+class ClassifierRun:
+    """One classifier: its cost, and its test error with a card."""
+
+    def __init__(self, config: classification_config.Config, directory: Path):
+        self.config, self.directory = config, directory
+
+    def open(self, scoring: Scoring) -> None:
+        """Nothing: the training itself opens the test images."""
+
+    def train(self) -> None:
+        """To its end, or on to it. Diverged."""
+        train_classifier(self.config, self.directory, progress=False)
+
+    def curve(self) -> list[dict]:
+        """Test error over training: [{"step": ..., "test_error": percent}]."""
+        tested = [record for record in read_log(self.directory) if "test_accuracy" in record]
+        return [{"step": r["step"], "test_error": 100 * (1 - r["test_accuracy"])} for r in tested]
+
+    def model_facts(self) -> dict:
+        """Parameters, multiply-adds per image, and those of one training step: forward, and a backward pass twice as dear."""
+        config, file = self.config, self.directory / "result.json"  # knows the classes; a run that diverged has none
+        classes = len(json.loads(file.read_text())["card"]["classes"]) if file.exists() else CLASSES.get(config.dataset.name, 10)
+        model = build_classifier(**config.model.model_dump(), classes=classes)
+        cost = macs(model, 1, 3, *[config.dataset.resolution] * 2)
+        return {"parameters": parameter_count(model), "macs": cost, "step_macs": 3 * cost * config.train.batch_size}
+
+    def scores(self) -> dict:
+        """The test error in percent, whose card is that of result.json. No best checkpoint: the test set chooses nothing."""
+        result = json.loads((self.directory / "result.json").read_text())
+        error = 100 * (1 - result["test_accuracy"])
+        last = {"step": result["card"]["steps"], "scores": [{"name": "test_error", "value": error, "card": result["card"]}]}
+        return {"last": last, "diversity": None}
+
+
+def open_run(config: study.Config, directory: Path) -> GanRun | ClassifierRun:
+    return GanRun(config, directory) if isinstance(config, Config) else ClassifierRun(config, directory)
+
+
+def diversity(generator: torch.nn.Module, real: Tensor, seed: int) -> float:
+    """Variance over images, averaged over pixels and colours, of 1,000 generated images by that of real ones (N, 3, R, R) uint8.
+
+    Twice this variance is the mean squared distance between two images: near 1 for a generator as varied as the data, near 0 for
+    one that has collapsed to a single picture.
+    """
+    generated = torch.cat(list(sampling.samples(generator, seed, DIVERSITY_IMAGES)))
+    spread = [x.double().var(dim=0).mean() for x in (generated.cpu(), real.cpu())]
+    return float(spread[0] / spread[1])
+
+
+def advantage(directory: Path) -> float | None:
+    """How far D's mean outputs on real and on generated images were apart over the last tenth of what training logged, if it did.
+
+    A discriminator that has given up says the same of every image, and its generator stands still: near 0, where the studies
+    in results/ have 0.008 to 5.
+    """
+    logged = [record for record in read_log(directory) if "d_loss" in record]
+    last = logged[-max(1, len(logged) // 10) :]
+    return fmean(abs(record["d_real"] - record["d_fake"]) for record in last) if last else None

@@ -1,0 +1,61 @@
+"""Studies of made-up results, and studies whose runs take a second."""
+
+import pytest
+import yaml
+
+from study.folder import StudyFolder
+from study.study import Study
+from tests.helpers import leave_result
+from tests.study.results import result
+
+SMALL = {
+    "generator.width": 4, "discriminator.width": 4, "generator.latent": 8, "train.batch_size": 8, "train.steps": 8,
+    "train.log_every": 2, "train.checkpoint_every": 4, "train.sample_every": 8, "train.device": "cpu", "evaluate.every": 2,
+    "evaluate.samples": 20, "evaluate.features": "module:tiny_features.build",
+}  # fmt: skip
+
+
+@pytest.fixture
+def study(study_file, tmp_path):
+    """study(values by row label) -> the study and its folder, with these final scores, seed by seed; a dict is a whole result."""
+
+    def made(values, **changes):
+        loaded = Study.load(study_file(axes={"generator.kernel": list(values)}, settings={"train.steps": 4}, **changes))
+        folder = StudyFolder(tmp_path / "out")
+        for job in loaded.jobs:
+            given = values[job.row.label]
+            if job.seed < len(given):
+                record = given[job.seed] if isinstance(given[job.seed], dict) else result(given[job.seed])
+                leave_result(folder, loaded, job, **{**record, "seed": job.seed, "label": job.row.label})
+        return loaded, folder
+
+    return made
+
+
+@pytest.fixture
+def study_of(tmp_path, fifty, monkeypatch):
+    """study_of(settings, **changes) -> the file of a study of c2 and c3 whose runs take a second, also in other processes."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "tiny_features.py").write_text(
+        "import torch\nfrom torch import nn\n\ndef build():\n    torch.manual_seed(0)\n"
+        "    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 6))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path / "code"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "code"))
+    monkeypatch.setenv("GAN_CACHE", str(tmp_path / "cache"))
+
+    def write(settings=None, **changes):
+        study = {
+            "title": "Tiny",
+            "base": {"dataset": {"name": "folder", "path": str(fifty)}},
+            "settings": {**SMALL, **(settings or {})},
+            "axes": {"generator.kernel": ["c2", "c3"]},
+            "baseline": {"generator.kernel": "c3"},
+            "seeds": [0],
+            "scoring": {"samples": 30, "features": "module:tiny_features.build"},
+        }
+        file = tmp_path / "tiny.yaml"
+        file.write_text(yaml.safe_dump({**study, **changes}))
+        return file
+
+    return write

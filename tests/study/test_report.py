@@ -1,0 +1,89 @@
+"""The report of a study, from made-up results."""
+
+import csv
+import json
+
+import pytest
+
+from study.analysis import lines_of
+from study.costs import measure_costs
+from study.figures import plot_curves
+from study.folder import StudyFolder
+from study.report import write_report
+from study.study import Study, StudyError
+from tests.helpers import leave_result
+from tests.study.results import BLIND, FALLING, NAN, result
+
+
+def test_settings_that_changed_since_are_refused_by_the_report_too(study):
+    loaded, folder = study({"c2": [10.0], "c3": [9.0]})
+    changed = loaded.model_copy(update={"settings": {**loaded.settings, "train.lr_g": 0.1}})
+    with pytest.raises(StudyError, match=r"train\.lr_g: 0\.0002 -> 0\.1"):
+        write_report(changed, folder.path)
+
+
+@pytest.mark.parametrize(
+    ("values", "bold"),
+    [
+        ({"c2": [1.0, 2.1], "c3": [9.0, 10.0], "c4": [9.5, 10.0]}, ["c2"]),
+        ({"c2": [1.0, NAN], "c3": [9.0, 10.0]}, []),
+        ({"c2": [1.0], "c3": [9.0, 10.0]}, []),
+        ({"c2": [FALLING, FALLING], "c3": [9.0, 9.1]}, []),
+        ({"c2": [1.0, 9.0], "c3": [9.0, 10.0]}, []),
+        ({"c2": [BLIND, BLIND], "c3": [9.0, 9.1]}, []),
+        ({"c2": [1.0, 2.1], "c3": [9.0, 10.0], "c4": [NAN, 10.0]}, ["c2"]),
+    ],
+    ids=["below 0", "a diverged run", "a missing run", "still improving", "holds 0", "no curve", "another row diverged"],
+)
+def test_bold_is_only_what_a_finished_and_settled_study_shows(study, values, bold):
+    loaded, folder = study(values)
+    write_report(loaded, folder.path)
+    html = (folder.path / "report.html").read_text()
+    assert [part.partition("</td>")[0] for part in html.split('<tr class="better"><td>')[1:]] == bold
+    assert ("better than the row it is compared with" in html) == bool(bold)
+
+
+def test_rows_that_have_no_score_are_named_where_figures_leave_them_out(study):
+    loaded, folder = study({"c2": [NAN, NAN], "c3": [9.0, 10.0]})
+    write_report(loaded, folder.path)
+    assert "In no figure, since no run of it has a score: c2." in (folder.path / "report.html").read_text()
+
+
+def test_a_row_may_be_called_anything(study_file, tmp_path):
+    label = r"_<b>$\foo$ a|b"
+    loaded, folder = Study.load(study_file(rows=[{"label": label}], axes={}, baseline=label)), StudyFolder(tmp_path / "out")
+    for job in loaded.jobs:
+        leave_result(folder, loaded, job, **result(9.0))
+    write_report(loaded, folder.path)
+    html = (folder.path / "report.html").read_text()
+    assert r"<td>_&lt;b&gt;$\foo$ a|b</td>" in html and "<b>" not in html
+    figure = plot_curves(lines_of(loaded, folder))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [label]
+
+
+def test_the_report_is_one_file_and_says_the_same_in_all_forms(study, monkeypatch):
+    loaded, folder = study({"c2": [10.0, 14.0], "c3": [9.0, 10.0]}, title="Kernels <&> more")
+    cost = {"ms_per_step": 5, "images_per_s": 7, "peak_bytes": 2**20}
+    monkeypatch.setattr("gan.timing.step_costs", lambda configs: dict.fromkeys(configs, cost))
+    measure_costs(loaded, folder.path, print)
+    write_report(loaded, folder.path)
+    html = (folder.path / "report.html").read_text()
+    assert "Kernels &lt;&amp;&gt; more" in html and "12.00 ± 2.83" in html
+    assert html.count("data:image/png;base64,") == 2  # curves and trade-off: no run left a grid
+    assert "http" not in html and "<script" not in html
+    table = list(csv.DictReader((folder.path / "table.csv").open()))
+    assert [(r["row"], float(r["final_mean"]), float(r["ms_per_step"])) for r in table] == [("c2", 12.0, 5.0), ("c3", 9.5, 5.0)]
+    record = json.loads((folder.path / "table.json").read_text())
+    assert record["runs"][0]["last"]["scores"][0]["card"]["weights_sha256"] == "a" * 64
+
+
+def test_a_report_of_nothing_finished_is_still_a_report(study):
+    loaded, folder = study({"c2": [], "c3": []})
+    folder.path.mkdir()
+    assert "Unfinished: 0 of 4" in write_report(loaded, folder.path)
+
+
+def test_a_report_of_a_study_that_never_began_says_so(study):
+    loaded, folder = study({"c2": [], "c3": []})
+    with pytest.raises(StudyError, match="repeat the command without --report"):
+        write_report(loaded, folder.path)

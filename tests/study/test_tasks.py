@@ -1,0 +1,73 @@
+"""What one run of a study does: its cost, its scores, and what tells that it didn't converge."""
+
+import json
+
+import pytest
+
+from data import DataError
+from gan.run_directory import RunError
+from study.folder import StudyFolder
+from study.run import run_job
+from study.study import Study
+from study.tasks import GanRun, advantage, diversity
+
+
+@pytest.mark.parametrize("rule", [None, "equal_parameters", "equal_macs", "same"])
+def test_generators_are_as_large_as_their_c3_row_unless_the_study_says_otherwise(study_file, tmp_path, rule):
+    generator = {"family": "sngan", "width": 32} | ({"width_rule": rule} if rule else {})
+    study = Study.load(study_file(base={"generator": generator}, axes={"generator.kernel": ["c2", "c3"]}))
+    found = [GanRun(study.config(job), tmp_path).model_facts() for job in study.jobs[:2]]
+    ratio = {key: found[0][key] / found[1][key] for key in ("parameters", "macs")}
+    assert (abs(ratio["parameters"] - 1) < 0.05) == (rule in (None, "equal_parameters"))
+    assert (abs(ratio["macs"] - 1) < 0.05) == (rule == "equal_macs")
+
+
+def test_the_best_checkpoint_is_scored_beside_the_last(study_of, tmp_path):
+    study = Study.load(study_of())
+    result = run_job(study, StudyFolder(tmp_path / "out"), study.jobs[0])
+    lowest = min(result["curve"], key=lambda r: r["fd_module:tiny_features.build"])
+    assert result["best"]["step"] == lowest["step"] and result["last"]["step"] == 8
+    assert result["last"]["scores"][0]["card"]["generated_count"] == 30
+
+
+@pytest.mark.parametrize(
+    ("scoring", "settings", "words"),
+    [
+        ({"real": 51}, {}, "has 50 images, fewer than the 51 asked for"),
+        ({"split": "test"}, {}, "has no test split"),
+        ({"split": "test"}, {"dataset.hold_out": 0.2}, "the instruments need at least 32"),
+    ],
+)
+def test_what_scoring_needs_is_opened_before_the_training(study_of, tmp_path, scoring, settings, words):
+    study = Study.load(study_of(settings, scoring={"samples": 30, "features": "module:tiny_features.build", **scoring}))
+    with pytest.raises((DataError, RunError), match=words):
+        run_job(study, StudyFolder(tmp_path / "out"), study.jobs[0])
+    assert not (tmp_path / "out").exists()
+
+
+def test_diversity_is_one_for_the_data_and_zero_for_one_picture():
+    import torch
+
+    class Painter(torch.nn.Module):
+        latent = 4
+
+        def __init__(self, spread):
+            super().__init__()
+            self.spread = torch.nn.Parameter(torch.tensor(spread))
+
+        def forward(self, z):
+            noise = torch.rand(len(z), 3, 8, 8, generator=torch.Generator().manual_seed(int(1e6 * z[0, 0].abs())))
+            return (noise - 0.5) * self.spread
+
+    real = torch.randint(64, 192, (500, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    assert diversity(Painter(1.0).eval(), real, 0) == pytest.approx(1.0, abs=0.02)
+    assert diversity(Painter(0.0).eval(), real, 0) == pytest.approx(0.0, abs=1e-3)
+
+
+def test_the_advantage_is_that_of_the_last_tenth_of_what_was_logged(tmp_path):
+    assert advantage(tmp_path) is None
+    logged = [{"step": i, "d_loss": 2.0, "d_real": 1.0, "d_fake": 0.0} for i in range(38)]
+    logged += [{"step": i, "d_loss": 2.0, "d_real": 0.25, "d_fake": fake} for i, fake in ((38, 0.5), (39, 0.25), (40, 0.0))]
+    logged.insert(39, {"step": 38, "fd_pixels": 3.0})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in logged))
+    assert advantage(tmp_path) == pytest.approx((0.25 + 0 + 0.25 + 1) / 4)
