@@ -45,11 +45,12 @@ from data.sources.shapes import shapes
 from data.tools.export import export
 from data.tools.pack import pack
 from gan.config import Config
+from gan.loop import set_precision
 from gan.models.build import resolve
 from gan.processes import Processes
 from gan.sampling import save_images
 from gan.state import Batches, State
-from gan.training import Step, set_precision
+from gan.training import Step
 
 BATCH, R = 64, 128
 

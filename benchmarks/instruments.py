@@ -28,9 +28,10 @@ from gan.models.build import build_generator, resolve
 from gan.models.counting import parameter_count
 from gan.models.summary import macs
 from gan.plots import INK, RED, save_figure
-from gan.probe import Probe, measure, measure_networks, over_seeds
+from gan.probe import Probe, measure
 from gan.probe.figure import STYLE
 from gan.probe.inputs import Real, real_images, settle, untrained
+from gan.probe.measurement import measure_networks, over_seeds
 from gan.randomness import latents
 from gan.run_directory import read_config
 
@@ -93,7 +94,7 @@ def layers(real: Real, runs: list[Path], samples: int, seeds: int, out: Path) ->
     for upsampling, kernel in LAYERS:
         name = f"{upsampling} {kernel}"
         config = resolve(Config.load(None, [*DCGAN, f"generator.upsampling={upsampling}", f"generator.kernel={kernel}"]))
-        untrained_nets[name] = measure(config, samples=samples, seeds=seeds, real=real)
+        untrained_nets[name] = measure(config, samples=samples, seeds=range(seeds), real=real)
         smooth_nets[name] = measure_smooth(config, samples, seeds, real)
         costs[name] = cost(config)
         print(f"{name}: measured", file=sys.stderr)
@@ -101,7 +102,7 @@ def layers(real: Real, runs: list[Path], samples: int, seeds: int, out: Path) ->
     for run in runs:
         config = resolve(read_config(run))
         g = config.generator
-        found = measure(run, samples=samples, seeds=seeds, real=real)
+        found = measure(run, samples=samples, seeds=range(seeds), real=real)
         steps, seed = found.record["card"]["step"], config.train.seed
         name = f"{g.family}, {g.upsampling} {g.kernel}, width {g.width:g}, {steps:,} steps, seed {seed}"
         trained[name], costs[name] = found, cost(config)

@@ -31,10 +31,11 @@ from rich.table import Table
 from torch.utils._pytree import tree_leaves
 
 from gan.config import Config
+from gan.loop import set_precision
 from gan.models.build import resolve
 from gan.processes import Processes
 from gan.state import Batches, State
-from gan.training import Step, set_precision
+from gan.training import Step
 from metrics.precision import allow_tf32
 
 BATCH = 64

@@ -30,8 +30,9 @@ def classify(
     The same command again resumes where the run stopped, bit for bit; with other settings it refuses and shows the difference.
     """
     from gan.classification.config import Config
-    from gan.classification.report import export as export_weights
+    from gan.classification.result import export as export_weights
     from gan.classification.training import train
+    from gan.run_directory import RunFiles
 
     if export is not None and export.suffix != ".safetensors":  # now, not after hours
         raise typer.BadParameter(f"--export writes safetensors: name a file such as {export.stem or 'weights'}.safetensors")
@@ -43,7 +44,7 @@ def classify(
         say(f"run directory: {out}")
     outcome = train(config, out, progress=not quiet)
     right, count = outcome.result["test_accuracy"], outcome.result["card"]["test_count"]
-    say(f"{right:.2%} of {count:,} test images named right after {outcome.step:,} steps; result: {out / 'result.json'}")
+    say(f"{right:.2%} of {count:,} test images named right after {outcome.step:,} steps; result: {RunFiles(out).result}")
     if export is not None:
         export_weights(out, export)
         say(f"weights: {export} ({export.stat().st_size / 1e6:.1f} MB)")

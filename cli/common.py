@@ -1,4 +1,4 @@
-"""What commands share: how they speak, the options that mean the same in each, a run's default directory, a table of scores."""
+"""What commands share: options that mean the same in each, a run's default directory, checks of what is written, what is shown."""
 
 import contextlib
 import errno
@@ -24,20 +24,33 @@ Settings = Annotated[
 ]
 Run = Annotated[Path, typer.Argument(help="a run directory of `train`")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no table and no progress bar")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print no table and no progress bar")]
 
-Scores = Annotated[str, typer.Option(help="of fid, is, kid, pr, dc, interval, infinity; commas between")]
-RealCount = Annotated[int | None, typer.Option(min=2, help="reference images; default: all")]
-Features = Annotated[str, typer.Option(help="efficientnet_lite0, inception, cifar_resnet, or module:package.function")]
-Weights = Annotated[Path | None, typer.Option(help="a file of weights for the features, checked by its sha256")]
-Insist = Annotated[bool, typer.Option("--insist", help="take unknown weights; the scores then carry another name")]
-Resize = Annotated[str | None, typer.Option(help="pytorch_fid, tf1 or clean; default: the features' own")]
-Precision = Annotated[str, typer.Option(help="of the features: fp32, bf16, or auto: bf16 where the device multiplies it natively")]
-Seed = Annotated[int, typer.Option(min=0, help="of latents, choices of images, subsets")]
+Scores = Annotated[
+    str,
+    typer.Option(help="one or more, with commas between: fid, is, kid, pr, dc, interval, infinity; docs/scores.md explains them"),
+]
+RealCount = Annotated[int | None, typer.Option(min=2, help="how many reference images; default: all")]
+Features = Annotated[
+    str,
+    typer.Option(help="network that gives the features: efficientnet_lite0, inception, cifar_resnet, or module:package.function"),
+]
+Weights = Annotated[Path | None, typer.Option(help="file with the weights of that network, checked by its sha256")]
+Insist = Annotated[
+    bool,
+    typer.Option("--insist", help="take weights with an unknown sha256; the names of the scores then carry its first 8 digits"),
+]
+Resize = Annotated[
+    str | None, typer.Option(help="how images are resized for that network: pytorch_fid, tf1 or clean; default: its own way")
+]
+Precision = Annotated[
+    str, typer.Option(help="of that network: fp32, bf16, or auto (bf16 where the device multiplies it natively, else fp32)")
+]
+Seed = Annotated[int, typer.Option(min=0, help="seed of the latents, of the choice of images and of subsets")]
 
 
 def check_output(path: Path | None) -> None:
-    """RunError for a file that can't be written: to be told before the work, not after it. Its directory is made."""
+    """RunError for a file that can't be written, before the work and not after it. Its directory is made."""
     if path is None:
         return
     from gan.run_directory import RunError
@@ -90,8 +103,8 @@ def progress(unit: str, total: int | None = None) -> Iterator[Callable[[int], ob
 
 
 def tell_precision(asked: str, extractor) -> None:
-    """What `auto` became, and that bf16 is emulated here."""
-    from gan.progress import EMULATED
+    """Say what `auto` became, or that bf16 is emulated here. extractor: metrics.features.Extractor."""
+    from gan.loop import EMULATED
     from metrics.precision import emulated
 
     if asked == "auto":
@@ -101,7 +114,7 @@ def tell_precision(asked: str, extractor) -> None:
 
 
 def print_scores(found: dict, warnings: list[str]) -> None:
-    """A table of scores, {step or None: [Score, ...]}, and below it the card they share."""
+    """A table of scores, {step: [Score, ...]}, and below it the card they share. The step is None where no run was scored."""
     from rich.table import Table
 
     rows = Table(title_justify="left")

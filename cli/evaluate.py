@@ -25,11 +25,15 @@ from cli.common import (
 
 def evaluate(
     run: Run,
-    checkpoint: Annotated[str, typer.Option(help="last, best, all, or a step")] = "last",
-    real: Annotated[str | None, typer.Option(help="the reference, as for `fid`; default: the run's own images")] = None,
-    split: Annotated[str | None, typer.Option(help="train or test, of the run's own images; default: its evaluate.split")] = None,
+    checkpoint: Annotated[str, typer.Option(help="which to score: last, best, all, or a step")] = "last",
+    real: Annotated[
+        str | None, typer.Option(help="reference images, named as for `fid`; default: those the run was trained on")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train or test split of the run's data set; default: its setting evaluate.split")
+    ] = None,
     scores: Scores = "fid,is",
-    count: Annotated[int, typer.Option(min=20, help="generated images")] = 10_000,
+    count: Annotated[int, typer.Option(min=20, help="how many generated images")] = 10_000,
     real_count: RealCount = None,
     features: Features = "efficientnet_lite0",
     weights: Weights = None,
@@ -42,7 +46,7 @@ def evaluate(
     """Score a run's generator and add to RUN/scores.json; `--checkpoint all` also draws the scores over training."""
     from gan import plots
     from gan.evaluation import checkpoint_sides, checkpoint_steps, evaluate_run, open_side, reference_of
-    from gan.run_directory import read_config
+    from gan.run_directory import RunFiles, read_config
     from metrics.devices import open_device
     from metrics.features import open_extractor
     from metrics.protocol import ProtocolError
@@ -51,7 +55,8 @@ def evaluate(
     if split and real:
         raise ProtocolError(f"--split chooses among the run's own images; leave it out with --real {real}")
     where = open_device(device)
-    check_output(run / "scores.json")
+    files = RunFiles(run)
+    check_output(files.scores)
     steps = checkpoint_steps(run, checkpoint)
     extractor = open_extractor(features, weights, resize, precision, device=where, insist=insist)
     tell_precision(precision, extractor)
@@ -63,7 +68,7 @@ def evaluate(
         sides = checkpoint_sides(run, steps, count, seed, where)
         found, warnings = evaluate_run(run, sides, extractor, side, scores.split(","), seed, advance)
     print_scores(found, warnings)
-    say(f"scores with their cards: {run / 'scores.json'}")
+    say(f"scores with their cards: {files.scores}")
     if len(found) > 1:
-        plots.plot_scores({step: {s.name: s.value for s in values} for step, values in found.items()}, run / "scores.png")
-        say(f"scores over training: {run / 'scores.png'}")
+        plots.plot_scores({step: {s.name: s.value for s in values} for step, values in found.items()}, files.scores_figure)
+        say(f"scores over training: {files.scores_figure}")

@@ -21,21 +21,26 @@ from cli.common import (
     say,
     tell_precision,
 )
+from data.files import write_atomically
 
 
 def fid(
     real: Annotated[
         str,
-        typer.Argument(help="the reference: folder, .zip, pack, LSUN *_lmdb, .npz, run, or cifar10[:test], cifar100, shapes"),
+        typer.Argument(
+            help="reference: folder, .zip, pack, LSUN *_lmdb, saved statistics (.npz), run, or cifar10[:test], cifar100, shapes"
+        ),
     ],
-    generated: Annotated[str, typer.Argument(help="what is scored, of the same kinds")],
+    generated: Annotated[str, typer.Argument(help="images to score; the same kinds of source")],
     scores: Scores = "fid",
-    count: Annotated[int | None, typer.Option(min=2, help="generated images; default: all there are, 10,000 of a run")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=2, help="how many generated images; default: all there are, 10,000 of a run")
+    ] = None,
     real_count: RealCount = None,
     protocol: Annotated[
         str | None, typer.Option(help="sn, mimicry or landscape: published counts and splits of a data set")
     ] = None,
-    floor: Annotated[bool, typer.Option(help="also the distance between two halves of the reference")] = False,
+    floor: Annotated[bool, typer.Option(help="also score one half of the reference against the other")] = False,
     save_statistics: Annotated[Path | None, typer.Option(help="write the reference's mean and covariance as .npz")] = None,
     features: Features = "efficientnet_lite0",
     weights: Weights = None,
@@ -44,7 +49,9 @@ def fid(
     precision: Precision = "fp32",
     seed: Seed = 0,
     device: Device = "auto",
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the scores with their cards here")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="write the scores, with their protocol cards, to this file")
+    ] = None,
 ) -> None:
     """Score generated images against real ones.
 
@@ -98,4 +105,4 @@ def fid(
 def write_scores(scores: list, path: Path) -> None:
     import json
 
-    path.write_text(json.dumps([s.to_dict() for s in scores], indent=2) + "\n")
+    write_atomically(path, (json.dumps([s.to_dict() for s in scores], indent=2) + "\n").encode())

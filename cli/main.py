@@ -58,15 +58,15 @@ def main() -> None:
             say(f"error: {error}" if error.exit_code == 1 else str(error), error.style)
         sys.exit(error.exit_code)
     except Exception as error:
-        sentence = _of_the_machine(error)
+        sentence = _resource_error(error)
         if sentence is None:
             raise
         say(f"error: {sentence}", "red")
         sys.exit(1)
 
 
-def _of_the_machine(error: Exception) -> str | None:
-    """What the system or a GPU refuses, in our words; None for what nobody but a programmer can put right."""
+def _resource_error(error: Exception) -> str | None:
+    """A sentence for a lack of memory or a file that can't be used; None for an error in the program, which keeps its traceback."""
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
         return "the GPU is out of memory: other programs may hold some of it; free it, take another, or compute on the CPU"
     if isinstance(error, MemoryError):

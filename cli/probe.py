@@ -13,13 +13,21 @@ def probe(
         list[str] | None,
         typer.Argument(metavar="[RUN | CONFIG] [KEY=VALUE]...", help="a run directory; or a YAML file and settings to change"),
     ] = None,
-    checkpoint: Annotated[str, typer.Option(help="of a run: last, best, or a step")] = "last",
-    samples: Annotated[int, typer.Option(min=16, help="generated images, and as many real ones")] = 1000,
-    seeds: Annotated[int, typer.Option(min=1, help="how often: other latents of a run, other initial weights of a config")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="the first of them")] = 0,
-    real: Annotated[str | None, typer.Option(help="real images, as for `fid`, or none; default: the data set of the run")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="default: RUN/probe.json; of a config: nowhere")] = None,
-    figure: Annotated[Path | None, typer.Option(help="a PNG; default: RUN/probe.png; of a config: nowhere")] = None,
+    checkpoint: Annotated[str, typer.Option(help="of a run, which to measure: last, best, or a step")] = "last",
+    samples: Annotated[int, typer.Option(min=16, help="how many generated images, and as many real ones")] = 1000,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="how many seeds: of a run, of the latents; of a config, of the initial weights too")
+    ] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="the first seed")] = 0,
+    real: Annotated[
+        str | None, typer.Option(help="real images, named as for `fid`, or none; default: the data set of the run or config")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="where to write the numbers; default: RUN/probe.json, of a config nowhere")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="where to draw the figure, a PNG; default: RUN/probe.png, of a config nowhere")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Measure half-pixel drift, erosion at the borders and checkerboards of a generator, beside real images, in seconds.
@@ -37,7 +45,7 @@ def probe(
     from gan.probe.figure import draw_probe
     from gan.probe.inputs import halves, real_images
     from gan.probe.table import tables
-    from gan.run_directory import RunError, read_config
+    from gan.run_directory import RunError, RunFiles, read_config
     from metrics.devices import open_device
 
     run = Path(arguments[0]) if arguments and Path(arguments[0]).is_dir() else None
@@ -50,7 +58,7 @@ def probe(
     if run:
         config, target = read_config(run), run
         (step,) = checkpoint_steps(run, checkpoint)
-        json_file, figure = json_file or run / "probe.json", figure or run / "probe.png"
+        json_file, figure = json_file or RunFiles(run).probe, figure or RunFiles(run).probe_figure
     else:
         config = target = resolve(Config.load(*split_arguments(arguments)))
         step = None
@@ -66,7 +74,8 @@ def probe(
         except DataError as error:
             say(f"warning: measured without real images, for {error}", "yellow")
     with progress("images") as advance:
-        found = measure(target, step=step, samples=samples, seeds=seeds, seed=seed, real=images, device=where, progress=advance)
+        which = range(seed, seed + seeds)
+        found = measure(target, step=step, samples=samples, seeds=which, real=images, device=where, progress=advance)
     for table in tables(found.record):
         console.print(table)
     if json_file:

@@ -13,11 +13,11 @@ FILES = (".png", ".jpg", ".jpeg", ".npz", ".npy", ".tar", ".gz", ".tgz", ".7z", 
 def sample(
     run: Run,
     count: Annotated[int, typer.Option(min=1, help="how many images; with --interpolate in rows of ten")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="latents; image i of a seed is the same whatever the count")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the latents; image i of a seed is the same whatever the count")] = 0,
     grid: Annotated[Path | None, typer.Option(help="write one PNG here; default: RUN/samples/seed_N.png")] = None,
     images: Annotated[Path | None, typer.Option(help="write single PNGs into this directory, or this .zip")] = None,
     interpolate: Annotated[bool, typer.Option("--interpolate", help="each row of the grid walks between two latents")] = False,
-    checkpoint: Annotated[str, typer.Option(help="last, best, or a step")] = "last",
+    checkpoint: Annotated[str, typer.Option(help="which to draw from: last, best, or a step")] = "last",
     device: Device = "auto",
 ) -> None:
     """Draw pictures from a trained generator: its EMA weights, in eval mode.
@@ -29,6 +29,7 @@ def sample(
 
     from gan import sampling
     from gan.evaluation import checkpoint_steps
+    from gan.run_directory import RunFiles
     from metrics.devices import open_device
 
     if checkpoint == "all":
@@ -52,6 +53,6 @@ def sample(
             pictures = sampling.interpolations(trained.generator, seed, -(-count // columns), columns)
         else:
             pictures = torch.cat(list(sampling.samples(trained.generator, seed, count)))
-        grid = grid or run / "samples" / f"{'walk' if interpolate else 'seed'}_{seed}.png"
+        grid = grid or RunFiles(run).samples / f"{'walk' if interpolate else 'seed'}_{seed}.png"
         sampling.save_grid(pictures, grid, columns)
         say(f"grid of {len(pictures)} images from step {trained.step:,}: {grid}")

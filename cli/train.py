@@ -24,6 +24,7 @@ def train(
     from gan.config import Config
     from gan.models.build import resolve_to_train
     from gan.models.summary import table
+    from gan.run_directory import RunFiles
     from gan.training import train as train_run
 
     path, overrides = split_arguments(arguments)
@@ -35,5 +36,4 @@ def train(
         say(f"run directory: {out}")
     outcome = train_run(config, out, progress=not quiet)
     if outcome is not None:
-        curves = outcome.directory / "curves.png"
-        say(f"trained for {outcome.step:,} steps; samples: {outcome.grid}, curves: {curves}")
+        say(f"trained for {outcome.step:,} steps; samples: {outcome.grid}, curves: {RunFiles(outcome.directory).curves}")

@@ -20,7 +20,7 @@ from data.streaming import full_size_batches
 from gan import checkpoint, sampling
 from gan.config import Config
 from gan.randomness import derive
-from gan.run_directory import RunError
+from gan.run_directory import RunError, RunFiles
 from metrics.features import Extractor, open_extractor
 from metrics.protocol import PROTOCOLS, ProtocolError, Score, differences
 from metrics.scoring import Side, identified, reference_statistics, score
@@ -46,7 +46,7 @@ def open_side(
             raise ProtocolError(f"{path.name} holds a mean and a covariance of all its images; leave its count of {count:,} out")
         statistics = Statistics.load(path)
         return Side(statistics.card.get("real", path.name), statistics.count, None, statistics)
-    if (path / "config.yaml").is_file():
+    if RunFiles(path).settings_file.is_file():
         trained = sampling.load_generator(path, step, device)
         return generator_side(trained.generator, f"{path.name} step {trained.step}", seed, count or 10_000)
     name, _, split = text.partition(":")
@@ -124,13 +124,13 @@ def evaluate_run(
     for step, side in sides:
         found[step], warnings = score(extractor, real, side, wanted, seed, progress=progress)
         records = merge(records, step, found[step])
-        write_atomically(run / "scores.json", (json.dumps(records, indent=2) + "\n").encode())
+        write_atomically(RunFiles(run).scores, (json.dumps(records, indent=2) + "\n").encode())
     return found, warnings
 
 
 def read_scores(run: Path) -> list[dict]:
     """The records of RUN/scores.json, [{"step": ..., "scores": [...]}], by step; [] if there are none yet. RunError if torn."""
-    file = run / "scores.json"
+    file = RunFiles(run).scores
     try:
         records = json.loads(file.read_text()) if file.exists() else []
         for record in records:
@@ -171,7 +171,7 @@ def apply_protocol(name: str, real: str, *counts: int | None) -> tuple[str, int 
 def checkpoint_steps(run: Path, which: str) -> list[int | str | None]:
     """'last', 'best', 'all' or a step -> what load_generator takes."""
     if which == "all":
-        steps = [checkpoint.step_of(path) for path in checkpoint.saved(run / "checkpoints")]
+        steps = [checkpoint.step_of(path) for path in checkpoint.saved(RunFiles(run).checkpoints)]
         if not steps:
             raise RunError(f"{run} has no checkpoint yet; train it first")
         return steps

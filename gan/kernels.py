@@ -12,6 +12,7 @@ k - s instead of padding it, by the same rule.
 """
 
 from collections.abc import Callable
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -210,7 +211,7 @@ def convert(module: nn.Module, kernel: str, *, strided: str | None = None) -> nn
     return module
 
 
-def _eligible(layer: nn.Module) -> bool:
+def _eligible(layer: nn.Module | None) -> TypeGuard[nn.Conv2d | nn.ConvTranspose2d]:
     """Whether a layer is to be replaced. ValueError for one that is, but would lose what has been added to it."""
     if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) or layer.padding_mode != "zeros" or not _keeps_size(layer):
         return False
@@ -233,15 +234,17 @@ def _keeps_size(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
     size, stride, dilation = layer.kernel_size[0], layer.stride[0], layer.dilation[0]
     if any(down != across for down, across in pairs) or not 2 <= size <= 5 or stride not in (1, 2):
         return False
-    if isinstance(layer, _SameConv2d | _SameConvTranspose2d) or layer.padding == "same":
+    if isinstance(layer, _SameConv2d | _SameConvTranspose2d):
         return True
+    if not isinstance(layer.padding, tuple):
+        return layer.padding == "same"
     if isinstance(layer, nn.Conv2d):
         reach = dilation * (size - 1) + 1 - stride
         return layer.padding[0] == (reach + 1) // 2 and (reach % 2 == 0 or stride == 2)
     return dilation == 1 and size - stride == 2 * layer.padding[0] - layer.output_padding[0]
 
 
-def _replacement(old: nn.Module, kernel: str, pool: bool) -> nn.Module:
+def _replacement(old: nn.Conv2d | nn.ConvTranspose2d, kernel: str, pool: bool) -> nn.Module:
     factory = conv2d if isinstance(old, nn.Conv2d) else conv_transpose2d
     stride = old.stride[0]
     pool = pool and stride == 2 and factory is conv2d

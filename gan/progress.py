@@ -1,44 +1,37 @@
-"""What a run shows while it trains, and how it is asked to stop."""
+"""What a run shows while it trains."""
 
-import signal
 import sys
-import threading
 import time
-from pathlib import Path
+from typing import Self
 
-import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from gan.config import Config, Tree
+from data import ImageSet, StreamedSet
+from gan.config import Config
 from gan.randomness import derive, latents
 from gan.run_directory import RunDirectory
 from gan.sampling import draw, save_grid, tiled
 from gan.state import Batches, State
-from metrics.precision import emulated
 
 
-class Writer:
-    """Progress bar, metrics.jsonl, timing.jsonl, TensorBoard and sample grids; in the main process only."""
+class RunLog:
+    """The progress bar, metrics.jsonl, timing.jsonl and TensorBoard of a run; in processes that have no `run`, nothing.
 
-    def __init__(self, run: RunDirectory | None, step: int, progress: bool, config: Config, batches: Batches):
-        self.run, self.config = run, config
+    steps: of the whole run. images_per_step: real ones, for the speed.
+    """
+
+    def __init__(self, run: RunDirectory | None, step: int, steps: int, images_per_step: int, progress: bool):
+        self.run = run
         if run is None:
             return
         run.forget_after(step)
+        self.images_per_step = images_per_step
         self.board = SummaryWriter(str(run.path), purge_step=step + 1)
-        self.bar = tqdm(total=config.train.steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
-        self.fixed = latents(derive(config.train.seed, "grid"), 0, 64, config.generator.latent)
-        self.since = (step, time.perf_counter())
-        self.pace = Pace(config.train.steps, step, self.bar)
+        self.bar = tqdm(total=steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
+        self.pace = Pace(steps, step, self.bar)
+        self.since = (step, time.perf_counter())  # of the last line in timing.jsonl
         self.shown: dict[str, str] = {}  # beside the bar
-        skipped = batches.set.skipped
-        if skipped:
-            names = ", ".join(skipped[:5]) + (", …" if len(skipped) > 5 else "")
-            self.bar.write(f"left out {len(skipped):,} of {len(skipped) + len(batches.set):,} images: {names}", file=sys.stderr)
-        real = run.samples / "real.png"
-        if not real.exists():
-            save_grid(batches.set.images[batches.order.indices(0, 64)], real)
 
     def tick(self) -> None:
         """One step is done."""
@@ -46,47 +39,74 @@ class Writer:
             self.bar.update()
             self.pace.tick()
 
-    def losses(self, losses: dict, step: int) -> None:
-        if self.run is None:
-            return
-        t = self.config.train
-        before, now = self.since, time.perf_counter()
+    def tell_skipped(self, images: ImageSet | StreamedSet) -> None:
+        """Name the images that were left out, which dataset.on_bad=skip allows."""
+        if self.run is not None and (skipped := images.skipped):
+            names = ", ".join(skipped[:5]) + (", …" if len(skipped) > 5 else "")
+            total = len(skipped) + len(images)
+            self.bar.write(f"{images.source}: left out {len(skipped):,} of {total:,} images: {names}", file=sys.stderr)
+
+    def log_speed(self, step: int) -> float:
+        """Images per second since the last call."""
+        (before, then), now = self.since, time.perf_counter()
         self.since = (step, now)
-        steps_per_s = (step - before[0]) / (now - before[1])
-        images_per_s = steps_per_s * t.batch_size * t.d_steps
-        self.run.log("metrics", {"step": step, **losses})
+        steps_per_s = (step - before) / (now - then)
+        images_per_s = steps_per_s * self.images_per_step
         self.run.log("timing", {"step": step, "steps_per_s": steps_per_s, "images_per_s": images_per_s})
-        for name, value in losses.items():
-            self.board.add_scalar(f"loss/{name}", value, step)
         self.board.add_scalar("speed/images_per_s", images_per_s, step)
-        self.shown |= {"D": f"{losses['d_loss']:.3f}", "G": f"{losses['g_loss']:.3f}", "images/s": f"{images_per_s:.0f}"}
+        return images_per_s
+
+    def show(self, values: dict[str, str]) -> None:
+        """Show these beside the bar, and what was shown under other names before."""
+        self.shown |= values
         self.bar.set_postfix(self.shown)
 
-    def scores(self, scores: dict[str, float], step: int) -> None:
-        self.run.log("metrics", {"step": step, **scores})
-        for name, value in scores.items():
-            self.board.add_scalar(f"score/{name}", value, step)
-        self.shown |= {name: f"{value:.2f}" for name, value in list(scores.items())[:2]}  # the bar has no room for instruments
-        self.bar.set_postfix(self.shown)
-
-    def grid(self, state: State) -> None:
-        """The same latents each time, from the EMA in eval mode: nothing that trains is touched."""
-        if self.run is None:
-            return
-        images = draw(state.ema, self.fixed)
-        save_grid(images, self.grid_path(state.step))
-        self.board.add_image("samples", tiled(images, 8), state.step)
-
-    def grid_path(self, step: int) -> Path:
-        return self.run.samples / f"step_{step:08d}.png"
-
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception) -> None:
         if self.run is not None:
             self.bar.close()
             self.board.close()
+
+
+class Writer(RunLog):
+    """What a GAN's run shows and logs: losses, scores, and grids of the same latents."""
+
+    def __init__(self, run: RunDirectory | None, step: int, progress: bool, config: Config, batches: Batches):
+        t = config.train
+        super().__init__(run, step, t.steps, t.batch_size * t.d_steps, progress)
+        if run is None:
+            return
+        self.latents = latents(derive(t.seed, "grid"), 0, 64, config.generator.latent)
+        self.tell_skipped(batches.set)
+        real = run.samples / "real.png"
+        if not real.exists():
+            save_grid(batches.set.images[batches.order.indices(0, 64)], real)
+
+    def losses(self, losses: dict[str, float], step: int) -> None:
+        if self.run is None:
+            return
+        self.run.log("metrics", {"step": step, **losses})
+        images_per_s = self.log_speed(step)
+        for name, value in losses.items():
+            self.board.add_scalar(f"loss/{name}", value, step)
+        self.show({"D": f"{losses['d_loss']:.3f}", "G": f"{losses['g_loss']:.3f}", "images/s": f"{images_per_s:.0f}"})
+
+    def scores(self, scores: dict[str, float], step: int) -> None:
+        """Scores and instruments; in the main process only."""
+        self.run.log("metrics", {"step": step, **scores})
+        for name, value in scores.items():
+            self.board.add_scalar(f"score/{name}", value, step)
+        self.show({name: f"{value:.2f}" for name, value in list(scores.items())[:2]})  # the bar has no room for instruments
+
+    def grid(self, state: State) -> None:
+        """The same latents each time, from the EMA in eval mode: nothing that trains is touched."""
+        if self.run is None:
+            return
+        images = draw(state.ema, self.latents)
+        save_grid(images, self.run.grid(state.step))
+        self.board.add_image("samples", tiled(images, 8), state.step)
 
 
 class Pace:
@@ -118,47 +138,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} seconds"
     return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
-
-
-def tell_precision(asked: Tree, config: Tree, device: torch.device, goes_on: bool, shown: bool) -> None:
-    """Which precision was taken, where `shown`; and in any case, before the first step, that one is emulated here.
-
-    asked, config: the settings before and after `auto` was settled. goes_on: whether a run is resumed, which keeps its own.
-    """
-    if shown:
-        why = ""
-        if "train.precision" in asked.automatic():
-            why = " (auto: as this run was begun)" if goes_on else f" (auto: what suits this {device.type.upper()})"
-        print(f"precision {config.train.precision}{why}", file=sys.stderr)
-    scored = getattr(config, "evaluate", None)
-    used = {
-        "train.precision": config.train.precision,
-        "evaluate.precision": scored.precision if scored and scored.every else "fp32",
-    }
-    slow = [key for key, precision in used.items() if emulated(precision, device)]
-    if slow:
-        advice = "set it to auto, or fp32" + (", in another --out: a run keeps its precision" if goes_on else "")
-        print(f"warning: {' and '.join(slow)} is bf16, {EMULATED}: {advice}", file=sys.stderr)
-
-
-EMULATED = "for which this CPU has no instructions: about ten times slower than fp32"
-
-
-class StopSignals:
-    """Within the block, SIGINT and SIGTERM ask the loop to save and stop; a second one stops at once."""
-
-    def __enter__(self) -> "StopSignals":
-        self.received = 0
-        self._old = {}
-        if threading.current_thread() is threading.main_thread():
-            self._old = {s: signal.signal(s, self._receive) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _receive(self, signum: int, frame) -> None:
-        if self.received:
-            raise KeyboardInterrupt
-        self.received = signum
-
-    def __exit__(self, *exception) -> None:
-        for signum, handler in self._old.items():
-            signal.signal(signum, handler)

@@ -1,4 +1,4 @@
-"""A run's directory: config.yaml, metrics.jsonl, timing.jsonl, TensorBoard events, samples/, checkpoints/. One run at a time."""
+"""A run's directory: where each of its files lies, and what keeps two processes, or two experiments, out of the same one."""
 
 import contextlib
 import json
@@ -18,7 +18,54 @@ class RunError(UserError):
     """A run can't start, go on, or be read; the message says why and what to do."""
 
 
-class RunDirectory:
+class RunFiles:
+    """The files of a run of `train` or `classify`, by name, for whoever writes or reads them. Nothing is touched by it.
+
+    TensorBoard's events lie beside them.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.settings_file = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.jsonl"  # losses and scores: a function of the settings
+        self.timing = self.path / "timing.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.best = self.checkpoints / checkpoint.BEST  # the checkpoint with the best score in training
+        self.samples = self.path / "samples"
+        self.curves = self.path / "curves.png"
+        self.scores = self.path / "scores.json"  # of `evaluate`
+        self.scores_figure = self.path / "scores.png"
+        self.probe = self.path / "probe.json"
+        self.probe_figure = self.path / "probe.png"
+        self.result = self.path / "result.json"  # of a classifier
+        self.confusion = self.path / "confusion.png"
+
+    def grid(self, step: int) -> Path:
+        """The picture of the fixed latents at a step."""
+        return self.samples / f"step_{step:08d}.png"
+
+    def latest(self) -> Path | None:
+        """The newest checkpoint, or None."""
+        return (checkpoint.saved(self.checkpoints) or [None])[-1]
+
+    def checkpoint_of(self, step: int | str | None) -> Path:
+        """The checkpoint of a step, the "best", or (None) the last. RunError if it isn't there."""
+        if step == "best":
+            if not self.best.exists():
+                raise RunError(f"{self.path} keeps no best checkpoint; train it with evaluate.every=1000, say")
+            return self.best
+        found = checkpoint.saved(self.checkpoints)
+        if not found:
+            raise RunError(f"{self.path} has no checkpoint yet; train it first")
+        if step is None:
+            return found[-1]
+        if checkpoint.path_of(self.checkpoints, step) not in found:
+            steps = ", ".join(str(checkpoint.step_of(p)) for p in found)
+            raise RunError(f"{self.path} has no checkpoint of step {step}; it has {steps}")
+        return checkpoint.path_of(self.checkpoints, step)
+
+
+class RunDirectory(RunFiles):
     """Opened with `with RunDirectory(path, config)`: creates or reopens the directory and locks it until the end of the block.
 
     An existing run is gone on with if its settings are the same, and refused with the list of differences if they aren't.
@@ -26,10 +73,8 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | Path, config: Tree):
-        self.path = Path(path)
+        super().__init__(path)
         self.config = config
-        self.checkpoints = self.path / "checkpoints"
-        self.samples = self.path / "samples"
         self._lock = filelock.FileLock(self.path / ".lock")  # the system drops it with the process, however that ends
 
     def __enter__(self) -> "RunDirectory":
@@ -53,7 +98,7 @@ class RunDirectory:
         self._lock.release()
 
     def _compare_config(self) -> None:
-        file = self.path / "config.yaml"
+        file = self.settings_file
         if file.exists():
             old = read_config(self.path, type(self.config))  # of another command's run, too, which isn't replaced
             changes = old.difference(self.config) if begun(self.path) else []
@@ -62,36 +107,32 @@ class RunDirectory:
                     f"{self.path} holds a run with other settings ({'; '.join(changes)}); "
                     "choose another directory with --out, or go back to its settings"
                 )
-        elif any(self.path.glob("checkpoints/*.pt")):
+        elif any(self.checkpoints.glob("*.pt")):
             raise RunError(f"{self.path} has checkpoints but no config.yaml; put it back, or choose another --out")
         write_atomically(file, self.config.dump().encode())
 
-    def latest(self) -> Path | None:
-        """The newest checkpoint, or None."""
-        return (checkpoint.saved(self.checkpoints) or [None])[-1]
-
     def forget_after(self, step: int) -> None:
         """Cut the logs back to a step: a resumed run writes the later lines again. A line torn by a crash goes too."""
-        for name in ("metrics.jsonl", "timing.jsonl"):
-            file = self.path / name
+        for file in (self.metrics, self.timing):
             if file.exists():
                 kept = [line for line in file.read_text().splitlines() if _step(line) <= step]
                 write_atomically(file, "".join(line + "\n" for line in kept).encode())
 
     def log(self, name: str, record: dict) -> None:
-        """Append one line to `name`.jsonl."""
+        """Append one line to `name`.jsonl: metrics or timing."""
         with open(self.path / f"{name}.jsonl", "a") as file:
             file.write(json.dumps(record) + "\n")
 
 
 def begun(path: Path) -> bool:
     """Whether a run has logged or saved anything yet: one that was refused its data leaves its settings alone, and binds nobody."""
-    return (path / "metrics.jsonl").exists() or any(path.glob("checkpoints/*.pt"))
+    files = RunFiles(path)
+    return files.metrics.exists() or any(files.checkpoints.glob("*.pt"))
 
 
 def begun_config(path: str | Path, kind: type[AnyConfig] = Config) -> AnyConfig | None:
     """The settings of a run that has begun, whose precision it keeps; None where there is none. RunError as read_config."""
-    return read_config(path, kind) if begun(Path(path)) and (Path(path) / "config.yaml").exists() else None
+    return read_config(path, kind) if begun(Path(path)) and RunFiles(path).settings_file.exists() else None
 
 
 def _step(line: str) -> float:
@@ -105,7 +146,7 @@ def read_config(path: str | Path, kind: type[AnyConfig] = Config) -> AnyConfig:
 
     kind: the Config of the command that made it; gan.classification.config has that of `classify`.
     """
-    file = Path(path) / "config.yaml"
+    file = RunFiles(path).settings_file
     if not file.is_file():
         raise RunError(f"{path} is not a run directory: it has no config.yaml; train one with `python run_gan.py train`")
     try:

@@ -19,7 +19,7 @@ from gan import checkpoint
 from gan.config import Config
 from gan.models.build import build_generator
 from gan.randomness import latents
-from gan.run_directory import RunError, read_config
+from gan.run_directory import RunError, RunFiles, read_config
 from metrics.devices import open_device
 from metrics.precision import ieee_float32
 
@@ -39,30 +39,12 @@ def load_generator(run: str | Path, step: int | str | None = None, device: torch
     run = Path(run)
     config = read_config(run)
     device = open_device(device)
-    path = checkpoint_path(run, step)
+    path = RunFiles(run).checkpoint_of(step)
     state = checkpoint.load(path)
     generator = build_generator(config)
     generator.load_state_dict(state["ema"])
     generator = generator.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     return Trained(generator, config, state["step"])
-
-
-def checkpoint_path(run: Path, step: int | str | None) -> Path:
-    """The file of a step, of the "best", or (None) of the last checkpoint of a run. RunError if it isn't there."""
-    directory = run / "checkpoints"
-    if step == "best":
-        if not (directory / checkpoint.BEST).exists():
-            raise RunError(f"{run} keeps no best checkpoint; train it with evaluate.every=1000, say")
-        return directory / checkpoint.BEST
-    found = checkpoint.saved(directory)
-    if not found:
-        raise RunError(f"{run} has no checkpoint yet; train it first")
-    if step is None:
-        return found[-1]
-    if checkpoint.path_of(directory, step) not in found:
-        steps = ", ".join(str(checkpoint.step_of(p)) for p in found)
-        raise RunError(f"{run} has no checkpoint of step {step}; it has {steps}")
-    return checkpoint.path_of(directory, step)
 
 
 def to_uint8(x: Tensor) -> Tensor:

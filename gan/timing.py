@@ -6,8 +6,9 @@ import os
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # before torch is imported: the profiler chats
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 
@@ -15,9 +16,10 @@ from gan.classification import config as classification_config
 from gan.classification import state as classification_state
 from gan.classification import training as classification_training
 from gan.config import Config
+from gan.loop import compiled, set_precision
 from gan.processes import Processes
 from gan.state import Batches, State
-from gan.training import Step, compiled, set_precision
+from gan.training import Step
 from metrics.precision import native_bf16, onednn_kind
 
 
@@ -51,6 +53,7 @@ def fastest(runs: dict[str, Callable], rounds: int, device: str = "cpu", warm_up
 
 
 def timed(run: Callable, device: str) -> float:
+    """Seconds of one call."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
     start = time.perf_counter()
@@ -79,6 +82,14 @@ def peak_memory(run: Callable, device: str) -> int:
     return peak
 
 
+class StepCost(TypedDict):
+    """What a training step takes."""
+
+    ms_per_step: float
+    images_per_s: float  # real ones shown to the discriminator, as in timing.jsonl
+    peak_bytes: int  # above weights, optimizer state and images
+
+
 def training_macs(config: Config, generator: int, discriminator: int) -> int:
     """Multiply-adds of one training step from those of one image's forward pass through each network.
 
@@ -91,13 +102,16 @@ def training_macs(config: Config, generator: int, discriminator: int) -> int:
     return config.train.batch_size * (config.train.d_steps * d_update + g_update)
 
 
-def step_costs(configs: dict[str, Config | classification_config.Config], rounds: int = 5) -> dict[str, dict]:
-    """{name: {"ms_per_step", "images_per_s", "peak_bytes"}} of resolved configs that share a device, measured in turns.
+SHAPES = {"dataset.name": "shapes", "dataset.path": None, "dataset.categories": None, "dataset.hold_out": 0.0}
 
-    images: real ones shown to the discriminator, as in timing.jsonl; here generated shapes, since a step's cost doesn't depend on
-    what they show. peak_bytes: above weights, optimizer state and images.
+
+def step_costs(configs: Mapping[str, Config | classification_config.Config], rounds: int = 5) -> dict[str, StepCost]:
+    """The cost of a step of each resolved config, measured in turns. They share a device.
+
+    The images are generated shapes, since what a step costs doesn't depend on what they show.
     """
-    # All rows run the same lines of Python, and PyTorch compiles one line for so many networks only: the others would stay eager.
+    # Every config runs the same forward functions, and torch.compile specialises one function for 8 networks at most: of more, the
+    # others would silently run eager, and a comparison of their times would be wrong.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 8 * len(configs))
     device = str(Processes.start(next(iter(configs.values())).train.device).device)
     steps = {name: _step(config) for name, config in configs.items()}
@@ -112,10 +126,8 @@ def step_costs(configs: dict[str, Config | classification_config.Config], rounds
     }
 
 
-SHAPES = {"dataset.name": "shapes", "dataset.path": None, "dataset.categories": None, "dataset.hold_out": 0.0}
-
-
 def _step(config: Config | classification_config.Config) -> Callable:
+    """A function that takes a training step."""
     return _classification_step(config) if isinstance(config, classification_config.Config) else gan_step(config)[0]
 
 

@@ -6,11 +6,8 @@ with different kernels see the same data and the same latents.
 """
 
 import contextlib
-import os
-import shutil
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,43 +16,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from data.files import UserError
 from gan import checkpoint
-from gan.config import Config, ConfigError, Evaluate, Train
+from gan.config import Config, Evaluate, Train
 from gan.evaluation import TrainingScores
+from gan.loop import (
+    Interrupted,
+    StopSignals,
+    announce_precision,
+    compiled,
+    diverged,
+    flush_losses,
+    resource_errors,
+    set_precision,
+    warn_device_change,
+)
 from gan.models.build import resolve_to_train
 from gan.objectives import LOSSES, gradient_penalty, r1_penalty
 from gan.plots import plot_curves
 from gan.probe import training_instruments
 from gan.processes import Processes
-from gan.progress import StopSignals, Writer, tell_precision
+from gan.progress import Writer
 from gan.randomness import step_noise, step_uniform
 from gan.run_directory import RunDirectory, RunError, begun_config, read_log
 from gan.state import Batches, State
-from metrics.precision import allow_tf32
 
 LOGGED = ("d_loss", "g_loss", "d_real", "d_fake", "penalty")  # losses; mean D(x) and D(G(z)); the unweighted penalties
-# Noise and flips are drawn on the device that trains.
-MOVED = (
-    "warning: {directory} was trained on {before} so far and goes on on {now}, which draws other noise from the same seed: "
-    "a good run, but not the one that {before} would have ended with"
-)
-
-
-class Diverged(UserError):
-    """A loss or a weight became NaN or infinite; the message names the step and the last good checkpoint."""
-
-    said_by_all = False
-
-
-class Interrupted(UserError):
-    """SIGINT or SIGTERM: the run was saved and can go on."""
-
-    style, said_by_all = "yellow", False
-
-    def __init__(self, message: str, signum: int):
-        super().__init__(message)
-        self.signum, self.exit_code = signum, 128 + signum
 
 
 @dataclass(frozen=True)
@@ -74,14 +59,14 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
     config = resolve_to_train(config)
     processes = Processes.start(config.train.device)
     try:
-        with troubles_told(directory, processes.device), contextlib.ExitStack() as stack:
+        with resource_errors(directory, processes.device), contextlib.ExitStack() as stack:
             run = batches = error = None
             asked = config
             try:
                 if processes.main:  # first: it takes the directory, and may have to download
                     kept = begun_config(directory)
                     config = config.settled(processes.device, kept)
-                    tell_precision(asked, config, processes.device, kept is not None, progress)
+                    announce_precision(asked, config, processes.device, kept is not None, progress)
                     run = stack.enter_context(RunDirectory(directory, config))
                     batches = Batches(config, processes)
             except Exception as e:
@@ -95,21 +80,6 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
             return _train(config, processes, run, batches or Batches(config, processes), progress)
     finally:
         processes.stop()
-
-
-@contextlib.contextmanager
-def troubles_told(directory: str | Path, device: torch.device) -> Iterator[None]:
-    """What the disk or the memory refuses becomes a RunError that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        what = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
-        raise RunError(f"{directory}: {what}; mend that and repeat the command, which goes on from the last checkpoint") from error
-    except torch.OutOfMemoryError as error:
-        raise RunError(
-            f"{device} is out of memory; lower train.batch_size or the model's width, use train.precision=bf16, or, with GANs, "
-            "lower dataset.memory, or set train.gradient_accumulation=2 or train.activation_checkpointing=true"
-        ) from error
 
 
 def _train(
@@ -127,7 +97,7 @@ def _train(
             )
         state.load(saved)
         if processes.main:
-            tell_a_move(saved, state.device, latest.parents[1])
+            warn_device_change(saved, state.device, latest.parents[1])
     take_step = Step(config, processes, state, batches)
     keeper = BestKeeper(config, run, batches, processes) if config.evaluate.every and run else None
 
@@ -137,7 +107,7 @@ def _train(
             state.pending.append(take_step())
             writer.tick()
             if state.step % t.log_every == 0 or state.step == t.steps:
-                writer.losses(dict(zip(LOGGED, flush(state, processes, run))), state.step)
+                writer.losses(dict(zip(LOGGED, flush_losses(state, processes, run))), state.step)
             if keeper and (state.step % config.evaluate.every == 0 or state.step == t.steps):
                 writer.scores(keeper.score(state), state.step)
             if state.step % t.sample_every == 0 or state.step == t.steps:
@@ -152,8 +122,8 @@ def _train(
                     raise Interrupted(message, signals.received or signal.SIGTERM)
     if run is None:
         return None
-    plot_curves(read_log(run.path), run.path / "curves.png")
-    return Outcome(run.path, state.step, writer.grid_path(state.step))
+    plot_curves(read_log(run.path), run.curves)
+    return Outcome(run.path, state.step, run.grid(state.step))
 
 
 class Inputs(NamedTuple):
@@ -282,8 +252,7 @@ class BestKeeper:
         self.how = {**how, "sha256": self.scores.extractor.sha256, "latents": self.scores.LATENTS}
         self.lower = config.evaluate.best == "fid"
         self.instruments, self.seed = config.evaluate.instruments, config.train.seed
-        path = run.checkpoints / checkpoint.BEST
-        kept = checkpoint.load(path) if path.exists() else {}
+        kept = checkpoint.load(run.best) if run.best.exists() else {}
         # Checkpoints of before there was a setting have its default.
         self.best = kept["score"] if {**default, **kept.get("how", {})} == self.how else None
 
@@ -306,16 +275,6 @@ def learning_rate(base: float, t: Train, step: int) -> float:
     return base * (1 - step / t.steps) if t.lr_decay == "linear" else base
 
 
-def flush(state: State, processes: Processes, run: RunDirectory | None) -> list[float]:
-    """The mean of each pending value, which are then forgotten; for classifiers too. Diverged if one of them is not finite."""
-    losses = processes.mean(torch.stack(state.pending)).double().cpu()
-    bad = (~losses.isfinite().all(dim=1)).nonzero()
-    if len(bad):
-        raise diverged(f"a loss is not finite at step {state.step - len(losses) + int(bad[0]) + 1}", run)
-    state.pending.clear()
-    return losses.mean(dim=0).tolist()
-
-
 def save(state: State, batches: Batches, processes: Processes, run: RunDirectory | None, keep: int) -> Path | None:
     """Checkpoint a healthy state; a sick one raises Diverged and leaves the last good checkpoint in place."""
     healthy = state.finite() and all(bool(losses.isfinite().all()) for losses in state.pending)
@@ -324,36 +283,3 @@ def save(state: State, batches: Batches, processes: Processes, run: RunDirectory
     if state.pending:  # what one process saves, all will load
         state.pending = list(processes.mean(torch.stack(state.pending)))
     return checkpoint.save({**state.dump(), "pixels": batches.sha256}, run.checkpoints, state.step, keep) if run else None
-
-
-def diverged(what: str, run: RunDirectory | None) -> Diverged:
-    last = run.latest() if run else None
-    return Diverged(
-        f"training diverged: {what}. "
-        + (f"The last good checkpoint is {last}" if last else "There is no checkpoint yet")
-        + "; try a lower learning rate, another seed or precision=fp32, in a new --out"
-    )
-
-
-def tell_a_move(saved: dict, device: torch.device, directory: Path) -> None:
-    """Warn where a checkpoint was written on another kind of device than this one."""
-    if (before := saved.get("device", device.type)) != device.type:
-        print(MOVED.format(directory=directory, before=before, now=device.type), file=sys.stderr)
-
-
-def compiled(network: nn.Module) -> nn.Module:
-    """torch.compile, which writes C++ for the CPU. ConfigError where the compiler that it calls is missing."""
-    compiler = os.environ.get("CXX", {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++"))
-    if next(network.parameters()).device.type == "cpu" and not shutil.which(compiler):
-        raise ConfigError(f"train.compile=true needs the C++ compiler {compiler}, which isn't here: install it, or set CXX")
-    return torch.compile(network)
-
-
-def set_precision(config: Config, device: torch.device) -> None:
-    """fp32 means IEEE fp32, also in cuDNN; tf32 is asked for by name. Deterministic algorithms only concern CUDA."""
-    tf32 = config.train.precision == "tf32"
-    allow_tf32(tf32, tf32)
-    torch.backends.cudnn.benchmark = not config.train.deterministic
-    if device.type == "cuda":
-        torch.use_deterministic_algorithms(config.train.deterministic)
-        torch.utils.deterministic.fill_uninitialized_memory = False

@@ -14,10 +14,9 @@ from tqdm import tqdm
 
 from data.files import write_atomically
 from gan.evaluation import open_side
-from gan.progress import EMULATED
+from gan.loop import EMULATED, Diverged, Interrupted
 from gan.run_directory import read_log
 from gan.timing import machine
-from gan.training import Diverged, Interrupted
 from metrics.features import open_extractor
 from metrics.precision import emulated
 from metrics.protocol import library_versions

@@ -15,13 +15,24 @@ from torch import Tensor, nn
 
 from gan import checkpoint
 from gan.classification.config import Config, Train
-from gan.classification.report import Log, plot_confusion, plot_curves, write_result
+from gan.classification.figures import plot_confusion, plot_curves
+from gan.classification.progress import Writer
+from gan.classification.result import write_result
 from gan.classification.state import Batches, State, Tested
 from gan.config import ConfigError
+from gan.loop import (
+    Interrupted,
+    StopSignals,
+    announce_precision,
+    compiled,
+    diverged,
+    flush_losses,
+    resource_errors,
+    set_precision,
+    warn_device_change,
+)
 from gan.processes import Processes
-from gan.progress import StopSignals, tell_precision
 from gan.run_directory import RunDirectory, RunError, begun_config, read_log
-from gan.training import Interrupted, compiled, diverged, flush, set_precision, tell_a_move, troubles_told
 
 TEST_BATCH = 500
 
@@ -44,8 +55,8 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
     processes = Processes.start(config.train.device)
     kept = begun_config(directory, Config)
     asked, config = config, config.settled(processes.device, kept)
-    tell_precision(asked, config, processes.device, kept is not None, progress)
-    with troubles_told(directory, processes.device), RunDirectory(directory, config) as run:
+    announce_precision(asked, config, processes.device, kept is not None, progress)
+    with resource_errors(directory, processes.device), RunDirectory(directory, config) as run:
         return _train(config, processes, run, Batches(config, processes.device), progress)
 
 
@@ -63,23 +74,23 @@ def _train(config: Config, processes: Processes, run: RunDirectory, batches: Bat
                 f"{run.path} was tested on other images than {batches.test.source}; restore those, or choose another --out"
             )
         state.load(saved)
-        tell_a_move(saved, device, run.path)
+        warn_device_change(saved, device, run.path)
     network = compiled(state.model) if t.compile else state.model
     tested = None
 
-    with Log(run, state.step, steps, progress, batches) as log, StopSignals() as signals:
+    with Writer(run, state.step, progress, config, batches) as writer, StopSignals() as signals:
         while state.step < steps:
             # Losses stay on the device until a line is due: asking for their value would make a GPU wait.
             state.pending.append(take_step(config, state, network, batches))
-            log.tick()
+            writer.tick()
             last, epochs = state.step == steps, batches.epochs(state.step)
             if state.step % t.log_every == 0 or last:
-                loss, accuracy = flush(state, processes, run)
+                loss, accuracy = flush_losses(state, processes, run)
                 lr = learning_rate(t, state.step - 1, steps)
-                log.metrics({"step": state.step, "epoch": epochs, "loss": loss, "accuracy": accuracy, "lr": lr})
+                writer.metrics({"step": state.step, "epoch": epochs, "loss": loss, "accuracy": accuracy, "lr": lr})
             if epochs // t.test_every > batches.epochs(state.step - 1) // t.test_every or last:
                 tested = evaluate(config, state.model, batches)
-                log.metrics({"step": state.step, "epoch": epochs, "test_loss": tested.loss, "test_accuracy": tested.accuracy})
+                writer.metrics({"step": state.step, "epoch": epochs, "test_loss": tested.loss, "test_accuracy": tested.accuracy})
             if state.step % t.checkpoint_every == 0 or last or signals.received:
                 path = save(state, batches, run, t.keep_checkpoints)
                 if signals.received:
@@ -87,9 +98,9 @@ def _train(config: Config, processes: Processes, run: RunDirectory, batches: Bat
                     raise Interrupted(message, signals.received)
 
     tested = tested or evaluate(config, state.model, batches)
-    plot_curves(read_log(run.path), run.path / "curves.png")
-    plot_confusion(tested.confusion, batches.classes, run.path / "confusion.png")
-    return Outcome(run.path, state.step, write_result(run.path, config, state, batches, tested))
+    plot_curves(read_log(run.path), run.curves)
+    plot_confusion(tested.confusion, batches.classes, run.confusion)
+    return Outcome(run.path, state.step, write_result(run.result, config, state, batches, tested))
 
 
 def take_step(config: Config, state: State, network: nn.Module, batches: Batches) -> Tensor:

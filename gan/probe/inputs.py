@@ -12,7 +12,7 @@ from gan.config import Config
 from gan.evaluation import reference_of
 from gan.models.build import build, build_discriminator
 from gan.randomness import latents
-from gan.run_directory import RunError
+from gan.run_directory import RunError, RunFiles
 from metrics.instruments.impulse import only_convolution, spatial_layers
 from metrics.scoring import Side
 
@@ -62,7 +62,7 @@ def settle(generator: nn.Module, z: Tensor, contrast: float = 0.5) -> None:
 def trained(run: Path, step: int | str | None, device: torch.device | str = "cpu") -> tuple[tuple[nn.Module, nn.Module], int]:
     """(EMA generator, discriminator) of a run, both in eval mode, and their step. RunError, CheckpointError as load_generator."""
     found = sampling.load_generator(run, step, device)
-    state = checkpoint.load(sampling.checkpoint_path(run, step))
+    state = checkpoint.load(RunFiles(run).checkpoint_of(step))
     discriminator = build_discriminator(found.config)
     discriminator.load_state_dict(state["discriminator"])
     discriminator = discriminator.to(device).eval().requires_grad_(False)

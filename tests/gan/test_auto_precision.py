@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from gan import progress
+from gan import loop, progress
 from gan.config import Config
 from gan.run_directory import RunError, read_config
 from gan.training import train
@@ -70,12 +70,12 @@ def test_emulated_bf16_is_warned_of_once_before_the_first_step(native, tiny, tmp
 
 def test_a_precision_that_is_not_used_is_not_warned_of(tiny, monkeypatch, capsys):
     pretend(monkeypatch, False)
-    monkeypatch.setattr(progress, "emulated", lambda p, device: p == "bf16")
+    monkeypatch.setattr(loop, "emulated", lambda p, device: p == "bf16")
     config = tiny("dcgan", "evaluate.precision=bf16")
-    progress.tell_precision(config, config, torch.device("cpu"), False, False)
+    loop.announce_precision(config, config, torch.device("cpu"), False, False)
     assert capsys.readouterr().err == ""
     config = tiny("dcgan", "evaluate.precision=bf16", "evaluate.every=1")
-    progress.tell_precision(config, config, torch.device("cpu"), False, False)
+    loop.announce_precision(config, config, torch.device("cpu"), False, False)
     assert "warning: evaluate.precision is bf16" in capsys.readouterr().err
 
 

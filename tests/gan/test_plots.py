@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gan.classification.report import plot_confusion
+from gan.classification.figures import plot_confusion
 from gan.plots import figure_bytes, plot_curves, plot_scores, pyplot
 
 RECORDS = [{"step": step, **dict.fromkeys(("d_loss", "g_loss", "d_real", "d_fake", "penalty"), 0.5)} for step in (1, 2)]

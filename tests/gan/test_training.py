@@ -16,6 +16,7 @@ from data import DataError
 from data.sources.shapes import shapes
 from gan import checkpoint
 from gan.config import ConfigError
+from gan.loop import Diverged
 from gan.models.build import build, resolve, resolve_to_train
 from gan.objectives import LOSSES
 from gan.processes import Processes
@@ -23,7 +24,7 @@ from gan.randomness import step_noise, step_uniform
 from gan.run_directory import RunDirectory, RunError, read_log
 from gan.sampling import save_images
 from gan.state import Batches, State
-from gan.training import Diverged, Step, learning_rate, train
+from gan.training import Step, learning_rate, train
 from metrics.devices import DeviceError
 from tests.helpers import ROOT, PulledPlug, assert_same, crash_at, final_state
 

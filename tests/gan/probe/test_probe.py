@@ -49,7 +49,7 @@ def test_a_run_with_real_images(run, real):
 
 @pytest.mark.parametrize("kernel, drift, overlap", [("c3", 3.5, 0.484), ("c3sp", 0, 0), ("c4", 0, 0)])
 def test_an_untrained_config(tiny, kernel, drift, overlap):
-    record = measure(tiny("dcgan", f"generator.kernel={kernel}", "generator.width=16"), seeds=2, **SMALL).record
+    record = measure(tiny("dcgan", f"generator.kernel={kernel}", "generator.width=16"), seeds=range(2), **SMALL).record
     numbers = record["numbers"]
     assert record["card"]["step"] == 0 and not record["card"]["ema"] and record["card"]["train_seed"] is None
     assert numbers["drift_px"] == pytest.approx(drift, abs=0.8) and numbers["geometric_drift_px"] == pytest.approx(drift, abs=0.25)
@@ -89,7 +89,7 @@ def test_the_summary_holds_the_headlines(run, real):
 
 def test_the_same_command_gives_the_same_numbers(run, real):
     assert probe(run, real=real, **SMALL) == probe(run, real=real, **SMALL)
-    assert probe(run, seed=1, **SMALL)["numbers"] != probe(run, seed=2, **SMALL)["numbers"]
+    assert probe(run, seeds=range(1, 2), **SMALL)["numbers"] != probe(run, seeds=range(2, 3), **SMALL)["numbers"]
 
 
 def test_instruments_while_training_change_nothing(tiny):

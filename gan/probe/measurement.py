@@ -47,35 +47,35 @@ def probe(target: Path | str | Config, **options) -> dict:
 
 
 def measure(
-    target: Path | str | Config, *, step: int | str | None = None, samples: int = 1000, seeds: int = 1, seed: int = 0,
+    target: Path | str | Config, *, step: int | str | None = None, samples: int = 1000, seeds: range = range(1),
     real: Real | None = None, device: torch.device | str = "cpu", progress: Callable[[int], object] = lambda n: None,
 ) -> Probe:  # fmt: skip
     """Measure a run directory at a checkpoint (a step, "best", or None: the last), or the untrained networks of a config.
 
-    seeds: how often; of a run other latents each time, of a config other weights too. Numbers are means over seeds, layers and
-    pictures those of the first. real: from `real_images`; without it, what compares with real images is left out.
+    seeds: of a run, of the latents; of a config, of the initial weights too. Numbers are means over seeds, layers and pictures
+    those of the first. real: from `real_images`; without it, what compares with real images is left out.
     RunError or CheckpointError in one sentence.
     """
-    if samples < LEAST or seeds < 1:
-        raise RunError(f"the instruments need at least {LEAST} images and 1 seed, not {samples} and {seeds}")
+    if samples < LEAST or not seeds:
+        raise RunError(f"the instruments need at least {LEAST} images and 1 seed, not {samples} and {len(seeds)}")
     config = resolve(target if isinstance(target, Config) else read_config(target))
     resolution = config.dataset.resolution
     if real is not None and real.images.shape[-1] != resolution:
         raise RunError(f"{real.source} has images of {real.images.shape[-1]} pixels, the generator paints {resolution}")
     probes = []
-    for i in range(seed, seed + seeds):
+    for seed in seeds:
         if isinstance(target, Config):
-            networks = untrained(config, i, device)
+            networks = untrained(config, seed, device)
             about = {"what": "untrained networks of a config", "step": 0}
         else:
             networks, reached = trained(Path(target), step, device)
             about = {"what": Path(target).resolve().name, "step": reached}
-        probes.append(measure_networks(*networks, i, samples, real))
+        probes.append(measure_networks(*networks, seed, samples, real))
         progress(samples)
     g = config.generator
     card = about | {
         "format": FORMAT, "family": g.family, "kernel": g.kernel, "upsampling": g.upsampling, "resolution": resolution,
-        "train_seed": config.train.seed if about["step"] else None, "samples": samples, "seed": seed, "seeds": seeds,
+        "train_seed": config.train.seed if about["step"] else None, "samples": samples, "seed": seeds[0], "seeds": len(seeds),
         "real": real.source if real else None,
         "real_count": len(real.images) if real else 0, "ema": not isinstance(target, Config), "batch_norm": "eval",
         "versions": library_versions(),
@@ -145,45 +145,47 @@ def measure_networks(generator: nn.Module, discriminator: nn.Module, seed: int, 
 
 
 def _shift(generator: nn.Module, seed_maps: Tensor, seed: int) -> tuple[list[dict], dict, dict]:
-    """S1 and S2 from the input of every stage of the trunk to the picture, S3 from the middle, and the geometry's own drift."""
-    stages, energies, maps, roll = [], {}, seed_maps, None
-    resolution = generator(latents(seed, 0, 1, generator.latent).to(seed_maps.device)).shape[-1]
-    for i, child in enumerate(generator.trunk):
-        if any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in child.modules()):
-            landing = network_drift(generator.trunk[i:], maps, LATER_IMPULSES if stages else IMPULSES, seed=seed)
-            stages.append({"name": f"trunk.{i}", "size": maps.shape[-1], **asdict(landing.drift)})
-            energies.setdefault("landing", landing.energy)
-            if roll is None and maps.shape[-1] >= resolution // 4:
-                roll = roll_equivariance(generator.trunk[i:], maps)[1]
-        maps = child(maps.clone())
-    flat = network_drift(flat_twin(generator.trunk), seed_maps.abs(), FLAT_IMPULSES, seed=seed).drift
-    first = stages[0]
+    """S1 and S2 from the input of every stage of the trunk to the picture, S3 from the middle, and the geometry's own drift.
+
+    seed_maps: (n, C, r, r). Returns what is found per stage, the numbers, and the picture of where impulses into the seed map land.
+    """
+    trunk = generator.trunk
+    inputs, resolution = _stages(trunk, seed_maps)
+    first = min(inputs)  # what comes before it, norm and activation, moves nothing
+    impulses = {i: IMPULSES if i == first else LATER_IMPULSES for i in inputs}
+    landings = {i: network_drift(trunk[i:], maps, impulses[i], seed=seed) for i, maps in inputs.items()}
+    stages = [{"name": f"trunk.{i}", "size": inputs[i].shape[-1], **asdict(landings[i].drift)} for i in inputs]
+    middle = next((i for i, maps in inputs.items() if maps.shape[-1] >= resolution // 4), None)
+    roll = None if middle is None else roll_equivariance(trunk[middle:], inputs[middle])[1]
+    flat = network_drift(flat_twin(trunk), seed_maps.abs(), FLAT_IMPULSES, seed=seed).drift
+    whole = stages[0]
     numbers = {
-        "drift_px": math.hypot(first["x"], first["y"]) / math.sqrt(2),
-        "drift_x_px": first["x"],
-        "drift_y_px": first["y"],
-        "spread_px": first["spread"],
-        "phase_slope_x_px": first["slope_x"],
-        "phase_slope_y_px": first["slope_y"],
+        "drift_px": math.hypot(whole["x"], whole["y"]) / math.sqrt(2),
+        "drift_x_px": whole["x"],
+        "drift_y_px": whole["y"],
+        "spread_px": whole["spread"],
+        "phase_slope_x_px": whole["slope_x"],
+        "phase_slope_y_px": whole["slope_y"],
         "geometric_drift_px": flat.per_axis,
         "roll_psnr_db": roll,
     }
-    return stages, numbers, energies
+    return stages, numbers, {"landing": landings[first].energy}
+
+
+def _stages(trunk: nn.Sequential, maps: Tensor) -> tuple[dict[int, Tensor], int]:
+    """{index in the trunk: its input} of all that convolve, and the side of the picture that comes out."""
+    inputs = {}
+    for i, child in enumerate(trunk):
+        if any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in child.modules()):
+            inputs[i] = maps
+        maps = child(maps.clone())  # an activation may work in place
+    return inputs, maps.shape[-1]
 
 
 def _layers(trunk: nn.Module, maps: Tensor) -> tuple[list[dict], dict]:
     """S1 and W1 to W4 of every layer, and the worst of each W: one such layer is enough for a checkerboard."""
     named = dict(spatial_layers(trunk))
-    inputs, scales = {}, {}
-
-    def watch(layer: nn.Module, inputs_of_layer: tuple[Tensor], output: Tensor) -> None:
-        (x,) = inputs_of_layer
-        inputs[layer], scales[layer] = x, output.shape[-1] // x.shape[-1]
-
-    handles = [layer.register_forward_hook(watch) for layer in named.values()]
-    trunk(maps.clone())
-    for handle in handles:
-        handle.remove()
+    inputs, scales = _inputs(trunk, list(named.values()), maps)
     doubling = {layer for _, layer in up_layers(trunk)}
     layers = []
     for name, layer in named.items():
@@ -195,6 +197,21 @@ def _layers(trunk: nn.Module, maps: Tensor) -> tuple[list[dict], dict]:
         layers.append(row)
     boards = [row for row in layers if "taps" in row]
     return layers, {n.name: max((row[n.name] for row in boards), default=None) for n in numbers_of("layers")}
+
+
+def _inputs(trunk: nn.Module, layers: list[nn.Module], maps: Tensor) -> tuple[dict[nn.Module, Tensor], dict[nn.Module, int]]:
+    """What each layer is given when the trunk gets these maps, and by how much it enlarges that."""
+    inputs, scales = {}, {}
+
+    def watch(layer: nn.Module, given: tuple[Tensor], output: Tensor) -> None:
+        (x,) = given
+        inputs[layer], scales[layer] = x, output.shape[-1] // x.shape[-1]
+
+    handles = [layer.register_forward_hook(watch) for layer in layers]
+    trunk(maps.clone())
+    for handle in handles:
+        handle.remove()
+    return inputs, scales
 
 
 def _describe(layer: nn.Module) -> str:

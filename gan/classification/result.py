@@ -1,0 +1,63 @@
+"""What a finished classifier leaves: its test accuracy with a card, and its weights for others to use."""
+
+import json
+from pathlib import Path
+
+from safetensors.torch import save as safetensors_bytes
+
+from data.files import write_atomically
+from gan import checkpoint
+from gan.classification.config import Config
+from gan.classification.state import Batches, State, Tested
+from gan.models.classifiers import Classifier, build_classifier
+from gan.models.counting import parameter_count
+from gan.models.summary import macs
+from gan.run_directory import RunFiles
+from metrics.features.network import state_sha256
+from metrics.protocol import library_versions
+
+
+def write_result(file: Path, config: Config, state: State, batches: Batches, tested: Tested) -> dict:
+    """RUN/result.json: test accuracy and loss with the card that says how they came about. Written whole or not at all."""
+    t, model = config.train, state.model
+    card = {
+        "model": config.model.model_dump(),
+        "classes": list(batches.classes),
+        "parameters": parameter_count(model),
+        "multiply_adds": macs(model, 1, 3, *[config.dataset.resolution] * 2),
+        "weights_sha256": state_sha256(model),
+        "data": batches.train.source,
+        "train_count": len(batches.train),
+        "train_sha256": batches.sha256,
+        "test": batches.test.source,
+        "test_count": len(batches.test),
+        "test_sha256": batches.test_sha256,
+        "mean": batches.mean,
+        "std": batches.std,
+        "resolution": config.dataset.resolution,
+        "augment": config.augment.model_dump(),
+        "epochs": t.epochs,
+        "steps": state.step,
+        "batch_size": t.batch_size,
+        "seed": t.seed,
+        "precision": t.precision,
+        "versions": library_versions(),
+    }
+    result = {"test_accuracy": tested.accuracy, "test_loss": tested.loss, "card": card}
+    write_atomically(file, (json.dumps(result, indent=2) + "\n").encode())
+    return result
+
+
+def export(run: Path, file: Path) -> None:
+    """Write the finished run's weights (float32) into a safetensors file, with its result as JSON under `result` of the metadata.
+
+    gan/classification/features.py takes features from it.
+    """
+    files = RunFiles(run)
+    result = json.loads(files.result.read_text())
+    state = checkpoint.load(files.checkpoint_of(None))
+    model: Classifier = build_classifier(**result["card"]["model"], classes=len(result["card"]["classes"]))
+    model.load_state_dict(state["model"])
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, safetensors_bytes(weights, {"result": json.dumps(result)}))

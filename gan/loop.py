@@ -1,0 +1,156 @@
+"""What the loops of `train` and `classify` share: what is settled before the first step, and how a run ends before its last."""
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from data.files import UserError
+from gan.config import ConfigError, Tree
+from gan.processes import Processes
+from gan.run_directory import RunDirectory, RunError
+from metrics.precision import allow_tf32, emulated
+
+EMULATED = "for which this CPU has no instructions: about ten times slower than fp32"
+
+
+class Diverged(UserError):
+    """A loss or a weight became NaN or infinite; the message names the step and the last good checkpoint."""
+
+    said_by_all = False
+
+
+class Interrupted(UserError):
+    """SIGINT or SIGTERM: the run was saved and can go on."""
+
+    style, said_by_all = "yellow", False
+
+    def __init__(self, message: str, signum: int):
+        super().__init__(message)
+        self.signum, self.exit_code = signum, 128 + signum
+
+
+class LoopState(Protocol):
+    """What a loop changes: at least its step, and the losses of the steps that were not logged yet, (k,) float32 each."""
+
+    step: int
+    pending: list[Tensor]
+
+
+# --- before the first step ---------------------------------------------------------------------------------------------------
+
+
+def announce_precision(asked: Tree, config: Tree, device: torch.device, resumed: bool, shown: bool) -> None:
+    """Print the precision that is used, where `shown`; and always warn of bf16 that this CPU emulates.
+
+    asked, config: the settings before and after `auto` was settled. resumed: the run goes on, in the precision it was begun with.
+    """
+    if shown:
+        why = ""
+        if "train.precision" in asked.automatic():
+            why = " (auto: as this run was begun)" if resumed else f" (auto: what suits this {device.type.upper()})"
+        print(f"precision {config.train.precision}{why}", file=sys.stderr)
+    scored = getattr(config, "evaluate", None)
+    used = {
+        "train.precision": config.train.precision,
+        "evaluate.precision": scored.precision if scored and scored.every else "fp32",
+    }
+    slow = [key for key, precision in used.items() if emulated(precision, device)]
+    if slow:
+        advice = "set it to auto, or fp32" + (", in another --out: a run keeps its precision" if resumed else "")
+        print(f"warning: {' and '.join(slow)} is bf16, {EMULATED}: {advice}", file=sys.stderr)
+
+
+def set_precision(config: Tree, device: torch.device) -> None:
+    """fp32 means IEEE fp32, also in cuDNN; tf32 is asked for by name. Deterministic algorithms only concern CUDA."""
+    tf32 = config.train.precision == "tf32"
+    allow_tf32(tf32, tf32)
+    torch.backends.cudnn.benchmark = not config.train.deterministic
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(config.train.deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """torch.compile, which writes C++ for the CPU. ConfigError where the compiler that it calls is missing."""
+    compiler = os.environ.get("CXX", {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++"))
+    if next(network.parameters()).device.type == "cpu" and not shutil.which(compiler):
+        raise ConfigError(f"train.compile=true needs the C++ compiler {compiler}, which isn't here: install it, or set CXX")
+    return torch.compile(network)
+
+
+def warn_device_change(saved: dict, device: torch.device, directory: Path) -> None:
+    """Warn if a checkpoint comes from another kind of device: noise and flips are drawn on the device that trains."""
+    before, now = saved.get("device", device.type), device.type
+    if before != now:
+        print(
+            f"warning: {directory} was trained on {before} so far and goes on on {now}, which draws other noise from the same "
+            f"seed: a good run, but not the one that {before} would have ended with",
+            file=sys.stderr,
+        )
+
+
+# --- before the last one -----------------------------------------------------------------------------------------------------
+
+
+class StopSignals:
+    """Within the block, SIGINT and SIGTERM ask the loop to save and stop; a second one stops at once."""
+
+    def __enter__(self) -> "StopSignals":
+        self.received = 0
+        self._old = {}
+        if threading.current_thread() is threading.main_thread():
+            self._old = {s: signal.signal(s, self._receive) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _receive(self, signum: int, frame) -> None:
+        if self.received:
+            raise KeyboardInterrupt
+        self.received = signum
+
+    def __exit__(self, *exception) -> None:
+        for signum, handler in self._old.items():
+            signal.signal(signum, handler)
+
+
+@contextlib.contextmanager
+def resource_errors(directory: str | Path, device: torch.device) -> Iterator[None]:
+    """A full or broken disk and a lack of GPU memory become a RunError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+        raise RunError(f"{directory}: {what}; mend that and repeat the command, which goes on from the last checkpoint") from error
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"{device} is out of memory; lower train.batch_size or the model's width, use train.precision=bf16, or, with GANs, "
+            "lower dataset.memory, or set train.gradient_accumulation=2 or train.activation_checkpointing=true"
+        ) from error
+
+
+def flush_losses(state: LoopState, processes: Processes, run: RunDirectory | None) -> list[float]:
+    """The mean of each loss over the pending steps (and over processes), which are then forgotten. Diverged if one isn't finite."""
+    losses = processes.mean(torch.stack(state.pending)).double().cpu()
+    bad = (~losses.isfinite().all(dim=1)).nonzero()
+    if len(bad):
+        raise diverged(f"a loss is not finite at step {state.step - len(losses) + int(bad[0]) + 1}", run)
+    state.pending.clear()
+    return losses.mean(dim=0).tolist()
+
+
+def diverged(what: str, run: RunDirectory | None) -> Diverged:
+    """The error to raise; `what` names the step."""
+    last = run.latest() if run else None
+    return Diverged(
+        f"training diverged: {what}. "
+        + (f"The last good checkpoint is {last}" if last else "There is no checkpoint yet")
+        + "; try a lower learning rate, another seed or precision=fp32, in a new --out"
+    )
