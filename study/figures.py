@@ -1,5 +1,6 @@
 """The figures of a study: curves over steps and compute, cost against quality, samples side by side."""
 
+import io
 from statistics import fmean, stdev
 
 from matplotlib.figure import Figure

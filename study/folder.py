@@ -13,7 +13,7 @@ import yaml
 from data.files import write_atomically
 from gan import config as gan_config
 from gan.config import ConfigError, Tree
-from gan.run_directory import begun
+from gan.run_directory import RunFiles, begun
 from study.study import CURVE_KEYS, Config, Job, Study, StudyError
 
 RECORD = "record.json"  # of a run: settings, scores with their cards, curve, cost
@@ -122,7 +122,7 @@ class StudyFolder:
     def _trained_with(self, study: Study, job: Job, record: dict | None) -> Config | None:
         """The settings of a run that has a record, or has begun; None for any other."""
         if record is None:
-            file = self.run(job) / "config.yaml"
+            file = RunFiles(self.run(job)).settings_file
             return study.kind.load(file) if file.is_file() and begun(file.parent) else None
         try:
             return study.kind.load(record["config"])
@@ -144,7 +144,7 @@ class StudyFolder:
 
     @staticmethod
     def _has_weights(run: Path) -> bool:
-        return any((run / "checkpoints").glob("*.pt"))
+        return any(RunFiles(run).checkpoints.glob("*.pt"))
 
     def note_failure(self, job: Job, said: str | None) -> None:
         """Keep what a run that failed said last, for the table; None: forget it, since it is tried again."""

@@ -11,7 +11,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from gan import checkpoint, sampling
+from gan import sampling
 from gan.classification import config as classification_config
 from gan.classification.training import train as train_classifier
 from gan.config import Config
@@ -23,7 +23,7 @@ from gan.probe import measure, summary, write_record
 from gan.probe.figure import draw_probe
 from gan.probe.inputs import Real, halves, real_images
 from gan.randomness import derive, latents
-from gan.run_directory import read_log
+from gan.run_directory import RunFiles, read_log
 from gan.timing import training_macs
 from gan.training import train
 from metrics.devices import open_device
@@ -96,7 +96,7 @@ class GanRun:
         found["diversity"] = diversity(trained.generator, own.images, seed)
         z = latents(derive(seed, "grid"), 0, GRID, self.config.generator.latent).to(device)
         sampling.save_grid(sampling.draw(trained.generator, z), self.directory / "grid.png")
-        if (self.directory / "checkpoints" / checkpoint.BEST).exists():
+        if RunFiles(self.directory).best.exists():
             best = sampling.load_generator(self.directory, "best", device)
             found["best"] = found["last"] if best.step == trained.step else self._scored(best)
         found["probe"] = self._instruments(own, device)
@@ -112,8 +112,8 @@ class GanRun:
     def _instruments(self, real: Real, device: torch.device) -> dict[str, float]:
         """The headline numbers of `probe`, whose record and figure are left in the run's folder."""
         found = measure(self.directory, real=real, samples=PROBED, device=device)
-        write_record(found.record, self.directory / "probe.json")
-        draw_probe(found, self.directory / "probe.png")
+        write_record(found.record, RunFiles(self.directory).probe)
+        draw_probe(found, RunFiles(self.directory).probe_figure)
         return summary(found.record)
 
 
@@ -137,7 +137,7 @@ class ClassifierRun:
 
     def model_facts(self) -> dict:
         """Parameters, multiply-adds per image, and those of one training step: forward, and a backward pass twice as dear."""
-        config, file = self.config, self.directory / "result.json"  # knows the classes; a run that diverged has none
+        config, file = self.config, RunFiles(self.directory).result  # knows the classes; a run that diverged has none
         classes = len(json.loads(file.read_text())["card"]["classes"]) if file.exists() else CLASSES.get(config.dataset.name, 10)
         model = build_classifier(**config.model.model_dump(), classes=classes)
         cost = macs(model, 1, 3, *[config.dataset.resolution] * 2)
@@ -145,7 +145,7 @@ class ClassifierRun:
 
     def scores(self) -> dict:
         """The test error in percent, whose card is that of result.json. No best checkpoint: the test set chooses nothing."""
-        result = json.loads((self.directory / "result.json").read_text())
+        result = json.loads(RunFiles(self.directory).result.read_text())
         error = 100 * (1 - result["test_accuracy"])
         last = {"step": result["card"]["steps"], "scores": [{"name": "test_error", "value": error, "card": result["card"]}]}
         return {"last": last, "diversity": None}

@@ -13,20 +13,24 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import gan.classification.features  # registers cifar_resnet
 import gan.state
-from gan import probe, randomness, sampling
+from gan import randomness, sampling
 from gan.classification import config as classification_config
 from gan.classification import state as classification_state
 from gan.classification import training as classification_training
+from gan.fast_padding import pad_corners, pad_one_side
 from gan.kernels import KERNELS, conv2d, conv_transpose2d
 from gan.models.build import build, resolve
 from gan.models.compact_blocks import BRANCHES
 from gan.models.upsampling import UPSAMPLINGS, upsample_conv
-from gan.padding import pad_corners, pad_one_side
+from gan.probe import inputs, measurement
 from gan.processes import Processes
 from gan.state import Batches, State
 from gan.training import Step
-from metrics import features, inception
+from metrics.features import extractor as features
+from metrics.features import inception
+from metrics.features.network import Options
 from tests.helpers import FEATURES, random_images
 
 pytestmark = pytest.mark.skipif(
@@ -264,7 +268,7 @@ def test_rates_of_a_gpu_are_tensors_filled_in_place_and_saved_as_numbers(cuda, t
 def test_drawing_from_a_gpu_gives_pictures_on_the_cpu(cuda, tiny):
     config = resolve(tiny("dcgan", "train.device=cpu"))
     with cuda():
-        generator, discriminator = probe.inputs.untrained(config, 0, CUDA)
+        generator, discriminator = inputs.untrained(config, 0, CUDA)
         assert on_cuda(list(generator.parameters()), list(discriminator.parameters()))
         pictures = [torch.cat(list(sampling.samples(generator, 0, 70))), sampling.interpolations(generator, 0, 2, 3)]
         assert [(len(p), p.dtype, p.device.type) for p in pictures] == [(70, torch.uint8, "cpu"), (6, torch.uint8, "cpu")]
@@ -273,11 +277,11 @@ def test_drawing_from_a_gpu_gives_pictures_on_the_cpu(cuda, tiny):
 def test_instruments(cuda, tiny, monkeypatch):
     """All that looks into the networks; the numbers of pictures are taken on the CPU."""
     config = resolve(tiny("dcgan", "train.device=cpu", "generator.upsampling=pixelshuffle"))
-    monkeypatch.setattr(probe, "_image_numbers", lambda images, real=None: {"device": images.device.type})
-    monkeypatch.setattr(probe, "_rings", lambda images: images)
+    monkeypatch.setattr(measurement, "image_numbers", lambda images, real=None: {"device": images.device.type})
+    monkeypatch.setattr(measurement, "_rings", lambda images: images)
     with cuda():
-        networks = probe.inputs.untrained(config, 0, CUDA)
-        found = probe.measure_networks(*networks, 0, 64, None)
+        networks = inputs.untrained(config, 0, CUDA)
+        found = measurement.measure_networks(*networks, 0, 64, None)
     assert found.record["numbers"]["device"] == "cpu" and len(found.record["layers"]) == 3
     assert all(picture.device.type == "cpu" for picture in found.pictures.values())
 
@@ -294,9 +298,9 @@ def test_instruments(cuda, tiny, monkeypatch):
 def test_features(cuda, tiny_networks, monkeypatch, request, name, precision, resizes):
     weights = request.getfixturevalue("inception_weights") if name == "inception" else None
     for resize in resizes:
-        network = features._builder(name)(weights, resize, None, weights is not None)
+        network = features._builder(name)(Options(name, weights, resize, None, weights is not None))
         with cuda(), monkeypatch.context() as patch:
-            patch.setattr(features, "_device", torch.device)  # which looks for a true one
+            patch.setattr(features, "open_device", torch.device)  # which looks for a true one
             extractor = features.Extractor(network, precision, CUDA)
             found, probabilities = extractor(random_images(70, 40, 48))
         assert on_cuda(found) and found.shape == (70, extractor.dim) and found.dtype == torch.float32
