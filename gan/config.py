@@ -3,6 +3,7 @@
 Every value has its default and its reason here. pydantic checks types and ranges; PyYAML reads and writes the files.
 """
 
+import datetime
 import difflib
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -325,6 +326,8 @@ def _explain(error: dict, kind: type[Tree]) -> str:
         return f"{key}: {given!r} is not one of {', '.join(map(str, choices))}" + (f"; did you mean {near[0]}?" if near else "")
     if error["type"] == "value_error":
         return f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
+    if isinstance(given, datetime.date):  # which YAML makes of 2020-01-01
+        return f"{key}: {given} is a {type(given).__name__}, which no setting takes; put quotes around it"
     message = error["msg"].removeprefix("Input ")
     return f"{key}: {given!r} is wrong, it {message}"
 

@@ -92,8 +92,8 @@ class _PadCorners(torch.autograd.Function):
         ctx.pads = inputs[1:]
 
     @staticmethod
-    def backward(ctx, grad):
-        return _CropCorners.apply(grad, *ctx.pads), None, None
+    def backward(ctx, *grad_outputs):
+        return _CropCorners.apply(*grad_outputs, *ctx.pads), None, None
 
 
 class _CropCorners(torch.autograd.Function):
@@ -117,8 +117,8 @@ class _CropCorners(torch.autograd.Function):
         ctx.pads = inputs[1:]
 
     @staticmethod
-    def backward(ctx, grad):
-        return _PadCorners.apply(grad, *ctx.pads), None, None
+    def backward(ctx, *grad_outputs):
+        return _PadCorners.apply(*grad_outputs, *ctx.pads), None, None
 
 
 # --- x86 CPUs: a depthwise convolution whose one weight per channel that isn't 0 is 1 picks the pixels ---------------------------
@@ -168,7 +168,7 @@ def exporting() -> bool:
 
 
 # All that torch.compiler.assume_constant_result does, but for importing the compiler, which takes a second: most never use it.
-exporting._dynamo_marked_constant = True
+exporting._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def _compiles_for_cpu(x: Tensor) -> bool:

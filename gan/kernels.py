@@ -22,6 +22,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from gan.fast_padding import exporting, memory_format_of, pad_corners, pad_one_side
 from gan.padding import same_padding
 
+Convolution = nn.Conv2d | nn.ConvTranspose2d
 KERNELS = ("c2", "c2sp", "c3", "c3sp", "c4", "c4sp", "c5", "c5sp")
 
 
@@ -68,9 +69,9 @@ class _SameConv2d(nn.Conv2d):
         small, large = self.same
         return x if small == large else self._pad(x, small, large)
 
-    def forward(self, x: Tensor, padded: bool = False) -> Tensor:
-        """padded: whether x comes from `pad`. A layer between the two, such as a ReLU, must leave zeros alone."""
-        return self._conv_forward(x if padded else self.pad(x), self.weight, self.bias)
+    def forward(self, input: Tensor, padded: bool = False) -> Tensor:
+        """padded: whether the input comes from `pad`. A layer between the two, such as a ReLU, must leave zeros alone."""
+        return self._conv_forward(input if padded else self.pad(input), self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return super().extra_repr() + f", same={self.same}"
@@ -122,9 +123,9 @@ class _SameConvTranspose2d(nn.ConvTranspose2d):
 class OneSidedConvTranspose2d(_SameConvTranspose2d):
     """The adjoint of OneSidedConv2d: crops the left-over row and column at the bottom and the right; drifts down and right."""
 
-    def forward(self, x: Tensor, output_size: None = None) -> Tensor:
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         small, large = self.same
-        y = self._transposed(x, self.weight, small)
+        y = self._transposed(input, self.weight, small)
         return y if small == large else y[:, :, :-1, :-1]
 
 
@@ -136,16 +137,16 @@ class SymmetricConvTranspose2d(_SameConvTranspose2d):
     groups; each group by itself stays uneven, so this is no cure for checkerboards (results/instruments).
     """
 
-    def forward(self, x: Tensor, output_size: None = None) -> Tensor:
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         small, large = self.same
         if small == large:
-            return self._transposed(x, self.weight, small)
+            return self._transposed(input, self.weight, small)
         if self.stride[0] == 1:  # move the input by one pixel: it stands for one pixel of the output
-            return self._transposed(pad_corners(x, 0, 1), self.weight, large)
+            return self._transposed(pad_corners(input, 0, 1), self.weight, large)
         # Stride 2: an input pixel stands for two, so move the kernel by one instead, inside one of size k + 1, whose crop is even.
         # The groups are those of the layer's input: dim 0 of a transposed weight.
         weight = pad_corners(self.weight.transpose(0, 1), 0, 1).transpose(0, 1)
-        return self._transposed(x, weight, large)
+        return self._transposed(input, weight, large)
 
 
 # --- the factory -------------------------------------------------------------------------------------------------------------
@@ -211,9 +212,9 @@ def convert(module: nn.Module, kernel: str, *, strided: str | None = None) -> nn
     return module
 
 
-def _eligible(layer: nn.Module | None) -> TypeGuard[nn.Conv2d | nn.ConvTranspose2d]:
+def _eligible(layer: nn.Module | None) -> TypeGuard[Convolution]:
     """Whether a layer is to be replaced. ValueError for one that is, but would lose what has been added to it."""
-    if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) or layer.padding_mode != "zeros" or not _keeps_size(layer):
+    if not isinstance(layer, Convolution) or layer.padding_mode != "zeros" or not _keeps_size(layer):
         return False
     plain = (nn.Conv2d, nn.ConvTranspose2d, OneSidedConv2d, SymmetricConv2d, OneSidedConvTranspose2d, SymmetricConvTranspose2d)
     if is_parametrized(layer):
@@ -227,7 +228,7 @@ def _eligible(layer: nn.Module | None) -> TypeGuard[nn.Conv2d | nn.ConvTranspose
     return True
 
 
-def _keeps_size(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
+def _keeps_size(layer: Convolution) -> bool:
     """A square kernel of 2 to 5 that maps a size to size / stride, or for transposed layers to size x stride."""
     pairs = [layer.kernel_size, layer.stride, layer.dilation, layer.output_padding]
     pairs += [layer.padding] if isinstance(layer.padding, tuple) else []
@@ -236,7 +237,7 @@ def _keeps_size(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
         return False
     if isinstance(layer, _SameConv2d | _SameConvTranspose2d):
         return True
-    if not isinstance(layer.padding, tuple):
+    if isinstance(layer.padding, str):
         return layer.padding == "same"
     if isinstance(layer, nn.Conv2d):
         reach = dilation * (size - 1) + 1 - stride
@@ -244,7 +245,7 @@ def _keeps_size(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
     return dilation == 1 and size - stride == 2 * layer.padding[0] - layer.output_padding[0]
 
 
-def _replacement(old: nn.Conv2d | nn.ConvTranspose2d, kernel: str, pool: bool) -> nn.Module:
+def _replacement(old: Convolution, kernel: str, pool: bool) -> nn.Module:
     factory = conv2d if isinstance(old, nn.Conv2d) else conv_transpose2d
     stride = old.stride[0]
     pool = pool and stride == 2 and factory is conv2d

@@ -4,12 +4,12 @@ import functools
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from gan.config import Config, ConfigError
 from gan.kernels import parse_kernel
 from gan.models.counting import macs, parameter_count
 from gan.models.families import FAMILIES, Layers
+from gan.models.frames import DiscriminatorFrame, GeneratorFrame
 from gan.randomness import derive
 
 
@@ -44,7 +44,7 @@ def resolve_to_train(config: Config) -> Config:
     return config
 
 
-def build(config: Config) -> tuple[nn.Module, nn.Module]:
+def build(config: Config) -> tuple[GeneratorFrame, DiscriminatorFrame]:
     """Generator and discriminator of a resolved config, with initial weights that are a function of train.seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(config.train.seed, "generator"))
@@ -54,7 +54,7 @@ def build(config: Config) -> tuple[nn.Module, nn.Module]:
     return generator, discriminator
 
 
-def build_generator(config: Config) -> nn.Module:
+def build_generator(config: Config) -> GeneratorFrame:
     """The generator of a resolved config, its width by generator.width_rule; initial weights from torch's global generator."""
     rule, layers = config.generator.width_rule, _layers(config)
     if rule == "paper":  # x 3/k, in multiples of four for the four channel groups
@@ -65,7 +65,7 @@ def build_generator(config: Config) -> nn.Module:
     return _generator(config, layers)
 
 
-def build_discriminator(config: Config) -> nn.Module:
+def build_discriminator(config: Config) -> DiscriminatorFrame:
     """The discriminator of a resolved config; initial weights from torch's global generator."""
     d = config.discriminator
     return FAMILIES[d.family].discriminator(config.dataset.resolution, Layers(d.kernel, d.width, d.norm))
@@ -76,7 +76,7 @@ def _layers(config: Config) -> Layers:
     return Layers(g.kernel, g.width, g.norm, g.upsampling)
 
 
-def _generator(config: Config, layers: Layers) -> nn.Module:
+def _generator(config: Config, layers: Layers) -> GeneratorFrame:
     g = config.generator
     return FAMILIES[g.family].generator(config.dataset.resolution, g.latent, layers)
 

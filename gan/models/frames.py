@@ -21,13 +21,24 @@ class GeneratorFrame(Frame):
 
     latent: int
     seed: tuple[int, int, int]
+    project: nn.Linear
+    trunk: nn.Sequential
 
     def forward(self, z: Tensor) -> Tensor:
         return self.run(self.trunk, self.project(z).view(-1, *self.seed))
 
 
 class DiscriminatorFrame(Frame):
-    """Images (N, 3, R, R) in [-1, 1] -> features -> pool -> head (linear) -> logits (N,)."""
+    """Images (N, 3, R, R) in [-1, 1] -> features -> pool -> head (linear) -> logits (N,).
+
+    Subclasses set `features` (convolutional) and `head`, and define `pool`: the last map (N, C, S, S) -> what the head takes.
+    """
+
+    features: nn.Sequential
+    head: nn.Linear
+
+    def pool(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.pool(self.run(self.features, x))).squeeze(1)

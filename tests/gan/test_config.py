@@ -138,6 +138,7 @@ def test_an_unknown_key_in_a_file_is_named_with_the_nearest_and_the_file(text, m
         ("train.steps=true", "must not be true or false"),
         ("train.lr_g=no", "must not be true or false"),
         ("dataset.path=7", "7 is wrong, it should be a valid string"),
+        ("dataset.path=2020-01-01", "2020-01-01 is a date, which no setting takes; put quotes around it"),
         ("train.device=gpu", "must be auto, cpu, cuda or cuda:N, got 'gpu'"),
         ("train.device=cuda:x", "must be auto, cpu, cuda or cuda:N, got 'cuda:x'"),
     ],
