@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import gan.classification.features  # registers cifar_resnet
 import gan.state
 from gan import randomness, sampling
 from gan.classification import config as classification_config
