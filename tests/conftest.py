@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # where a test has two thre
 import pytest
 import torch
 
-pytest_plugins = ["tests.fixtures"]
+pytest_plugins = ["tests.fixtures", "tests.data_fixtures"]
 
 
 @pytest.fixture(scope="session", autouse=True)
