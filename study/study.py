@@ -161,9 +161,6 @@ class Study(Section):
         generator = self.base.get("generator")
         if self.task == "gan" and "width_rule" not in (generator if isinstance(generator, dict) else {}):
             changes = {"generator.width_rule": "equal_parameters", **changes}
-        for key, value in changes.items():
-            if not isinstance(value, str | int | float | list | dict | None):  # YAML also knows dates, bytes and sets
-                raise StudyError(f"{key}: {value} is a {type(value).__name__}, which no setting takes; put quotes around it")
         config = self.kind.load(self.base, changes=changes)
         if self.auto_precision:
             config = config.replace(dict.fromkeys(config.automatic(), self.auto_precision))
