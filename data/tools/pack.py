@@ -32,14 +32,14 @@ Decoded = list[tuple[bytes, bytes] | str]  # (what is stored, sha256 of the pixe
 
 def pack(
     source: Source, out: Path, size: int, crop: Crop = "center", stored: str = "raw", workers: int = 1, on_bad: str = "skip",
-    progress: Callable[[int], None] = lambda n: None, map_size: int | None = None,
+    progress: Callable[[int], None] = lambda n: None,
 ) -> PackSource:  # fmt: skip
     """Make the pack `out`, or go on making it, or find it made.
 
     size: R, the side of the stored squares; crop: see data/decoding.py; stored: "raw" or "webp" (lossless).
     on_bad: "skip" counts, lists and leaves out images that can't be used; "refuse" raises DataError at the first. Either way a
         later call goes on. ("report" of the command line is "skip" here: the manifest lists what was left out.)
-    progress: called with the number of images dealt with. map_size: bytes that the file may take at first; it grows.
+    progress: called with the number of images dealt with.
 
     Raises DataError: another process packs into `out`; `out` or the half-finished pack was made of something else; disk full; a
     worker died; no usable image.
@@ -52,7 +52,7 @@ def pack(
         if out.exists():
             progress(len(source))
             return _made_already(out, job)
-        growing = _GrowingPack(partial, job, map_size or _space(len(source), size))
+        growing = _GrowingPack(partial, job, _space(len(source), size))
         try:
             progress(growing.state["next"])
             for decoded in _decode_all(source, growing.state["next"], size, crop, stored, workers):
