@@ -48,7 +48,8 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_bool_for_a_number(cls, value: object, info) -> object:
-        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+        annotation = cls.model_fields[info.field_name].annotation
+        if isinstance(value, bool) and annotation is not bool and value not in _choices(annotation):
             raise ValueError(f"must not be true or false, got {str(value).lower()}")
         return value
 
@@ -56,6 +57,7 @@ class Section(BaseModel):
 class Tree(Section):
     """Sections with settings in them: all the settings of a command. A key is dotted: train.seed."""
 
+    BEFORE: ClassVar[dict[str, Any]] = {}  # keys that settings saved before lack, with what they did
     RUNTIME: ClassVar[set[str]]  # keys that may differ when a run goes on: where it runs and what it writes, not what it computes
 
     @classmethod
@@ -87,6 +89,17 @@ class Tree(Section):
         except ValidationError as error:
             where = f" (in {'the base settings' if isinstance(source, dict) else source})" if source and cls._wrong(before) else ""
             raise ConfigError("; ".join(_explain(e, cls) for e in error.errors()) + where) from None
+
+    @classmethod
+    def load_saved(cls, source: str | os.PathLike | dict) -> Self:
+        """The settings that a run was saved with: a key that they lack is what was done before there was such a key."""
+        tree = dict(source) if isinstance(source, dict) else read_yaml(source)
+        for key, value in cls.BEFORE.items():
+            section, name = key.split(".")
+            below = tree.get(section) or {}
+            if isinstance(below, dict):  # anything else is named by the validation
+                tree[section] = {name: value, **below}
+        return cls.load(tree)
 
     @classmethod
     def _validated(cls, tree: dict) -> Self:
@@ -139,7 +152,12 @@ class Tree(Section):
     def settled(self, device: object, kept: Self | None = None) -> Self:
         """The same settings without `auto`: each precision is what `kept`, a run that goes on, has, else what suits the device."""
         old = kept.values() if kept else {}
-        return self.replace({key: settled(old.get(key, "auto"), device) for key in self.automatic()})
+        return self.keeping(kept).replace({key: settled(old.get(key, "auto"), device) for key in self.automatic()})
+
+    def keeping(self, old: Self | None) -> Self:
+        """The same settings; but what a run with `old` ones did before there was a choice, it goes on doing."""
+        before = old.values() if old else {}
+        return self.replace({key: value for key, value in self.BEFORE.items() if before.get(key, self) == value})
 
 
 class Dataset(Section):
@@ -209,6 +227,7 @@ class Train(Running):
     batch_size: int = Field(default=64, gt=0)  # over all processes
     d_steps: int = Field(default=1, gt=0)  # discriminator updates per generator update
     gradient_accumulation: int = Field(default=1, gt=0)  # parts of a batch, one after the other; batch norm sees one at a time
+    fused: Literal["auto", False] = "auto"  # resampling and the convolution beside it as one where that is faster (gan.fusing)
     activation_checkpointing: bool = False  # computes activations twice instead of keeping them: same results, less memory
     seed: int = Field(default=0, ge=0)
     lr_g: float = Field(default=2e-4, gt=0)  # two rates: TTUR (Heusel et al. 2017)
@@ -240,6 +259,7 @@ class Config(Tree):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
 
+    BEFORE: ClassVar[dict[str, Any]] = {"train.fused": False}
     RUNTIME: ClassVar[set[str]] = {
         "dataset.path",
         "dataset.memory",

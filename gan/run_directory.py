@@ -150,7 +150,7 @@ def read_config(path: str | Path, kind: type[AnyConfig] = Config) -> AnyConfig:
     if not file.is_file():
         raise RunError(f"{path} is not a run directory: it has no config.yaml; train one with `python run_gan.py train`")
     try:
-        return kind.load(file)
+        return kind.load_saved(file)
     except OtherCommand as error:
         raise RunError(f"{path} is a run of `{error.command}`; choose another directory") from None
     except ConfigError as error:

@@ -30,7 +30,7 @@ def read_costs(study: Study, folder: StudyFolder) -> dict[str, dict]:
 def _still(study: Study, row: Row, measured: dict) -> bool:
     """Whether a row has the settings that it was measured with."""
     try:
-        old = study.kind.load(measured)
+        old = study.kind.load_saved(measured)
     except ConfigError:  # of another version
         return False
     new = _config(study, row).replace({"train.seed": old.train.seed})

@@ -113,7 +113,7 @@ class StudyFolder:
             if record and record["task"] != study.task:
                 raise StudyError(f"{self.run(job)} holds a run of a study of task {record['task']}; choose another --out")
             old = self._trained_with(study, job, record)
-            if old and (changes := _changes(old, study.config(job))):
+            if old and (changes := _changes(old, study.config(job).keeping(old))):
                 raise StudyError(
                     f"{self.run(job)} was trained with other settings ({'; '.join(changes)}); put the study back, "
                     "or start the changed one in another --out"
@@ -123,9 +123,9 @@ class StudyFolder:
         """The settings of a run that has a record, or has begun; None for any other."""
         if record is None:
             file = RunFiles(self.run(job)).settings_file
-            return study.kind.load(file) if file.is_file() and begun(file.parent) else None
+            return study.kind.load_saved(file) if file.is_file() and begun(file.parent) else None
         try:
-            return study.kind.load(record["config"])
+            return study.kind.load_saved(record["config"])
         except ConfigError as error:
             raise StudyError(
                 f"{self._place(job)} is of another version ({error}); delete it, and the run is scored (or trained) again"

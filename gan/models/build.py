@@ -68,12 +68,16 @@ def build_generator(config: Config) -> GeneratorFrame:
 def build_discriminator(config: Config) -> DiscriminatorFrame:
     """The discriminator of a resolved config; initial weights from torch's global generator."""
     d = config.discriminator
-    return FAMILIES[d.family].discriminator(config.dataset.resolution, Layers(d.kernel, d.width, d.norm))
+    return FAMILIES[d.family].discriminator(config.dataset.resolution, Layers(d.kernel, d.width, d.norm, fuse=_fuse(config)))
 
 
 def _layers(config: Config) -> Layers:
     g = config.generator
-    return Layers(g.kernel, g.width, g.norm, g.upsampling)
+    return Layers(g.kernel, g.width, g.norm, g.upsampling, fuse=_fuse(config))
+
+
+def _fuse(config: Config) -> bool:
+    return config.train.fused == "auto"
 
 
 def _generator(config: Config, layers: Layers) -> GeneratorFrame:
@@ -85,10 +89,10 @@ def _generator(config: Config, layers: Layers) -> GeneratorFrame:
 def matched_width(config: Config, tolerance: float = 0.02) -> tuple[float, int]:
     """The width at which the generator costs as much as its c3 row, and the number its channel counts are multiples of.
 
-    Cost is parameters or, by generator.width_rule, multiply-adds per image. Channel counts that are multiples of 16 run fastest, so
+    Cost is parameters or, by generator.width_rule, multiply-adds per image, those of the definition. Channel counts that are multiples of 16 run fastest, so
     the largest of 16, 8, 4, 2 that comes within the tolerance is taken; otherwise the nearest count there is.
     """
-    layers = _layers(config)
+    layers = replace(_layers(config), fuse=False)
 
     def cost(**changes) -> int:
         with torch.device("meta"):

@@ -67,10 +67,10 @@ class Generator(GeneratorFrame):
         self.project = nn.Linear(latent, channels[0] * size * size)
         trunk = [norm_layer(layers.norm, channels[0]), nn.ReLU(inplace=True)] if variant.norm_on_seed else []
         for c_in, c_out in itertools.pairwise(channels):
-            trunk += [upsample_conv(layers.upsampling, layers.kernel, c_in, c_out)]
+            trunk += [upsample_conv(layers.upsampling, layers.kernel, c_in, c_out, layers.fuse)]
             trunk += [norm_layer(layers.norm, c_out), nn.ReLU(inplace=True)]
         if variant.paints_with_last_up_layer:
-            trunk += [upsample_conv(layers.upsampling, layers.kernel, channels[-1], 3)]
+            trunk += [upsample_conv(layers.upsampling, layers.kernel, channels[-1], 3, layers.fuse)]
         else:
             trunk += [conv2d("c3", channels[-1], 3)]
         self.trunk = nn.Sequential(*trunk, nn.Tanh())

@@ -15,6 +15,7 @@ class Layers:
     norm: str  # batch, spectral (of a discriminator) or none
     upsampling: str = "nearest"  # one of gan.models.upsampling.UPSAMPLINGS; of a generator
     multiple: int = 1  # of which every channel count is one; of a generator
+    fuse: bool = False  # computes resampling and the convolution beside it as one where that is faster (gan.fusing)
 
 
 class Family(ABC):

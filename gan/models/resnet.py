@@ -14,6 +14,7 @@ from math import log2, sqrt
 import torch
 from torch import Tensor, nn
 
+from gan.fusing import sequential
 from gan.kernels import conv2d
 from gan.models.families import Family, Layers, register
 from gan.models.frames import DiscriminatorFrame, GeneratorFrame
@@ -72,21 +73,26 @@ class UpBlock(nn.Module):
     stays where the values are).
     """
 
-    def __init__(self, c_in: int, c_out: int, kernel: str, upsampling: str, norm: str, up: bool, spatial_shortcut: bool):
+    def __init__(self, c_in: int, c_out: int, layers: Layers, up: bool, spatial_shortcut: bool):
         super().__init__()
-        widen = (lambda c_in, c_out: upsample_conv(upsampling, kernel, c_in, c_out)) if up else (lambda *c: conv2d(kernel, *c))
+
+        def widen() -> nn.Module:
+            if up:
+                return upsample_conv(layers.upsampling, layers.kernel, c_in, c_out, layers.fuse)
+            return conv2d(layers.kernel, c_in, c_out)
+
         self.residual = nn.Sequential(
-            norm_layer(norm, c_in),
-            nn.ReLU(inplace=norm == "batch"),  # without a norm, x itself goes on to the shortcut
-            widen(c_in, c_out),
-            norm_layer(norm, c_out),
+            norm_layer(layers.norm, c_in),
+            nn.ReLU(inplace=layers.norm == "batch"),  # without a norm, x itself goes on to the shortcut
+            widen(),
+            norm_layer(layers.norm, c_out),
             nn.ReLU(inplace=True),
-            conv2d(kernel, c_out, c_out),
+            conv2d(layers.kernel, c_out, c_out),
         )
         if spatial_shortcut:
-            self.shortcut = widen(c_in, c_out)
+            self.shortcut = widen()
         elif up:
-            fill = upsampling if upsampling in ("bilinear", "unpool") else "nearest"
+            fill = layers.upsampling if layers.upsampling in ("bilinear", "unpool") else "nearest"
             self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1), filler(fill))
         else:
             self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
@@ -103,21 +109,22 @@ class DownBlock(nn.Module):
     The 1x1 shortcut runs after the 2x2 average: equal, for a quarter of the work.
     """
 
-    def __init__(self, c_in: int, c_out: int, kernel: str, norm: str, down: bool, spatial_shortcut: bool, first: bool):
+    def __init__(self, c_in: int, c_out: int, layers: Layers, down: bool, spatial_shortcut: bool, first: bool):
         super().__init__()
         pool = [nn.AvgPool2d(2)] if down else []
         hidden = c_out if first or spatial_shortcut else c_in
-        before = [] if first else [norm_layer(norm, c_in), nn.ReLU(inplace=norm == "batch")]
-        self.residual = nn.Sequential(
+        before = [] if first else [norm_layer(layers.norm, c_in), nn.ReLU(inplace=layers.norm == "batch")]
+        residual = [
             *before,
-            conv2d(kernel, c_in, hidden),
-            norm_layer(norm, hidden),
+            conv2d(layers.kernel, c_in, hidden),
+            norm_layer(layers.norm, hidden),
             nn.ReLU(inplace=True),
-            conv2d(kernel, hidden, c_out),
+            conv2d(layers.kernel, hidden, c_out),
             *pool,
-        )
+        ]
+        self.residual = sequential(residual, layers.fuse)
         if spatial_shortcut:
-            self.shortcut = nn.Sequential(conv2d(kernel, c_in, c_out), *pool)
+            self.shortcut = sequential([conv2d(layers.kernel, c_in, c_out), *pool], layers.fuse)
         elif down or c_in != c_out:
             self.shortcut = nn.Sequential(*pool, nn.Conv2d(c_in, c_out, 1))
         else:
@@ -139,7 +146,7 @@ class Generator(GeneratorFrame):
         self.project = nn.Linear(latent, channels[0] * 4 * 4)
         self.trunk = nn.Sequential(
             *(
-                UpBlock(c_in, c_out, layers.kernel, layers.upsampling, layers.norm, i < ups, style.spatial_shortcut)
+                UpBlock(c_in, c_out, layers, i < ups, style.spatial_shortcut)
                 for i, (c_in, c_out) in enumerate(itertools.pairwise(channels))
             ),
             norm_layer(layers.norm, channels[-1]),
@@ -159,7 +166,7 @@ class Discriminator(DiscriminatorFrame):
         self.unit_range, self.mean = style.unit_range, style.pool == "mean"
         self.features = nn.Sequential(
             *(
-                DownBlock(c_in, c_out, layers.kernel, layers.norm, i < plan.downs, style.spatial_shortcut, first=i == 0)
+                DownBlock(c_in, c_out, layers, i < plan.downs, style.spatial_shortcut, first=i == 0)
                 for i, (c_in, c_out) in enumerate(itertools.pairwise(channels))
             ),
             nn.ReLU(inplace=True),

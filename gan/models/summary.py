@@ -59,8 +59,12 @@ def table(config: Config) -> Table:
     rows.add_row("norm", config.generator.norm, config.discriminator.norm)
     rows.add_row("channels", _channels(g), _channels(d))
     rows.add_row("parameters", f"{parameter_count(g):,}", f"{parameter_count(d):,}")
-    costs = macs(g, 1, g.latent), macs(d, 1, 3, resolution, resolution)
+    costs, executed = (
+        (macs(g, 1, g.latent, executed=as_run), macs(d, 1, 3, resolution, resolution, executed=as_run)) for as_run in (False, True)
+    )
     rows.add_row("multiply-adds per image", *(f"{cost / 1e6:,.1f} M" for cost in costs))
+    if executed != costs:
+        rows.add_row("executed, once fused", *(f"{cost / 1e6:,.1f} M" for cost in executed))
     rows.add_row("receptive field", f"a seed cell reaches {reach} px", f"{sight} px")
     rule = config.generator.width_rule
     if rule != "same":

@@ -1,0 +1,119 @@
+"""A sequence of layers that computes a resampling and the convolution beside it as one (gan.resampling), wherever that is faster.
+
+    layers = FusedSequential(nn.Upsample(scale_factor=2), conv2d("c2sp", 64, 64))     instead of nn.Sequential
+
+The layers stay what they are, with their names, weights, initial values and spectral norm: only `forward` differs, and its result by
+rounding alone.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import TypeGuard
+
+from torch import Tensor, nn
+
+from gan.kernels import OneSidedConv2d, SymmetricConv2d
+from gan.padding import same_padding
+from gan.phases import phase_conv
+from gan.resampling import Unpool, conv_pool, nearest_conv, unpool_conv
+
+
+DEVICES = {"cpu"}  # where it has been measured
+
+
+class FusedSequential(nn.Sequential):
+    """nn.Sequential, but nearest doubling or zero insertion and the same-size convolution behind it are computed as one, and so are
+    a same-size convolution and the 2×2 mean behind it.
+
+    Where they lie next to each other, the identity holds (zero padding, no groups, no dilation, stride 1), nothing hooks into either,
+    and `form` says that it is faster.
+    """
+
+    fuse = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        layers = list(self)
+        while layers:
+            y = fused(layers[0], layers[1], x) if self.fuse and len(layers) > 1 else None
+            x, layers = (layers[0](x), layers[1:]) if y is None else (y, layers[2:])
+        return x
+
+
+@contextlib.contextmanager
+def plain(module: nn.Module) -> Iterator[None]:
+    """Within the block, nothing in a module is fused: every layer is computed by itself."""
+    sequences = [m for m in module.modules() if isinstance(m, FusedSequential) and m.fuse]
+    for sequence in sequences:
+        sequence.fuse = False
+    try:
+        yield
+    finally:
+        for sequence in sequences:
+            sequence.fuse = True
+
+
+def sequential(layers: Iterable[nn.Module], fuse: bool) -> nn.Sequential:
+    return (FusedSequential if fuse else nn.Sequential)(*layers)
+
+
+def fused(first: nn.Module, second: nn.Module, x: Tensor) -> Tensor | None:
+    """second(first(x)) in one, or None where that is not possible or not faster."""
+    upsampling = _upsampling(first)
+    if upsampling and _same_size(second) and not _hooked(first, second):
+        how = form(upsampling, second, x)
+        if how == "phases":
+            return phase_conv(x, second.weight, second.bias, upsampling, isinstance(second, SymmetricConv2d))
+        if how == "transposed":
+            up = nearest_conv if upsampling == "nearest" else unpool_conv
+            return up(x, second.weight, second.bias, isinstance(second, SymmetricConv2d))
+    elif _same_size(first) and _mean(second) and not _hooked(first, second) and form("mean", first, x) == "strided":
+        padded = first.pad(x) if isinstance(first, OneSidedConv2d | SymmetricConv2d) else x
+        return conv_pool(padded, first.weight, first.bias, int(first.padding[0]))
+    return None
+
+
+def form(resampling: str, layer: nn.Conv2d, x: Tensor) -> str:
+    """How `resampling` (nearest, unpool or mean) and `layer` are computed on x: plain, transposed, phases or strided.
+
+    A rule by device and channels alone, never a timing, so that a run repeats to the last bit. As measured on CPUs by
+    `benchmarks/resampling.py` (results/benchmarks); on a GPU nothing has been measured, so there nothing is fused.
+    """
+    if x.device.type not in DEVICES:
+        return "plain"
+    if resampling == "mean":
+        return "strided"
+    k, narrowest = layer.kernel_size[0], min(layer.in_channels, layer.out_channels)
+    small, large = same_padding(k)
+    by_phases = small != large and (resampling == "unpool" or isinstance(layer, SymmetricConv2d))
+    return "phases" if by_phases and narrowest >= (32 if resampling == "unpool" and k == 2 else 96) else "transposed"
+
+
+def _upsampling(layer: nn.Module) -> str | None:
+    if isinstance(layer, Unpool):
+        return "unpool"
+    doubles = isinstance(layer, nn.Upsample) and layer.mode == "nearest" and layer.scale_factor == 2 and layer.size is None
+    return "nearest" if doubles else None
+
+
+def _mean(layer: nn.Module) -> bool:
+    """Whether a layer averages 2×2 pixels, and leaves out an odd row or column."""
+    if not isinstance(layer, nn.AvgPool2d) or layer.ceil_mode or layer.divisor_override:
+        return False
+    sizes = (layer.kernel_size, layer.stride, layer.padding)
+    return all(size in (wanted, (wanted, wanted)) for size, wanted in zip(sizes, (2, 2, 0)))
+
+
+def _same_size(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether a layer is a convolution of gan.kernels that the identities hold for."""
+    if not isinstance(layer, nn.Conv2d) or layer.groups != 1 or layer.padding_mode != "zeros":
+        return False
+    k, *others = layer.kernel_size
+    if others != [k] or k == 1 or layer.stride != (1, 1) or layer.dilation != (1, 1):
+        return False
+    return isinstance(layer, OneSidedConv2d | SymmetricConv2d) or (k % 2 == 1 and layer.padding == (k // 2, k // 2))
+
+
+def _hooked(*layers: nn.Module) -> bool:
+    return any(
+        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in layers
+    )  # fmt: skip

@@ -1,0 +1,170 @@
+"""When resampling and a convolution are fused, and that nothing but rounding shows it."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from gan.config import Config
+from gan.fusing import FusedSequential, form, fused
+from gan.kernels import KERNELS, conv2d
+from gan.models.build import build, resolve
+from gan.models.counting import macs
+from gan.models.layers import SpectralNorm, add_spectral_norm
+from gan.resampling import Unpool
+
+UP = [nn.Upsample(scale_factor=2), Unpool()]
+MAP = torch.zeros(1, 8, 4, 4)
+
+
+@pytest.mark.parametrize("first", UP, ids=["nearest", "unpool"])
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("channels", [(4, 3), (32, 32), (96, 96)], ids=str)
+def test_every_kernel_is_fused_behind_a_doubling(first, kernel, channels):
+    layer = conv2d(kernel, *channels)
+    x = torch.randn(2, channels[0], 3, 5)
+    assert fused(first, layer, x) is not None
+    torch.testing.assert_close(FusedSequential(first, layer)(x), layer(first(x)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_kernel_is_fused_before_a_mean(kernel):
+    layer, mean, x = conv2d(kernel, 8, 4), nn.AvgPool2d(2), torch.randn(2, 8, 7, 6)
+    assert fused(layer, mean, x) is not None
+    torch.testing.assert_close(FusedSequential(layer, nn.Identity(), mean)(x), FusedSequential(layer, mean)(x))
+
+
+def hooked(layer):
+    layer.register_forward_hook(lambda *_: None)
+    return layer
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (nn.Upsample(scale_factor=2, mode="bilinear"), conv2d("c3", 8, 8)),
+        (nn.Upsample(scale_factor=3), conv2d("c3", 8, 8)),
+        (nn.Upsample(size=8), conv2d("c3", 8, 8)),
+        (nn.Upsample(scale_factor=2), conv2d("c3", 8, 8, stride=2)),
+        (nn.Upsample(scale_factor=2), conv2d("c2sp", 8, 8, groups=2)),
+        (nn.Upsample(scale_factor=2), conv2d("c3", 8, 8, dilation=2)),
+        (nn.Upsample(scale_factor=2), nn.Conv2d(8, 8, 1)),
+        (nn.Upsample(scale_factor=2), nn.Conv2d(8, 8, 3)),
+        (nn.Upsample(scale_factor=2), nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect")),
+        (nn.Upsample(scale_factor=2), nn.Conv2d(8, 8, (3, 1), padding=(1, 0))),
+        (nn.Upsample(scale_factor=2), hooked(conv2d("c3", 8, 8))),
+        (hooked(nn.Upsample(scale_factor=2)), conv2d("c3", 8, 8)),
+        (conv2d("c3", 8, 8), nn.AvgPool2d(3)),
+        (conv2d("c3", 8, 8), nn.AvgPool2d(2, stride=1)),
+        (conv2d("c3", 8, 8), nn.AvgPool2d(2, padding=1)),
+        (conv2d("c3", 8, 8), nn.AvgPool2d(2, ceil_mode=True)),
+        (conv2d("c3", 8, 8), nn.AvgPool2d(2, divisor_override=3)),
+        (conv2d("c3", 8, 8), nn.MaxPool2d(2)),
+    ],
+    ids=str,
+)
+def test_what_is_not_one_of_the_identities_is_computed_layer_by_layer(layers):
+    assert fused(*layers, MAP) is None
+    assert torch.equal(FusedSequential(*layers)(MAP + 1), nn.Sequential(*layers)(MAP + 1))
+
+
+def test_the_rule_knows_device_and_channels_alone():
+    def chosen(resampling, kernel, *channels):
+        return form(resampling, conv2d(kernel, *channels), MAP)
+
+    assert form("nearest", conv2d("c3", 8, 8), torch.empty(1, 8, 4, 4, device="meta")) == "plain"
+    assert chosen("mean", "c2sp", 3, 8) == "strided"
+    assert chosen("nearest", "c3", 256, 256) == chosen("unpool", "c5", 8, 8) == chosen("nearest", "c4", 256, 256) == "transposed"
+    assert chosen("nearest", "c2sp", 95, 256) == chosen("unpool", "c4", 64, 64) == chosen("unpool", "c2", 256, 3) == "transposed"
+    assert chosen("nearest", "c2sp", 96, 256) == chosen("unpool", "c4", 96, 96) == chosen("unpool", "c2", 32, 32) == "phases"
+
+
+SETTINGS = [
+    ("sngan", "nearest", "c2sp", {}),
+    ("sngan", "bilinear", "c3", {}),
+    ("landscape", "unpool", "c4sp", {}),
+    ("wgan_gp", "nearest", "c2", {}),
+    ("dcgan", "unpool", "c5", {}),
+    ("cnn", "nearest", "c3", {}),
+]
+
+
+@pytest.fixture(scope="module", params=SETTINGS, ids=lambda s: "-".join(map(str, s[:3])))
+def pair(request):
+    """(settings, networks fused and not) of one seed, narrow."""
+    family, upsampling, kernel, more = request.param
+    changes = {"generator.family": family, "generator.upsampling": upsampling, "generator.kernel": kernel, **more}
+    changes |= {"discriminator.kernel": kernel, "generator.width": 8, "discriminator.width": 8, "generator.latent": 16}
+    config = resolve(Config.load(None, changes=changes))
+    return build(config), build(config.replace({"train.fused": False}))
+
+
+def gradients(network, x):
+    out = network(x)
+    return out, torch.autograd.grad(out.square().sum(), [*network.parameters()])
+
+
+def test_networks_have_the_same_state_and_compute_the_same(pair):
+    for network, plain in zip(*pair):
+        state, wanted = network.state_dict(), plain.state_dict()
+        assert state.keys() == wanted.keys() and all(torch.equal(state[key], wanted[key]) for key in state)
+    (g, d), (plain_g, plain_d) = copy.deepcopy(pair)
+    z = torch.randn(4, 16)
+    images, found = gradients(g, z)
+    plain_images, wanted = gradients(plain_g, z)
+    torch.testing.assert_close(images, plain_images, rtol=1e-4, atol=1e-5)
+    for a, b in zip(found, wanted):
+        torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-4)
+    for a, b in zip(gradients(d, images.detach())[1], gradients(plain_d, images.detach())[1]):
+        torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-4)
+
+
+def test_multiply_adds_are_counted_by_the_definition_and_as_executed(pair):
+    (g, _), (plain_g, _) = pair
+    assert macs(g, 1, 16) == macs(plain_g, 1, 16) == macs(plain_g, 1, 16, executed=True)
+    assert macs(g, 1, 16, executed=True) <= macs(g, 1, 16)
+
+
+def test_a_c3_block_executes_four_ninths_after_doubling_and_as_much_elsewhere():
+    config = resolve(Config.load(None, ["generator.family=sngan", "generator.width=16", "discriminator.width=16"]))
+    block = build(config)[0].trunk[0]
+    assert macs(block, 1, 16, 4, 4) == 16 * 16 * 64 * (9 + 9) + 16 * 16 * 16
+    assert macs(block, 1, 16, 4, 4, executed=True) == 16 * 16 * 64 * (4 + 9) + 16 * 16 * 16
+
+
+def test_spectral_norm_takes_one_power_iteration_per_forward():
+    layers = FusedSequential(conv2d("c3", 4, 4), nn.AvgPool2d(2))
+    add_spectral_norm(layers)
+    plain = copy.deepcopy(layers)
+    plain.fuse = False
+    for _ in range(3):
+        torch.testing.assert_close(layers(torch.ones(1, 4, 4, 4)), plain(torch.ones(1, 4, 4, 4)))
+    assert isinstance(layers[0].parametrizations.weight[0], SpectralNorm) and parametrize.is_parametrized(layers[0])
+    assert torch.equal(layers[0].parametrizations.weight[0].u, plain[0].parametrizations.weight[0].u)
+
+
+@pytest.mark.parametrize("layers", [(Unpool(), conv2d("c2sp", 32, 32)), (nn.Upsample(scale_factor=2), conv2d("c3", 4, 4))], ids=str)
+def test_under_autocast_and_in_channels_last(layers):
+    network = FusedSequential(*layers).to(memory_format=torch.channels_last)
+    channels = layers[1].in_channels
+    x = torch.randn(2, channels, 4, 4).contiguous(memory_format=torch.channels_last).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = network(x)
+    assert y.dtype == torch.bfloat16 and y.is_contiguous(memory_format=torch.channels_last)
+    (grad,) = torch.autograd.grad(y.float().square().sum(), x)
+    plain = nn.Sequential(*layers)(x)
+    torch.testing.assert_close(y.float(), plain, rtol=0.05, atol=0.05)
+    (wanted,) = torch.autograd.grad(plain.square().sum(), x)
+    assert (grad - wanted).norm() < 0.02 * wanted.norm()
+
+
+@pytest.mark.parametrize("kernel", ["c2sp", "c3"])
+def test_compiled_code_computes_the_same(kernel):
+    torch.manual_seed(0)
+    layers = FusedSequential(Unpool(), conv2d(kernel, 32, 32), conv2d(kernel, 32, 4), nn.AvgPool2d(2))
+    x = torch.randn(2, 32, 4, 4)
+    compiled = torch.compile(layers, backend="aot_eager")
+    for a, b in zip(gradients(compiled, x)[1], gradients(layers, x)[1]):
+        torch.testing.assert_close(a, b)
