@@ -2,8 +2,8 @@
 
     layers = FusedSequential(nn.Upsample(scale_factor=2), conv2d("c2sp", 64, 64))     instead of nn.Sequential
 
-The layers stay what they are, with their names, weights, initial values and spectral norm: only `forward` differs, and its result by
-rounding alone.
+The layers stay what they are, with their names, weights, initial values and spectral norm: only `forward` differs, and its
+result by rounding alone.
 """
 
 import contextlib
@@ -17,7 +17,6 @@ from gan.padding import same_padding
 from gan.phases import phase_conv
 from gan.resampling import Unpool, conv_pool, nearest_conv, unpool_conv
 
-
 DEVICES = {"cpu"}  # where it has been measured
 
 
@@ -25,8 +24,8 @@ class FusedSequential(nn.Sequential):
     """nn.Sequential, but nearest doubling or zero insertion and the same-size convolution behind it are computed as one, and so are
     a same-size convolution and the 2×2 mean behind it.
 
-    Where they lie next to each other, the identity holds (zero padding, no groups, no dilation, stride 1), nothing hooks into either,
-    and `form` says that it is faster.
+    Where they lie next to each other, the identity holds (zero padding, no groups, no dilation, stride 1), nothing hooks into
+    either, and `form` says that it is faster.
     """
 
     fuse = True

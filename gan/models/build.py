@@ -89,8 +89,9 @@ def _generator(config: Config, layers: Layers) -> GeneratorFrame:
 def matched_width(config: Config, tolerance: float = 0.02) -> tuple[float, int]:
     """The width at which the generator costs as much as its c3 row, and the number its channel counts are multiples of.
 
-    Cost is parameters or, by generator.width_rule, multiply-adds per image, those of the definition. Channel counts that are multiples of 16 run fastest, so
-    the largest of 16, 8, 4, 2 that comes within the tolerance is taken; otherwise the nearest count there is.
+    Cost is parameters or, by generator.width_rule, multiply-adds per image, those of the definition. Channel counts that are
+    multiples of 16 run fastest, so the largest of 16, 8, 4, 2 that comes within the tolerance is taken; otherwise the nearest
+    count there is.
     """
     layers = replace(_layers(config), fuse=False)
 
