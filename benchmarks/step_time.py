@@ -1,12 +1,12 @@
-"""One training step (one D and one G update) of SNGAN-32, batch 64, beside mimicry's, in one run.
+"""One training step (one D and one G update) of SNGAN-32 and WGAN-GP-32, batch 64, beside mimicry's, in one run.
 
     pip install --no-deps torch-mimicry
-    python benchmarks/step_time.py [--device cuda] [--rounds 7] [--compile] [--graphs]
+    python benchmarks/step_time.py [--networks sngan wgan_gp] [--device cuda] [--rounds 7] [--compile] [--graphs]
 
-mimicry's networks and its own train_step methods run as they are, in a process of their own; only its package initialisers are
-passed by, since they import TensorFlow. Both sides do the same updates: hinge loss, spectral norm, Adam (2e-4, betas 0 and 0.9).
-"memory kept" is mimicry in our process, whose allocator keeps freed memory (gan/allocator.py). The variants take turns within each
-round; the table shows each one's fastest, in bf16 too where that is native. To reach on CPU: 1.4 x in fp32, 3 x in bf16.
+mimicry's networks and its own train_step methods run as they are, in a process of their own. Both sides do the same updates: hinge
+loss and spectral norm, or Wasserstein loss and gradient penalty, Adam (2e-4, betas 0 and 0.9). "memory kept" is mimicry in our
+process, whose allocator keeps freed memory (gan/allocator.py). The variants take turns within each round; the table shows each
+one's fastest, in bf16 too where that is native. To reach on CPU: 2 x mimicry and 1.6 x with memory kept in fp32, 5 x in bf16.
 
 --graphs needs a GPU: it also times each of ours captured as a CUDA graph, to see what launching one kernel after another costs. An
 experiment that training doesn't offer, and that hasn't been run where there is no GPU.
@@ -19,11 +19,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import argparse
 import contextlib
-import importlib
-import importlib.util
 import multiprocessing
-import types
 
+import mimicry
 import torch
 from common import fastest, keep_freed_memory, machine, precisions, timed
 from rich.console import Console
@@ -39,47 +37,31 @@ from gan.training import Step
 from metrics.precision import allow_tf32
 
 BATCH = 64
+OBJECTIVES = {"sngan": ["objective.loss=hinge"], "wgan_gp": ["objective.loss=wasserstein", "objective.gradient_penalty=10"]}
 
 
-def mimicry_step(device):
+def mimicry_step(network, device):
     """A function that does one D and one G update by mimicry's own code, which must be installed."""
-    root = Path(importlib.util.find_spec("torch_mimicry").submodule_search_locations[0])
-    for name in ("torch_mimicry", "torch_mimicry.nets", "torch_mimicry.nets.sngan"):
-        package = types.ModuleType(name)
-        package.__path__ = [str(root.joinpath(*name.split(".")[1:]))]
-        sys.modules[name] = package
-    nets = importlib.import_module("torch_mimicry.nets.sngan.sngan_32")
-    G, D = nets.SNGANGenerator32().to(device), nets.SNGANDiscriminator32().to(device)
-    optimizers = {net: torch.optim.Adam(net.parameters(), 2e-4, (0.0, 0.9)) for net in (G, D)}
-    images = torch.rand(BATCH, 3, 32, 32, device=device) * 2 - 1
-    labels = torch.zeros(BATCH, dtype=torch.long, device=device)
-
-    class Log:
-        def add_metric(self, name, value, **_):
-            float(value)  # as its MetricLog does
-
-    def step():
-        D.train_step(real_batch=(images, labels), netG=G, optD=optimizers[D], log_data=Log(), device=device)
-        G.train_step(real_batch=(images, labels), netD=D, optG=optimizers[G], log_data=Log(), device=device)
-
-    return step
+    g, d = (net.to(device) for net in mimicry.networks(network))
+    step, images = mimicry.step(g, d, 2e-4, 2e-4, device), torch.rand(BATCH, 3, 32, 32, device=device) * 2 - 1
+    return lambda: step(images)
 
 
-def serve_mimicry(connection, device):
+def serve_mimicry(connection, network, device):
     allow_tf32(False, False)  # fp32 means IEEE fp32
     torch.backends.cudnn.benchmark = True  # as we set it for ours
-    step = mimicry_step(device)
+    step = mimicry_step(network, device)
     with contextlib.suppress(EOFError):  # the end of the other side
         while connection.recv():
             timed(step, device)  # to the end of what it starts on a GPU
             connection.send(True)
 
 
-def mimicry_elsewhere(device):
+def mimicry_elsewhere(network, device):
     """The same in a process of its own, with the allocator as Python leaves it: mimicry as its users run it."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    context.Process(target=serve_mimicry, args=(theirs, device), daemon=True).start()
+    context.Process(target=serve_mimicry, args=(theirs, network, device), daemon=True).start()
     theirs.close()
 
     def step():
@@ -89,8 +71,8 @@ def mimicry_elsewhere(device):
     return step
 
 
-def our_step(device, kernel, *overrides, graph=False):
-    settings = ["generator.family=sngan", f"generator.kernel={kernel}", "objective.loss=hinge", f"train.batch_size={BATCH}"]
+def our_step(network, device, kernel, *overrides, graph=False):
+    settings = [f"generator.family={network}", f"generator.kernel={kernel}", *OBJECTIVES[network], f"train.batch_size={BATCH}"]
     settings += ["train.beta1=0", "train.beta2=0.9", f"train.device={device}", "generator.width_rule=equal_parameters"]
     config = resolve(Config.load(None, [*settings, *overrides]))
     processes = Processes.start(device)
@@ -134,6 +116,7 @@ def captured(step):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--networks", nargs="+", choices=OBJECTIVES, default=list(OBJECTIVES))
     arguments.add_argument("--device", default="cpu")
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--compile", action="store_true", help="also time torch.compile (takes minutes to warm up)")
@@ -145,32 +128,40 @@ def main():
     console = Console(width=110)
     console.print(machine(args.device))
 
+    for network in args.networks:
+        console.print(table(network, fastest(variants(network, args, console), args.rounds, args.device)))
+
+
+def variants(network, args, console):
+    """name -> a function that takes a step"""
     runs = {}
-    mimicry = importlib.util.find_spec("torch_mimicry") is not None
-    if mimicry:
-        runs["mimicry c3 fp32"] = mimicry_elsewhere(args.device)
+    if mimicry.installed():
+        runs["mimicry c3 fp32"] = mimicry_elsewhere(network, args.device)
         if args.device == "cpu":
-            runs["mimicry c3 fp32, memory kept"] = mimicry_step(args.device)
+            runs["mimicry c3 fp32, memory kept"] = mimicry_step(network, args.device)
     else:
         console.print("mimicry is not installed (pip install --no-deps torch-mimicry): timing ours alone")
     for precision in precisions(args.device, tf32=True):
+        options = [f"train.precision={precision}", "train.deterministic=false"]
+        runs[f"ours c3 {precision}, not fused"] = our_step(network, args.device, "c3", *options, "train.fused=false")
         for kernel in ("c3", "c2sp", "c4sp"):
-            options = [f"train.precision={precision}", "train.deterministic=false"]
-            runs[f"ours {kernel} {precision}"] = our_step(args.device, kernel, *options)
+            runs[f"ours {kernel} {precision}"] = our_step(network, args.device, kernel, *options)
             if args.graphs:
-                runs[f"ours {kernel} {precision}, graph"] = our_step(args.device, kernel, *options, graph=True)
-        if args.compile:
-            options = [f"train.precision={precision}", "train.deterministic=false", "train.compile=true"]
-            runs[f"ours c3 {precision} compiled"] = our_step(args.device, "c3", *options)
-    times = fastest(runs, args.rounds, args.device)
+                runs[f"ours {kernel} {precision}, graph"] = our_step(network, args.device, kernel, *options, graph=True)
+        if args.compile and network == "sngan":  # the other's gradient penalty can't be compiled
+            runs[f"ours c3 {precision} compiled"] = our_step(network, args.device, "c3", *options, "train.compile=true")
+    return runs
 
-    table = Table(title=f"SNGAN-32, batch {BATCH}: one D and one G update", title_justify="left")
-    for heading in ("variant", "ms / step", "images / s", "x mimicry"):
-        table.add_column(heading, justify="left" if heading == "variant" else "right")
+
+def table(network, times):
+    rows = Table(title=f"{network} at 32 pixels, batch {BATCH}: one D and one G update", title_justify="left")
+    for heading in ("variant", "ms / step", "images / s", "x mimicry", "x memory kept"):
+        rows.add_column(heading, justify="left" if heading == "variant" else "right")
     for name, seconds in times.items():
-        ratio = f"{times['mimicry c3 fp32'] / seconds:.2f}" if mimicry else "-"
-        table.add_row(name, f"{seconds * 1e3:.1f}", f"{BATCH / seconds:.0f}", ratio)
-    console.print(table)
+        beside = [times.get(f"mimicry c3 fp32{kept}") for kept in ("", ", memory kept")]
+        ratios = [f"{other / seconds:.2f}" if other else "-" for other in beside]
+        rows.add_row(name, f"{seconds * 1e3:.1f}", f"{BATCH / seconds:.0f}", *ratios)
+    return rows
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def form(resampling: str, layer: nn.Conv2d, x: Tensor) -> str:
         return "strided"
     k, narrowest = layer.kernel_size[0], min(layer.in_channels, layer.out_channels)
     small, large = same_padding(k)
-    by_phases = small != large and (resampling == "unpool" or isinstance(layer, SymmetricConv2d))
+    by_phases = resampling == "unpool" or (small != large and isinstance(layer, SymmetricConv2d))
     return "phases" if by_phases and narrowest >= (32 if resampling == "unpool" and k == 2 else 96) else "transposed"
 
 

@@ -33,7 +33,7 @@ def _still(study: Study, row: Row, measured: dict) -> bool:
         old = study.kind.load_saved(measured)
     except ConfigError:  # of another version
         return False
-    new = _config(study, row).replace({"train.seed": old.train.seed})
+    new = _config(study, row).replace({"train.seed": old.train.seed}).keeping(old)
     return _alike(old, new)
 
 

@@ -240,6 +240,7 @@ ANOTHER = {
     "train.lr_decay": "linear",
     "train.precision": "bf16",
     "train.channels_last": False,
+    "train.fused": False,
     "train.compile": True,
     "train.deterministic": False,
     "train.device": "cpu",

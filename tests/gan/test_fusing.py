@@ -78,7 +78,7 @@ def test_the_rule_knows_device_and_channels_alone():
     assert chosen("mean", "c2sp", 3, 8) == "strided"
     assert chosen("nearest", "c3", 256, 256) == chosen("unpool", "c5", 8, 8) == chosen("nearest", "c4", 256, 256) == "transposed"
     assert chosen("nearest", "c2sp", 95, 256) == chosen("unpool", "c4", 64, 64) == chosen("unpool", "c2", 256, 3) == "transposed"
-    assert chosen("nearest", "c2sp", 96, 256) == chosen("unpool", "c4", 96, 96) == chosen("unpool", "c2", 32, 32) == "phases"
+    assert chosen("nearest", "c2sp", 96, 256) == chosen("unpool", "c3", 96, 96) == chosen("unpool", "c2", 32, 32) == "phases"
 
 
 SETTINGS = [

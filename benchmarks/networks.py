@@ -1,0 +1,95 @@
+"""A training step of each network, fused and not: time, memory, and the share of the processor's peak that its multiply-adds reach.
+
+    python benchmarks/networks.py [--device cuda] [--rounds 5] [--networks sngan landscape ...] [--kernels c3 c2sp]
+
+Steps of 64 images, one D and one G update, generators of the parameters of their c3. The peak is what a product of two large
+matrices reaches in the same run, so that other work on the machine disturbs both. bf16 too where that is native.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import argparse
+
+import torch
+from common import fastest, keep_freed_memory, machine, peak_memory, precisions
+from rich.console import Console
+from rich.table import Table
+
+from gan.config import Config
+from gan.models.build import build, resolve
+from gan.models.counting import macs
+from gan.timing import gan_step, training_macs
+
+SNGAN = {"generator.family": "sngan", "objective.loss": "hinge"}
+NETWORKS = {
+    "sngan": SNGAN,
+    "landscape": {"generator.family": "landscape", "objective.loss": "hinge"},
+    "wgan_gp": {"generator.family": "wgan_gp", "objective.loss": "wasserstein"},  # without its penalty, whose work isn't counted
+    "dcgan": {"generator.family": "dcgan", "generator.upsampling": "nearest"},
+    "cnn": {"generator.family": "cnn", "generator.upsampling": "nearest", "objective.loss": "hinge"},
+    "sngan 48": {**SNGAN, "generator.width": 48, "discriminator.width": 48},
+    "sngan 32": {**SNGAN, "generator.width": 32, "discriminator.width": 32},
+    "landscape 32": {**SNGAN, "generator.family": "landscape", "generator.width": 32, "discriminator.width": 32},
+}
+
+
+def config_of(network, kernel, precision, device, fused):
+    changes = {**NETWORKS[network], "generator.kernel": kernel, "generator.width_rule": "equal_parameters", "train.batch_size": 64}
+    changes |= {"train.device": device, "train.precision": precision, "train.fused": fused, "dataset.resolution": 32}
+    return resolve(Config.load(None, changes=changes))
+
+
+def work(config):
+    """Multiply-adds of a step: (of the definition, as executed)."""
+    g, d = (net.to(config.train.device) for net in build(config))
+    counts = [(macs(g, 1, g.latent, executed=e), macs(d, 1, 3, 32, 32, executed=e)) for e in (False, True)]
+    return [training_macs(config, *count) for count in counts]
+
+
+def peak(precision, device):
+    """Multiply-adds a second of a large matrix product, as a function to be timed and its count."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a = torch.randn(2048, 2048, device=device).to(dtype)
+    return (lambda: a @ a), 2048**3
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--device", default="cpu")
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    arguments.add_argument("--kernels", nargs="+", default=["c3", "c2sp", "c4sp"])
+    args = arguments.parse_args()
+    keep_freed_memory()  # as the command line does
+    console = Console(width=130)
+    console.print(machine(args.device))
+    for precision in precisions(args.device):
+        table = Table(title=f"One step of 64 images, {precision}", title_justify="left")
+        left = ("network", "kernel")
+        headings = (*left, "plain, ms", "fused, ms", "x", "GMAC nominal", "executed", "of peak", "plain, MiB", "fused, MiB")
+        for heading in headings:
+            table.add_column(heading, justify="left" if heading in left else "right")
+        for network in args.networks:
+            for kernel in args.kernels:
+                product, count = peak(precision, args.device)
+                runs, configs = {"peak": product}, {}
+                for name, fused in (("plain", False), ("fused", "auto")):
+                    configs[name] = config_of(network, kernel, precision, args.device, fused)
+                    runs[name] = gan_step(configs[name])[0]
+                seconds = fastest(runs, args.rounds, args.device)
+                memory = {name: peak_memory(runs[name], args.device) / 2**20 for name in configs}
+                nominal, executed = work(configs["fused"])
+                share = executed / seconds["fused"] / (count / seconds["peak"])
+                table.add_row(
+                    network, kernel, f"{seconds['plain'] * 1e3:.0f}", f"{seconds['fused'] * 1e3:.0f}",
+                    f"{seconds['plain'] / seconds['fused']:.2f}", f"{nominal / 1e9:.1f}", f"{executed / 1e9:.1f}", f"{share:.0%}",
+                    f"{memory['plain']:.0f}", f"{memory['fused']:.0f}",
+                )  # fmt: skip
+        console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Resampling and a convolution as one: forward + backward time of each form beside the two steps one after the other.
+
+    python benchmarks/resampling.py [--device cuda] [--channels 256 128 64 32] [--kernels c3 c2 c2sp c4 c4sp c5] [--rounds 7]
+
+One layer at 16×16 or, after the doubling, 32×32, channels_last; in bf16 too where that is native. Every form takes its turn within
+each round; the table shows by how much each one's fastest round beats that of the two steps, and which form gan.fusing takes on a
+CPU.
+"64→3" is a layer that paints. A rule for another device is to be written from such a table of it.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import argparse
+
+import torch
+import torch.nn.functional as F
+from common import fastest, keep_freed_memory, machine, precisions
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from gan.fusing import form
+from gan.kernels import KERNELS, SymmetricConv2d, conv2d
+from gan.phases import phase_conv
+from gan.resampling import Unpool, conv_pool, nearest_conv, unpool_conv
+from metrics.precision import allow_tf32
+
+BATCH = {256: 16, 128: 16, 64: 32, 32: 64}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def forms(resampling, layer):
+    """name -> a function of the input: the two steps, and every form of them as one."""
+    symmetric = isinstance(layer, SymmetricConv2d)
+    if resampling == "mean":
+        pad = getattr(layer, "pad", nn.Identity())
+        strided = lambda x: conv_pool(pad(x), layer.weight, layer.bias, layer.padding[0])
+        return {"plain": lambda x: F.avg_pool2d(layer(x), 2), "strided": strided}
+    up, fill = {"nearest": (nearest_conv, nn.Upsample(scale_factor=2)), "unpool": (unpool_conv, Unpool())}[resampling]
+    return {
+        "plain": lambda x: layer(fill(x)),
+        "transposed": lambda x: up(x, layer.weight, layer.bias, symmetric),
+        "phases": lambda x: phase_conv(x, layer.weight, layer.bias, resampling, symmetric),
+    }
+
+
+def measure(resampling, kernel, c_in, c_out, dtype, device, rounds):
+    """({form: seconds}, the form that gan.fusing takes on a CPU)"""
+    layer = conv2d(kernel, c_in, c_out).to(device, dtype, memory_format=torch.channels_last)
+    size = 32 if resampling == "mean" else 16
+    x = torch.randn(BATCH.get(c_in, 16), c_in, size, size, device=device).to(dtype)
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    runs = {}
+    for name, compute in forms(resampling, layer).items():
+        grad = torch.randn_like(compute(x))
+        runs[name] = lambda compute=compute, grad=grad: compute(x).backward(grad)
+    return fastest(runs, rounds, device), form(resampling, layer, torch.empty(0))
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--device", default="cpu")
+    arguments.add_argument("--channels", type=int, nargs="+", choices=BATCH, default=list(BATCH))
+    arguments.add_argument("--kernels", nargs="+", choices=KERNELS, default=["c3", "c2", "c2sp", "c4", "c4sp", "c5"])
+    arguments.add_argument("--rounds", type=int, default=7)
+    args = arguments.parse_args()
+    keep_freed_memory()  # as the command line does
+    allow_tf32(False, False)
+    console = Console(width=110)
+    console.print(machine(args.device))
+    for precision in precisions(args.device):
+        for resampling in ("nearest", "unpool", "mean"):
+            table = Table(title=f"{resampling}, {precision}: times as fast as in two steps", title_justify="left")
+            for heading in ("kernel", "channels", "two steps, ms", "transposed or strided", "phases", "taken"):
+                table.add_column(heading, justify="left" if heading in ("kernel", "taken") else "right")
+            for kernel in args.kernels:
+                for c_in, c_out in [*((c, c) for c in args.channels), (64, 3)]:
+                    times, taken = measure(resampling, kernel, c_in, c_out, DTYPES[precision], args.device, args.rounds)
+                    plain = times.pop("plain")
+                    ratios = [f"{plain / seconds:.2f}" for seconds in times.values()]
+                    channels = f"{c_in}" if c_in == c_out else f"{c_in}→{c_out}"
+                    table.add_row(kernel, channels, f"{plain * 1e3:.1f}", *ratios, *["-"] * (2 - len(ratios)), taken)
+            console.print(table)
+
+
+if __name__ == "__main__":
+    main()
