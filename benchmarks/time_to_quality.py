@@ -4,10 +4,10 @@
     GAN_DATA=DIRECTORY python benchmarks/time_to_quality.py [--target 100] [--minutes 20] [--width 32] [--every 250]
 
 Equal settings: c3, width, hinge loss, spectral norm in D, one D and one G update on 64 images, Adam (5e-4 and 1e-3, betas 0 and
-0.9), no schedule, no average of the weights. Both get their real images from our batches, so that data decide nothing. "with EMA" scores
-the average of our weights (0.998), which mimicry has no counterpart of. One run each, taking turns block by block, mimicry in a
-process of its own; what counts is training alone, not scoring: fd_efficientnet_lite0, 5,000 generated against 10,000 real images.
-fp32, where bf16 is native also ours in bf16.
+0.9), no schedule, no average of the weights. Both get their real images from our batches, so that data decide nothing. "with EMA"
+scores the average of our weights (0.998), which mimicry has no counterpart of. One run each, taking turns block by block, mimicry
+in a process of its own; what counts is training alone, not scoring: fd_efficientnet_lite0, 5,000 generated against 10,000 real
+images. fp32, where bf16 is native also ours in bf16.
 """
 
 import sys

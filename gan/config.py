@@ -342,8 +342,9 @@ def _explain(error: dict, kind: type[Tree]) -> str:
     if error["type"] == "literal_error":
         section, _, name = key.partition(".")
         choices = [c for c in _choices(kind.model_fields[section].annotation.model_fields[name].annotation)]
-        near = difflib.get_close_matches(str(given), [str(c) for c in choices], 1)
-        return f"{key}: {given!r} is not one of {', '.join(map(str, choices))}" + (f"; did you mean {near[0]}?" if near else "")
+        names = [str(c).lower() if isinstance(c, bool) else str(c) for c in choices]
+        near = difflib.get_close_matches(str(given), names, 1)
+        return f"{key}: {given!r} is not one of {', '.join(names)}" + (f"; did you mean {near[0]}?" if near else "")
     if error["type"] == "value_error":
         return f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
     if isinstance(given, datetime.date):  # which YAML makes of 2020-01-01
