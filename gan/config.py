@@ -154,7 +154,7 @@ class Tree(Section):
         old = kept.values() if kept else {}
         return self.keeping(kept).replace({key: settled(old.get(key, "auto"), device) for key in self.automatic()})
 
-    def keeping(self, old: Self | None) -> Self:
+    def keeping(self, old: "Tree | None") -> Self:
         """The same settings; but what a run with `old` ones did before there was a choice, it goes on doing."""
         before = old.values() if old else {}
         return self.replace({key: value for key, value in self.BEFORE.items() if before.get(key, self) == value})

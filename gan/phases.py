@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from gan.fast_padding import memory_format_of
 from gan.padding import CORNERS, group_sizes, same_padding
@@ -75,7 +74,7 @@ class _Phases(torch.autograd.Function):
         return y
 
     @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs, output):
+    def setup_context(ctx, inputs, output):
         x, bias, ctx.reads, *weights = inputs
         ctx.biased = bias is not None
         ctx.save_for_backward(x, *weights)

@@ -35,22 +35,22 @@ class Classifier(nn.Module):
         return self.head(self.embed(x))
 
 
-def build_classifier(
-    family: str, kernel: str = "c3", depth: int = 20, width: int = 16, growth: int = 12, block: str = "basic", expansion: int = 6,
-    classes: int = 10,
-) -> Classifier:  # fmt: skip
+def build_classifier(family: str, kernel: str = "c3", depth: int = 20, classes: int = 10, **shape) -> Classifier:
     """A classifier with initial weights from torch's global generator.
 
-    width, block, expansion: of resnet alone; growth: of densenet alone. ValueError for a depth that the family does not have.
+    shape: width (16 channels in the first stage), block (basic) and expansion (6) of a resnet, growth (12) of a densenet; what the
+    family has no use for does nothing. ValueError for a depth that the family does not have.
     """
-    if family == "resnet":
-        return resnet(kernel, depth, width, block, expansion, classes)
-    if family == "densenet":
-        return densenet(kernel, depth, growth, classes)
-    raise ValueError(f"unknown family {family!r}: choose one of {', '.join(FAMILIES)}")
+    builders = {"resnet": (resnet, ("width", "block", "expansion")), "densenet": (densenet, ("growth",))}
+    if family not in builders:
+        raise ValueError(f"unknown family {family!r}: choose one of {', '.join(FAMILIES)}")
+    if unknown := shape.keys() - {name for _, names in builders.values() for name in names}:
+        raise TypeError(f"build_classifier takes no {', '.join(sorted(unknown))}")
+    builder, used = builders[family]
+    return builder(kernel, depth, classes, **{name: shape[name] for name in used if name in shape})
 
 
-def resnet(kernel: str, depth: int, width: int, block: str, expansion: int, classes: int) -> Classifier:
+def resnet(kernel: str, depth: int, classes: int, width: int = 16, block: str = "basic", expansion: int = 6) -> Classifier:
     n = blocks_per_stage("resnet", depth)
     layers: list[nn.Module] = [conv2d(kernel, 3, width, bias=False)]
     channels = width
@@ -62,7 +62,7 @@ def resnet(kernel: str, depth: int, width: int, block: str, expansion: int, clas
     return Classifier(layers, channels, classes)
 
 
-def densenet(kernel: str, depth: int, growth: int, classes: int) -> Classifier:
+def densenet(kernel: str, depth: int, classes: int, growth: int = 12) -> Classifier:
     n = blocks_per_stage("densenet", depth)
     channels = 2 * growth
     layers: list[nn.Module] = [conv2d(kernel, 3, channels, bias=False)]
