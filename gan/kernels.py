@@ -221,7 +221,7 @@ def _transposed(
     more = _more(x, stride, output_size)
     before, behind = 0, int(max(more) > 0)
     if rule.mode != "zeros":  # as many pixels as reach inside
-        before = (weight.shape[-1] - 1 - rule.small) // stride
+        before = (rule.large + stride - 1) // stride
         behind = (rule.large + stride - 1 + max(more)) // stride
     if before or behind:
         x = extend(x, (before, behind, before, behind), rule.mode)
@@ -257,8 +257,19 @@ def _transposed_zeros(x: Tensor, weight: Tensor, bias: Tensor | None, rule: Rule
         return F.conv_transpose2d(pad(x, one_more), weight, bias, stride, large, groups=groups)
     # Stride 2: an input pixel stands for two, so move the kernel by one instead, inside one of size k + 1, whose crop is even.
     # The groups are those of the layer's input: dim 0 of a transposed weight.
-    weight = pad(weight.transpose(0, 1), one_more).transpose(0, 1)
+    weight = _moved(weight, rule) if torch.jit.is_tracing() else pad(weight.transpose(0, 1), one_more).transpose(0, 1)
     return F.conv_transpose2d(x, weight, bias, stride, large, groups=groups)
+
+
+def _moved(weight: Tensor, rule: Rule) -> Tensor:
+    """The same by concatenations, whose shapes ONNX knows without computing them."""
+    parts = []
+    for group, (_, (above, left)) in zip(weight.split([channels for channels, _ in rule.groups]), rule.groups):
+        for axis, first in ((2, above), (3, left)):
+            nothing = torch.zeros_like(group.narrow(axis, 0, 1))
+            group = torch.cat([nothing, group] if first else [group, nothing], dim=axis)
+        parts.append(group)
+    return torch.cat(parts)
 
 
 def _cropped(y: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
