@@ -290,6 +290,10 @@ class _Lazy(_LazyConvXdMixin):
         if bias:
             self.bias = UninitializedParameter(**kind)
 
+    def initialize_parameters(self, input: Tensor, *args, **kwargs) -> None:
+        super().initialize_parameters(input, *args, **kwargs)
+        self.in_channels = self._get_in_channels(input)  # also where the weights came from a state dict
+
     def _get_num_spatial_dims(self) -> int:
         return 2
 
