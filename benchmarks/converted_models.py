@@ -16,12 +16,13 @@ import argparse
 import copy
 import importlib.util
 import io
+import os
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
-import onnxruntime
 import torch
 import torchvision
 from common import machine
@@ -44,8 +45,13 @@ def traced(model: nn.Module, x: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
 
 def features(model: nn.Module, x: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """torchvision's create_feature_extractor, which traces by torch.fx."""
-    last = get_graph_node_names(model)[1][-1]
-    return create_feature_extractor(model, [last])(other)[last], model(other)
+
+    def extracted() -> Tensor:
+        last = get_graph_node_names(model)[1][-1]
+        return create_feature_extractor(model, [last])(other)[last]
+
+    with ThreadPoolExecutor() as own:  # torch.fx leaves a thread in which it failed in a state of tracing
+        return own.submit(extracted).result(), model(other)
 
 
 def exported(model: nn.Module, x: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,12 +61,29 @@ def exported(model: nn.Module, x: Tensor, other: Tensor) -> tuple[Tensor, Tensor
 
 def onnx(model: nn.Module, x: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """torch.onnx.export by tracing, for pictures of any number and size; run by onnxruntime."""
+    import onnxruntime
+
     file = io.BytesIO()
     axes = {"x": {0: "n", 2: "h", 3: "w"}}
-    with redirect_stdout(io.StringIO()):  # its own report of a failure
+    with silence():  # of its own report of a failure
         torch.onnx.export(model, (x,), file, dynamo=False, input_names=["x"], dynamic_axes=axes)
     session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
     return torch.from_numpy(session.run(None, {"x": other.numpy()})[0]), model(other)
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Nothing is written to the file of standard output, not by C++ either."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def vmapped(model: nn.Module, x: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:

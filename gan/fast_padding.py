@@ -238,6 +238,20 @@ _pad_whole.register_fake(lambda x, small, large, corners: _like(x, small + large
 _crop_whole.register_fake(lambda padded, small, large, corners: _like(padded, -small - large))
 
 
+def _over_pictures(operator):
+    """A rule for vmap: one more axis is more pictures of one batch."""
+
+    def rule(info, in_dims, x: Tensor, *how) -> tuple[Tensor, int]:
+        x = x.movedim(in_dims[0], 0)
+        return operator(x.flatten(0, 1), *how).unflatten(0, x.shape[:2]), 0
+
+    return rule
+
+
+_pad_whole.register_vmap(_over_pictures(_pad_whole))
+_crop_whole.register_vmap(_over_pictures(_crop_whole))
+
+
 def _remember(ctx, inputs, output) -> None:
     ctx.how = inputs[1:]
 
