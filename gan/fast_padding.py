@@ -196,15 +196,21 @@ def exporting() -> bool:
     return torch.compiler.is_exporting()
 
 
+def _forward_mode() -> bool:
+    """Whether derivatives along a direction are computed (torch.func.jvp), which a sealed operator has no formula for."""
+    return torch.autograd.forward_ad._current_level >= 0
+
+
 # All that torch.compiler.assume_constant_result does, but for importing the compiler, which takes a second: most never use it.
 exporting._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+_forward_mode._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def _compiles_for_cpu(x: Tensor) -> bool:
     """There it fuses a pad with its neighbours into loops that ask at each number whether it lies inside: in bf16 slower than
     eagerly in one layer (`benchmarks/kernels.py --compile --channels 64`), much slower once a norm and its derivative share the
     loop. So a pad is sealed there as one operator; but not for torch.export, whose graphs must run where this file is not."""
-    return torch.compiler.is_compiling() and not exporting() and x.device.type == "cpu"
+    return torch.compiler.is_compiling() and not exporting() and not _forward_mode() and x.device.type == "cpu"
 
 
 @torch.library.custom_op("even_kernels::pad", mutates_args=())

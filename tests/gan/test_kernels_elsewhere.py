@@ -48,7 +48,9 @@ def test_traced_at_even_sizes_a_net_is_right_at_odd_ones(kernel, padding):
     torch.testing.assert_close(torch.fx.symbolic_trace(net[0])(ODD), net[0](ODD))
 
 
-@pytest.mark.parametrize(("kernel", "padding"), [("c2", "zeros"), ("c2sp", "zeros"), ("c3sp", "zeros"), ("c4sp", "reflect"), ("c4", "circular")])
+@pytest.mark.parametrize(
+    ("kernel", "padding"), [("c2", "zeros"), ("c2sp", "zeros"), ("c3sp", "zeros"), ("c4sp", "reflect"), ("c4", "circular")]
+)
 def test_onnx_takes_pictures_of_other_sizes(kernel, padding):
     net, file = stack(kernel, padding), io.BytesIO()
     axes = {"x": {0: "n", 2: "h", 3: "w"}}
@@ -163,7 +165,9 @@ def test_lazy_layers_take_the_channels_of_their_first_input(kernel):
 
 def test_convert_takes_lazy_models():
     def lazy():
-        return nn.Sequential(nn.LazyConv2d(8, 3, padding=1), nn.LazyBatchNorm2d(), nn.LazyConv2d(6, 3, 2, 1), nn.LazyConvTranspose2d(3, 4, 2, 1))
+        return nn.Sequential(
+            nn.LazyConv2d(8, 3, padding=1), nn.LazyBatchNorm2d(), nn.LazyConv2d(6, 3, 2, 1), nn.LazyConvTranspose2d(3, 4, 2, 1)
+        )
 
     for kernel in ("c2sp", "c3", "c3sp", "c2alt"):
         model = convert(lazy(), kernel)
