@@ -1,10 +1,11 @@
 """Whether models of torchvision and timm whose convolutions were converted work wherever they did before.
 
-    pip install timm onnx onnxruntime && python benchmarks/converted_models.py [resnet18 timm/dla34 ...] [--kernel c2sp] [--strided stride] [--size 64]
+    pip install timm onnxruntime
+    python benchmarks/converted_models.py [resnet18 timm/dla34 ...] [--kernel c2sp] [--strided stride] [--size 64]
 
-Names without timm/ are torchvision's; default: 60 and more, those of timm only where it is installed. Weights are random, nothing is
-downloaded. For each tool: ok, or what went wrong, or - where the model as it was fails in the same tool. `refused` is what `convert`
-says of a model with layers that do more than torch's own.
+Names without timm/ are torchvision's; default: over 60, those of timm only where it is installed. Weights are random, nothing is
+downloaded. For each tool: ok, or what went wrong, or - where the model as it was fails in the same tool. `refused` is what
+`convert` says of a model with layers that do more than torch's own.
 """
 
 import sys
@@ -120,18 +121,18 @@ def outcome(tool: str, model: nn.Module, x: Tensor, other: Tensor) -> str:
 
 # --- models ------------------------------------------------------------------------------------------------------------------
 
-TORCHVISION = """
-alexnet vgg11 vgg11_bn resnet18 resnet34 resnet50 resnext50_32x4d wide_resnet50_2 densenet121 densenet169 squeezenet1_0 squeezenet1_1
-googlenet mobilenet_v2 mobilenet_v3_small mobilenet_v3_large mnasnet0_5 mnasnet0_75 mnasnet1_0 mnasnet1_3 shufflenet_v2_x0_5
-shufflenet_v2_x1_0 shufflenet_v2_x1_5 efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_v2_s regnet_x_400mf regnet_x_800mf
-regnet_y_400mf regnet_y_800mf convnext_tiny
-""".split()
-TIMM = """
-resnet10t resnet14t resnet26 resnet26d resnet26t seresnet26t ecaresnet26t skresnet18 resnest14d res2net50_26w_4s dla34 dla46_c dla60x_c
-hrnet_w18_small ghostnet_050 mobilenetv3_small_050 mobilenetv4_conv_small efficientnet_lite0 mixnet_s rexnet_100 repvgg_a0 regnetx_002
-regnety_002 densenet121 ese_vovnet19b_dw cspresnet50 darknet17 selecsls42 fbnetc_100 hardcorenas_a lcnet_050 tinynet_e spnasnet_100
-vgg11_bn tf_efficientnet_lite0 resnetv2_50
-""".split()
+TORCHVISION = (
+    "alexnet vgg11 vgg11_bn resnet18 resnet34 resnet50 resnext50_32x4d wide_resnet50_2 densenet121 densenet169 squeezenet1_0 "
+    "squeezenet1_1 googlenet mobilenet_v2 mobilenet_v3_small mobilenet_v3_large mnasnet0_5 mnasnet0_75 mnasnet1_0 mnasnet1_3 "
+    "shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5 efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_v2_s "
+    "regnet_x_400mf regnet_x_800mf regnet_y_400mf regnet_y_800mf convnext_tiny"
+)
+TIMM = (
+    "resnet10t resnet14t resnet26 resnet26d resnet26t seresnet26t ecaresnet26t skresnet18 resnest14d res2net50_26w_4s dla34 "
+    "dla46_c dla60x_c hrnet_w18_small ghostnet_050 mobilenetv3_small_050 mobilenetv4_conv_small efficientnet_lite0 mixnet_s "
+    "rexnet_100 repvgg_a0 regnetx_002 regnety_002 densenet121 ese_vovnet19b_dw cspresnet50 darknet17 selecsls42 fbnetc_100 "
+    "hardcorenas_a lcnet_050 tinynet_e spnasnet_100 vgg11_bn tf_efficientnet_lite0 resnetv2_50"
+)
 
 
 def built(name: str) -> nn.Module:
@@ -167,7 +168,7 @@ def row(name: str, kernel: str, strided: str | None, size: int) -> list[str]:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [*TORCHVISION, *(f"timm/{name}" for name in TIMM if importlib.util.find_spec("timm"))]
+    names = [*TORCHVISION.split(), *(f"timm/{name}" for name in TIMM.split() if importlib.util.find_spec("timm"))]
     arguments.add_argument("models", nargs="*", default=names, metavar="MODEL")
     arguments.add_argument("--kernel", default="c2sp")
     arguments.add_argument("--strided", choices=("pool", "stride"))

@@ -10,9 +10,9 @@ and gives the pixel to another corner in each, so that the four drifts cancel, a
 So at stride 1 the even kernels (c2, c4) need symmetric padding, and at stride 2 the odd ones (c3, c5) do. A transposed layer crops
 k - s instead of padding it, by the same rule.
 
-Two control kernels take the argument apart. "c2alt" gives the pixel to one side in all channels, but to another corner from layer to
-layer: its drift cancels in depth, and each of its layers has c2's uneven borders. "c3off" is a c3 padded by 0 and 2 instead of 1 and
-1: it drifts a whole pixel per layer though it sees all nine.
+Two control kernels take the argument apart. "c2alt" gives the pixel to one side in all channels, but to another corner from layer
+to layer: its drift cancels in depth, and each of its layers has c2's uneven borders. "c3off" is a c3 padded by 0 and 2 instead of
+1 and 1: it drifts a whole pixel per layer though it sees all nine.
 
 What is padded is zeros, or goes on with the map: reflected, replicated, or around the other side (circular). Zeros tell a network
 where the border is, and one-sided padding puts them on one side (Islam et al. 2020, arXiv 2001.08248; Xu et al. 2021, arXiv

@@ -12,7 +12,7 @@ from torch import Tensor
 PADDINGS = ("zeros", "reflect", "replicate", "circular")  # how a map goes on beyond its border; names and meaning as in torch
 Corner = tuple[bool, bool]  # (above, left of) the picture
 
-# Where each channel group has the left-over pixel. The order is that of the paper's authors; each second one lies opposite the first.
+# Where each channel group has the left-over pixel, in the order of the paper's authors; each second lies opposite the one before.
 CORNERS: tuple[Corner, ...] = ((False, False), (True, True), (False, True), (True, False))
 BELOW_RIGHT, ABOVE_LEFT = CORNERS[:2]
 

@@ -29,7 +29,7 @@ def tables(record: dict) -> list[Table]:
 
 
 def layers_of(card: dict) -> str:
-    """'nearest c2sp', and what isn't as usual: 'nearest c2sp, reflect padding, 2 flat layers'. Older records lack the latter two."""
+    """'nearest c2sp', and what isn't as usual: 'nearest c2sp, reflect padding, 2 flat layers'. Older records lack those two."""
     words = f"{card['upsampling']} {card['kernel']}"
     if card.get("padding", "zeros") != "zeros":
         words += f", {card['padding']} padding"

@@ -5,7 +5,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gan import fast_padding, padding
-from gan.padding import BELOW_RIGHT, CORNERS, PADDINGS, Rule, towards
+from gan.padding import BELOW_RIGHT, CORNERS, Rule, towards
 
 ORDERS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 AMOUNTS = [(0, 1), (1, 1), (1, 2), (-1, 0)]

@@ -14,7 +14,6 @@ from gan.kernels import (
     OneSidedConv2d,
     OneSidedConvTranspose2d,
     SameConv2d,
-    SameConvTranspose2d,
     SymmetricConv2d,
     SymmetricConvTranspose2d,
     conv2d,

@@ -1,4 +1,4 @@
-"""Layers of gan.kernels, and models that `convert` changed, wherever nn.Conv2d works: traced, exported, vmapped, lazy, unbatched."""
+"""Layers of gan.kernels, and models that `convert` changed, wherever nn.Conv2d works: traced, exported, vmapped, lazy, alone."""
 
 import contextlib
 import copy

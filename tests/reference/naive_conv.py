@@ -1,7 +1,7 @@
 """The padding rule spelled out tap by tap: slow, and obviously right. (N, C, H, W) in, (N, D, H', W') out, any float dtype.
 
-mode: symmetric; one-sided (torch's odd kernels, TensorFlow's even ones); turn 0 to turn 3 (one-sided, the corner of that layer); off
-(everything at the far end). padding: zeros, reflect, replicate, circular.
+mode: symmetric; one-sided (torch's odd kernels, TensorFlow's even ones); turn 0 to turn 3 (one-sided, the corner of that layer);
+off (everything at the far end). padding: zeros, reflect, replicate, circular.
 """
 
 import torch
