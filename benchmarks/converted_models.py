@@ -128,7 +128,7 @@ TORCHVISION = (
     "regnet_x_400mf regnet_x_800mf regnet_y_400mf regnet_y_800mf convnext_tiny"
 )
 TIMM = (
-    "resnet10t resnet14t resnet26 resnet26d resnet26t seresnet26t ecaresnet26t skresnet18 resnest14d res2net50_26w_4s dla34 "
+    "resnet10t resnet14t resnet26 resnet26d resnet26t seresnext26ts ecaresnet26t skresnet18 resnest14d res2net50_26w_4s dla34 "
     "dla46_c dla60x_c hrnet_w18_small ghostnet_050 mobilenetv3_small_050 mobilenetv4_conv_small efficientnet_lite0 mixnet_s "
     "rexnet_100 repvgg_a0 regnetx_002 regnety_002 densenet121 ese_vovnet19b_dw cspresnet50 darknet17 selecsls42 fbnetc_100 "
     "hardcorenas_a lcnet_050 tinynet_e spnasnet_100 vgg11_bn tf_efficientnet_lite0 resnetv2_50"

@@ -55,10 +55,10 @@ def pad(x: Tensor, rule: Rule, far: tuple[int, int] = (0, 0)) -> Tensor:
 
     far: rows below and columns to the right that come on top of that. Negative amounts crop (k = 1 at stride 2).
     """
-    sizes = [channels for channels, _ in rule.groups]
-    padded = []
-    for group, (_, corner) in zip(x.split(sizes, dim=-3), rule.groups):
+    padded, first = [], 0
+    for channels, corner in rule.groups:
         left, right, top, bottom = sides(corner, rule.small, rule.large)
+        group, first = x.narrow(-3, first, channels), first + channels
         padded.append(extend(group, (left, right + far[1], top, bottom + far[0]), rule.mode))
     return padded[0] if len(padded) == 1 else torch.cat(padded, dim=-3)
 

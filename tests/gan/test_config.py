@@ -236,6 +236,8 @@ ANOTHER = {
     "discriminator.norm": "none",
     "objective.loss": "hinge",
     "objective.gradient_penalty": 10.0,
+    "generator.padding": "reflect",
+    "discriminator.padding": "circular",
     "objective.r1": 0.1,
     "train.lr_decay": "linear",
     "train.precision": "bf16",

@@ -88,7 +88,8 @@ def test_compiled_code_is_vmapped_and_differentiated_forward_too():
     compiled = torch.compile(lambda x: torch.vmap(layer)(x), backend="aot_eager")
     torch.testing.assert_close(compiled(x), torch.stack([layer(part) for part in x]))
     along = torch.compile(lambda x, t: torch.func.jvp(layer, (x,), (t,))[1], backend="aot_eager")
-    torch.testing.assert_close(along(x[0], x[1]), layer(x[1]) - layer.bias[:, None, None])
+    first, second = torch.randn(3, 4, 5, 5), torch.randn(3, 4, 5, 5)
+    torch.testing.assert_close(along(first, second), layer(second) - layer.bias[:, None, None])
 
 
 # --- one picture, no channels yet, an output of a given size ------------------------------------------------------------------
