@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from gan import padding
-from gan.fast_padding import memory_format_of, pad_corners
+from gan.fast_padding import memory_format_of, pad
 from gan.kernels import conv2d
-from gan.padding import CORNERS, group_sizes, same_padding
+from gan.padding import CORNERS, Rule, group_sizes, same_padding, towards
 from metrics.precision import allow_tf32
 
 BATCH = {32: 8, 16: 32, 8: 64}
@@ -60,11 +60,12 @@ def variants(k, channels, resolution, batch, dtype, device, compiled=False):
 
     x, grad = tensor(*shape).requires_grad_(), tensor(*shape)
     small, large = same_padding(k)
+    rule = Rule(small, large, towards(CORNERS, channels))
     padded = tensor(*shape[:2], resolution + k - 1, resolution + k - 1).requires_grad_()
     even, plain, c3, c5 = layer(f"c{k}sp"), layer(f"c{k}"), layer("c3"), layer("c5")
     assert memory_format_of(x) == torch.channels_last
     bare = lambda: F.conv2d(padded, even.weight, even.bias)
-    concatenated = lambda: F.conv2d(padding.pad_corners(x, small, large), even.weight, even.bias)
+    concatenated = lambda: F.conv2d(padding.pad(x, rule), even.weight, even.bias)
     forwards = {
         f"c{k} bare, input padded beforehand": bare,
         f"c{k} (one-sided)": lambda: plain(x),
@@ -78,7 +79,7 @@ def variants(k, channels, resolution, batch, dtype, device, compiled=False):
     if compiled:
         forwards = {name: torch.compile(forward) for name, forward in forwards.items()}
     with torch.no_grad():  # all the implementations compute the same
-        wanted = F.conv2d(pad_corners(x, small, large), even.weight, even.bias).float()
+        wanted = F.conv2d(pad(x, rule), even.weight, even.bias).float()
         for name in list(forwards)[2:6]:
             torch.testing.assert_close(forwards[name]().float(), wanted, rtol=0.05, atol=0.05)
     return {name: lambda f=f: f().backward(grad) for name, f in forwards.items()}

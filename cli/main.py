@@ -41,7 +41,8 @@ app.add_typer(data.app, name="data")
 def about() -> None:
     """Does this convolution kernel make a better GAN?
 
-    Train DCGAN, CNN, SNGAN, WGAN-GP and GAN-Landscape generators with kernels c2 c2sp c3 c3sp c4 c4sp c5 c5sp, and draw from them.
+    Train DCGAN, CNN, SNGAN, WGAN-GP and GAN-Landscape generators with kernels c2 c2sp c2alt c3 c3sp c3off c4 c4sp c5 c5sp, and draw
+    from them.
     """
 
 

@@ -21,6 +21,7 @@ from gan.kernels import KERNELS
 from gan.models import FAMILIES
 from gan.models.upsampling import UPSAMPLINGS
 from gan.objectives import LOSSES
+from gan.padding import PADDINGS
 from metrics.precision import Precision, settled
 
 import_extensions()  # before the choices below are made
@@ -28,6 +29,7 @@ import_extensions()  # before the choices below are made
 Family = Literal[tuple(FAMILIES)]
 Kernel = Literal[KERNELS]
 Upsampling = Literal[UPSAMPLINGS]
+Padding = Literal[PADDINGS]
 
 
 class ConfigError(UserError):
@@ -187,6 +189,8 @@ class Generator(Section):
     width_rule: Literal["same", "paper", "equal_parameters", "equal_macs"] = "same"  # paper: width x 3/k; equal: what c3 has
     latent: int = Field(default=128, gt=0)  # length of z ~ N(0, I)
     norm: Literal["batch", "none"] | None = None
+    padding: Padding = "zeros"  # how maps go on beyond their border, in every spatial layer: zeros tell position (Xu et al. 2021)
+    flat_layers: int = Field(default=0, ge=0, le=64)  # more layers of the same size at each resolution: drift adds up over them
 
 
 class Discriminator(Section):
@@ -194,6 +198,7 @@ class Discriminator(Section):
     kernel: Kernel | None = None
     width: float | None = Field(default=None, gt=0)
     norm: Literal["spectral", "batch", "none"] | None = None
+    padding: Padding = "zeros"
 
 
 class Objective(Section):

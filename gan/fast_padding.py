@@ -1,40 +1,44 @@
-"""gan.padding's pads, the same numbers sooner. Which way is taken:
+"""gan.padding.pad, the same numbers sooner. Which way is taken for zeros:
 
-one buffer, written once                where nothing is compiled
+one buffer, written once                for several groups of channels, where nothing is compiled
     depthwise convolution               ... and x lies channels_last on an x86 CPU, in numbers that oneDNN convolves depthwise
 a sealed operator                       where torch.compile compiles for the CPU
-the definition                          where it compiles for CUDA, where torch.export exports, and for negative pads
+the definition                          where it compiles for CUDA, where torch.export or torch.jit.trace records, for negative pads
+
+What isn't zeros is the definition's everywhere.
 """
 
 import platform
 from functools import cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gan import padding
-from gan.padding import CORNERS, group_sizes, sides
+from gan.padding import BELOW_RIGHT, CORNERS, Rule, sides, towards
 
 
-def pad_corners(x: Tensor, small: int, large: int) -> Tensor:
-    """gan.padding.pad_corners.
+def pad(x: Tensor, rule: Rule, far: tuple[int, int] = (0, 0)) -> Tensor:
+    """gan.padding.pad.
 
     Measured on an x86 CPU (`benchmarks/kernels.py`): a layer of 256 channels takes the time of four pads and a concatenation within
     3 %, four group convolutions take 1.0-1.5 x as long, a kernel of k + 1 1.1-1.9 x; at 16 channels and batch 128 they take
     1.0-1.5, 2.5-4.1 and 1.1 x as long. `torch.compile` for CUDA fuses the concatenation itself.
     """
-    if small >= 0 and _compiles_for_cpu(x):
-        return _pad_whole(x, small, large, True)
-    if small < 0 or torch.compiler.is_compiling():
-        return padding.pad_corners(x, small, large)
-    return _PadCorners.apply(x, small, large)
-
-
-def pad_one_side(x: Tensor, small: int, large: int) -> Tensor:
-    """gan.padding.pad_one_side. One pad is as fast as can be, but for what torch.compile makes of it on the CPU."""
-    if small >= 0 and _compiles_for_cpu(x):
-        return _pad_whole(x, small, large, False)
-    return padding.pad_one_side(x, small, large)
+    if x.dim() == 3:
+        return pad(x.unsqueeze(0), rule, far).squeeze(0)
+    if rule.mode != "zeros" or rule.small < 0:
+        return padding.pad(x, rule, far)
+    x = F.pad(x, (0, far[1], 0, far[0])) if any(far) else x
+    if torch.compiler.is_compiling():
+        corners = rule.groups == towards(CORNERS, x.shape[1])
+        if _compiles_for_cpu(x) and (corners or rule.groups == towards((BELOW_RIGHT,), x.shape[1])):
+            return _pad_whole(x, rule.small, rule.large, corners)
+        return padding.pad(x, rule)
+    if len(rule.groups) == 1 or torch.jit.is_tracing():  # one pad is as fast as can be
+        return padding.pad(x, rule)
+    return _PadGroups.apply(x, rule)
 
 
 def memory_format_of(x: Tensor) -> torch.memory_format:
@@ -46,79 +50,104 @@ def memory_format_of(x: Tensor) -> torch.memory_format:
 # --- one buffer ---------------------------------------------------------------------------------------------------------------
 
 
-def _windows(padded: Tensor, small: int, large: int) -> list[Tensor]:
-    """The four views of a padded (N, C, H, W) tensor that hold each group's picture."""
+def _windows(padded: Tensor, rule: Rule) -> list[Tensor]:
+    """The views of a padded (N, C, H, W) tensor that hold each group's picture."""
     views = []
-    for group, corner in zip(padded.split(group_sizes(padded.shape[1]), dim=1), CORNERS):
-        left, right, top, bottom = sides(corner, small, large)
+    for group, (_, corner) in zip(_split(padded, rule), rule.groups):
+        left, right, top, bottom = sides(corner, rule.small, rule.large)
         views.append(group[:, :, top : group.shape[2] - bottom, left : group.shape[3] - right])
     return views
 
 
-def _in_words(*tensors: Tensor) -> list[Tensor]:
+def _split(x: Tensor, rule: Rule) -> tuple[Tensor, ...]:
+    return x.split([channels for channels, _ in rule.groups], dim=1)
+
+
+def _in_words(rule: Rule, *tensors: Tensor) -> tuple[Rule, list[Tensor]]:
     """Channels_last tensors seen as words of 16 or 8 bytes, where every channel group is a whole number of them; else as they are.
 
     Fewer and wider copies, which narrow layers gain most from.
     """
     for word in (torch.complex128, torch.int64) if tensors[0].device.type in ("cpu", "cuda") else (torch.int64,):
         per_word = max(1, word.itemsize // tensors[0].element_size())
-        if all(
-            x.shape[1] % (4 * per_word) == 0
-            and x.storage_offset() % per_word == 0
-            and memory_format_of(x) == torch.channels_last
-            for x in tensors
-        ):  # fmt: skip
-            return [x.permute(0, 2, 3, 1).view(word).permute(0, 3, 1, 2) for x in tensors]
-    return list(tensors)
+        if all(channels % per_word == 0 for channels, _ in rule.groups) and all(
+            x.storage_offset() % per_word == 0 and memory_format_of(x) == torch.channels_last for x in tensors
+        ):
+            rule = rule._replace(groups=tuple((channels // per_word, corner) for channels, corner in rule.groups))
+            return rule, [x.permute(0, 2, 3, 1).view(word).permute(0, 3, 1, 2) for x in tensors]
+    return rule, list(tensors)
 
 
-class _PadCorners(torch.autograd.Function):
-    """One buffer, written once. Its derivative is _CropCorners, whose derivative is this: any order works."""
+class _Linear(torch.autograd.Function):
+    """What a pad and its adjoint have in common: each is the other's derivative, and its own along a direction."""
 
     @staticmethod
-    def forward(x: Tensor, small: int, large: int) -> Tensor:
+    def setup_context(ctx, inputs, output):
+        ctx.rule = inputs[1]
+
+    @classmethod
+    def vmapped(cls, in_dims, x: Tensor, rule: Rule) -> tuple[Tensor, int]:
+        """Over one more axis: as more pictures of one batch."""
+        x = x.movedim(in_dims[0], 0)
+        return cls.apply(x.flatten(0, 1), rule).unflatten(0, x.shape[:2]), 0
+
+
+class _PadGroups(_Linear):
+    """One buffer, written once. Its derivative is _CropGroups, whose derivative is this: any order works."""
+
+    @staticmethod
+    def forward(x: Tensor, rule: Rule) -> Tensor:
         if _picks(x):
-            return _pick(x, 2, tuple((1 - above, 1 - left) for above, left in CORNERS), padding=large)
+            return _pick(x, rule, 2, tuple((1 - above, 1 - left) for _, (above, left) in rule.groups), padding=rule.large)
         n, c, h, w = x.shape
-        shape = (n, c, h + small + large, w + small + large)
+        shape = (n, c, h + rule.small + rule.large, w + rule.small + rule.large)
         padded = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format_of(x)).zero_()
-        wide, narrow = _in_words(padded, x)
-        for window, group in zip(_windows(wide, small, large), narrow.split(group_sizes(narrow.shape[1]), dim=1)):
+        rule, (wide, narrow) = _in_words(rule, padded, x)
+        for window, group in zip(_windows(wide, rule), _split(narrow, rule)):
             window.copy_(group)
         return padded
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.pads = inputs[1:]
-
-    @staticmethod
     def backward(ctx, *grad_outputs):
-        return _CropCorners.apply(*grad_outputs, *ctx.pads), None, None
-
-
-class _CropCorners(torch.autograd.Function):
-    """The adjoint of _PadCorners: cuts each group's picture out again."""
+        return _CropGroups.apply(*grad_outputs, ctx.rule), None
 
     @staticmethod
-    def forward(padded: Tensor, small: int, large: int) -> Tensor:
+    def jvp(ctx, tangent, _):
+        return _PadGroups.apply(tangent, ctx.rule)
+
+    @staticmethod
+    def vmap(info, in_dims, x, rule):
+        return _PadGroups.vmapped(in_dims, x, rule)
+
+
+class _CropGroups(_Linear):
+    """The adjoint of _PadGroups: cuts each group's picture out again."""
+
+    @staticmethod
+    def forward(padded: Tensor, rule: Rule) -> Tensor:
+        small, large = rule.small, rule.large
         if _picks(padded):
-            first = tuple((large if above else small, large if left else small) for above, left in CORNERS)
-            return _pick(padded, small + large + 1, first)
+            first = tuple((large if above else small, large if left else small) for _, (above, left) in rule.groups)
+            return _pick(padded, rule, small + large + 1, first)
         n, c, h, w = padded.shape
         shape = (n, c, h - small - large, w - small - large)
         x = torch.empty(shape, dtype=padded.dtype, device=padded.device, memory_format=memory_format_of(padded))
-        wide, narrow = _in_words(padded, x)
-        for group, window in zip(narrow.split(group_sizes(narrow.shape[1]), dim=1), _windows(wide, small, large)):
+        rule, (wide, narrow) = _in_words(rule, padded, x)
+        for group, window in zip(_split(narrow, rule), _windows(wide, rule)):
             group.copy_(window)
         return x
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.pads = inputs[1:]
+    def backward(ctx, *grad_outputs):
+        return _PadGroups.apply(*grad_outputs, ctx.rule), None
 
     @staticmethod
-    def backward(ctx, *grad_outputs):
-        return _PadCorners.apply(*grad_outputs, *ctx.pads), None, None
+    def jvp(ctx, tangent, _):
+        return _CropGroups.apply(tangent, ctx.rule)
+
+    @staticmethod
+    def vmap(info, in_dims, padded, rule):
+        return _CropGroups.vmapped(in_dims, padded, rule)
 
 
 # --- x86 CPUs: a depthwise convolution whose one weight per channel that isn't 0 is 1 picks the pixels ---------------------------
@@ -143,18 +172,18 @@ def _has_depthwise(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def _pick(x: Tensor, size: int, places: tuple[tuple[int, int], ...], padding: int = 0) -> Tensor:
+def _pick(x: Tensor, rule: Rule, size: int, places: tuple[tuple[int, int], ...], padding: int = 0) -> Tensor:
     """The pixel at each channel group's place in every window of (size, size)."""
-    weights = _one_hot(x.shape[1], size, places, x.dtype)
+    weights = _one_hot(tuple(channels for channels, _ in rule.groups), size, places, x.dtype)
     y = torch.mkldnn_convolution(x, weights, None, [padding, padding], [1, 1], [1, 1], x.shape[1])
     return y.contiguous(memory_format=torch.channels_last)  # a single picture may come out otherwise
 
 
 @cache
-def _one_hot(channels: int, size: int, places: tuple[tuple[int, int], ...], dtype: torch.dtype) -> Tensor:
+def _one_hot(groups: tuple[int, ...], size: int, places: tuple[tuple[int, int], ...], dtype: torch.dtype) -> Tensor:
     """(C, 1, size, size): 1 at each channel group's place, 0 elsewhere."""
-    weights = torch.zeros(channels, 1, size, size, dtype=dtype, device="cpu")
-    for group, (row, column) in zip(weights.split(group_sizes(channels)), places):
+    weights = torch.zeros(sum(groups), 1, size, size, dtype=dtype, device="cpu")
+    for group, (row, column) in zip(weights.split(groups), places):
         group[:, 0, row, column] = 1
     return weights
 
@@ -167,30 +196,43 @@ def exporting() -> bool:
     return torch.compiler.is_exporting()
 
 
+def _forward_mode() -> bool:
+    """Whether derivatives along a direction are computed (torch.func.jvp), which a sealed operator has no formula for."""
+    return torch.autograd.forward_ad._current_level >= 0
+
+
 # All that torch.compiler.assume_constant_result does, but for importing the compiler, which takes a second: most never use it.
 exporting._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+_forward_mode._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def _compiles_for_cpu(x: Tensor) -> bool:
     """There it fuses a pad with its neighbours into loops that ask at each number whether it lies inside: in bf16 slower than
     eagerly in one layer (`benchmarks/kernels.py --compile --channels 64`), much slower once a norm and its derivative share the
     loop. So a pad is sealed there as one operator; but not for torch.export, whose graphs must run where this file is not."""
-    return torch.compiler.is_compiling() and not exporting() and x.device.type == "cpu"
+    return torch.compiler.is_compiling() and not exporting() and not _forward_mode() and x.device.type == "cpu"
 
 
 @torch.library.custom_op("even_kernels::pad", mutates_args=())
 def _pad_whole(x: Tensor, small: int, large: int, corners: bool) -> Tensor:
-    return _PadCorners.forward(x, small, large) if corners else _pad_plainly(x, small, large)
+    """corners: whether each quarter of the channels is padded towards its own corner, or all below and to the right."""
+    return _PadGroups.forward(x, _rule(x, small, large, corners)) if corners else _pad_plainly(x, small, large)
 
 
 @torch.library.custom_op("even_kernels::crop", mutates_args=())
 def _crop_whole(padded: Tensor, small: int, large: int, corners: bool) -> Tensor:
-    return _CropCorners.forward(padded, small, large) if corners else _pad_plainly(padded, -small, -large)
+    return (
+        _CropGroups.forward(padded, _rule(padded, small, large, corners)) if corners else _pad_plainly(padded, -small, -large)
+    )  # fmt: skip
+
+
+def _rule(x: Tensor, small: int, large: int, corners: bool) -> Rule:
+    return Rule(small, large, towards(CORNERS if corners else (BELOW_RIGHT,), x.shape[1]))
 
 
 def _pad_plainly(x: Tensor, small: int, large: int) -> Tensor:
     """F.pad, laid out as _like says also where a map of one pixel leaves it open."""
-    return padding.pad_one_side(x, small, large).contiguous(memory_format=memory_format_of(x))
+    return padding.pad(x, _rule(x, small, large, False)).contiguous(memory_format=memory_format_of(x))
 
 
 def _like(x: Tensor, more: int) -> Tensor:
@@ -200,6 +242,20 @@ def _like(x: Tensor, more: int) -> Tensor:
 
 _pad_whole.register_fake(lambda x, small, large, corners: _like(x, small + large))
 _crop_whole.register_fake(lambda padded, small, large, corners: _like(padded, -small - large))
+
+
+def _over_pictures(operator):
+    """A rule for vmap: one more axis is more pictures of one batch."""
+
+    def rule(info, in_dims, x: Tensor, *how) -> tuple[Tensor, int]:
+        x = x.movedim(in_dims[0], 0)
+        return operator(x.flatten(0, 1), *how).unflatten(0, x.shape[:2]), 0
+
+    return rule
+
+
+_pad_whole.register_vmap(_over_pictures(_pad_whole))
+_crop_whole.register_vmap(_over_pictures(_crop_whole))
 
 
 def _remember(ctx, inputs, output) -> None:

@@ -3,12 +3,27 @@
 This is the definition, as plain as can be. Layers call gan.fast_padding, which computes the same sooner.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Where each channel group has the left-over pixel: (above, left of) the picture. The order is that of the paper's authors.
-CORNERS = ((False, False), (True, True), (False, True), (True, False))
+PADDINGS = ("zeros", "reflect", "replicate", "circular")  # how a map goes on beyond its border; names and meaning as in torch
+Corner = tuple[bool, bool]  # (above, left of) the picture
+
+# Where each channel group has the left-over pixel, in the order of the paper's authors; each second lies opposite the one before.
+CORNERS: tuple[Corner, ...] = ((False, False), (True, True), (False, True), (True, False))
+BELOW_RIGHT, ABOVE_LEFT = CORNERS[:2]
+
+
+class Rule(NamedTuple):
+    """What is padded around the maps of a layer's input: `small` on one side of an axis, `large` on the other."""
+
+    small: int
+    large: int
+    groups: tuple[tuple[int, Corner], ...]  # (how many channels, the corner that their larger sides meet in), one after the other
+    mode: str = "zeros"  # one of PADDINGS
 
 
 def same_padding(size: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
@@ -22,7 +37,12 @@ def group_sizes(channels: int) -> list[int]:
     return [channels // 4 + (group < channels % 4) for group in range(4)]
 
 
-def sides(corner: tuple[bool, bool], small: int, large: int) -> tuple[int, int, int, int]:
+def towards(corners: tuple[Corner, ...], channels: int) -> tuple[tuple[int, Corner], ...]:
+    """The groups of a rule: all channels towards one corner, or a quarter of them towards each of four."""
+    return tuple(zip(group_sizes(channels) if len(corners) == 4 else [channels], corners))
+
+
+def sides(corner: Corner, small: int, large: int) -> tuple[int, int, int, int]:
     """Pads (left, right, top, bottom) of the group whose left-over pixel lies in this corner."""
     above, left = corner
     left_right = (large, small) if left else (small, large)
@@ -30,15 +50,57 @@ def sides(corner: tuple[bool, bool], small: int, large: int) -> tuple[int, int, 
     return *left_right, *top_bottom
 
 
-def pad_corners(x: Tensor, small: int, large: int) -> Tensor:
-    """Zero-pad (N, C, H, W) to (N, C, H + small + large, W + small + large), each quarter of the channels towards its own corner.
+def pad(x: Tensor, rule: Rule, far: tuple[int, int] = (0, 0)) -> Tensor:
+    """Pad (..., C, H, W) to (..., C, H + small + large, W + small + large), each group of channels towards its own corner.
 
-    Negative amounts crop (k = 1 at stride 2).
+    far: rows below and columns to the right that come on top of that. Negative amounts crop (k = 1 at stride 2).
     """
-    groups = x.split(group_sizes(x.shape[1]), dim=1)
-    return torch.cat([F.pad(group, sides(corner, small, large)) for group, corner in zip(groups, CORNERS)], dim=1)
+    padded, first = [], 0
+    for channels, corner in rule.groups:
+        left, right, top, bottom = sides(corner, rule.small, rule.large)
+        group, first = x.narrow(-3, first, channels), first + channels
+        padded.append(extend(group, (left, right + far[1], top, bottom + far[0]), rule.mode))
+    return padded[0] if len(padded) == 1 else torch.cat(padded, dim=-3)
 
 
-def pad_one_side(x: Tensor, small: int, large: int) -> Tensor:
-    """Zero-pad (N, C, H, W): `small` above and to the left, `large` below and to the right."""
-    return F.pad(x, (small, large, small, large))
+def extend(x: Tensor, amounts: tuple[int, int, int, int], mode: str) -> Tensor:
+    """(..., H, W) with (left, right, top, bottom) pixels more, by one of PADDINGS. Negative amounts crop.
+
+    Other than torch's, the derivatives are deterministic on CUDA too, and maps may be smaller than what is padded: there a map goes
+    on being reflected, or repeated, as numpy.pad does it.
+    """
+    if mode == "zeros":
+        return F.pad(x, amounts)
+    left, right, top, bottom = amounts
+    return _extend_axis(_extend_axis(x, -2, top, bottom, mode), -1, left, right, mode)
+
+
+def _extend_axis(x: Tensor, axis: int, before: int, behind: int, mode: str) -> Tensor:
+    """Rows or columns of one pixel, laid beside x: slices and torch.cat have a deterministic derivative everywhere."""
+    if before < 0 or behind < 0:
+        x = _slice(x, axis, max(-before, 0), x.shape[axis] - max(-behind, 0))
+    size = 2**30 if torch.jit.is_tracing() else x.shape[axis]  # what is traced may meet maps of other sizes
+    first = [_inside(j, size, mode) for j in range(before, 0, -1)]
+    last = [_inside(j, size, mode) for j in range(1, behind + 1)]
+    if mode == "circular":  # beyond one border lies what is inside the other
+        first = [-1 - i for i in first]
+    else:
+        last = [-1 - i for i in last]
+    parts = [*(_slice(x, axis, i, i + 1) for i in first), x, *(_slice(x, axis, i, i + 1) for i in last)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis)
+
+
+def _slice(x: Tensor, axis: int, start: int, end: int) -> Tensor:
+    """Rows (axis -2) or columns (-1) from start to end; both may be counted from the far border, where 0 is the end."""
+    which = slice(start, None if start < 0 and end == 0 else end)
+    return x[..., which, :] if axis == -2 else x[..., which]
+
+
+def _inside(j: int, size: int, mode: str) -> int:
+    """How many pixels inside a border of a map of `size` pixels lies what is repeated j pixels beyond it."""
+    if mode == "replicate":
+        return 0
+    if mode == "circular":
+        return (j - 1) % size
+    last = size - 1
+    return last - abs(last - j % max(2 * last, 1))

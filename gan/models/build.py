@@ -4,9 +4,10 @@ import functools
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from gan.config import Config, ConfigError
-from gan.kernels import parse_kernel
+from gan.kernels import parse_kernel, turn_corners
 from gan.models.counting import macs, parameter_count
 from gan.models.families import FAMILIES, Layers
 from gan.models.frames import DiscriminatorFrame, GeneratorFrame
@@ -68,12 +69,16 @@ def build_generator(config: Config) -> GeneratorFrame:
 def build_discriminator(config: Config) -> DiscriminatorFrame:
     """The discriminator of a resolved config; initial weights from torch's global generator."""
     d = config.discriminator
-    return FAMILIES[d.family].discriminator(config.dataset.resolution, Layers(d.kernel, d.width, d.norm, fuse=_fuse(config)))
+    layers = Layers(d.kernel, d.width, d.norm, fuse=_fuse(config), padding=d.padding)
+    discriminator = FAMILIES[d.family].discriminator(config.dataset.resolution, layers)
+    _check_padding(discriminator, d.padding, "discriminator", d.family)
+    turn_corners(discriminator)
+    return discriminator
 
 
 def _layers(config: Config) -> Layers:
     g = config.generator
-    return Layers(g.kernel, g.width, g.norm, g.upsampling, fuse=_fuse(config))
+    return Layers(g.kernel, g.width, g.norm, g.upsampling, fuse=_fuse(config), padding=g.padding, flat=g.flat_layers)
 
 
 def _fuse(config: Config) -> bool:
@@ -82,7 +87,25 @@ def _fuse(config: Config) -> bool:
 
 def _generator(config: Config, layers: Layers) -> GeneratorFrame:
     g = config.generator
-    return FAMILIES[g.family].generator(config.dataset.resolution, g.latent, layers)
+    family = FAMILIES[g.family]
+    if layers.flat and not family.flat_layers:
+        raise ConfigError(
+            f"generator.flat_layers: family {g.family} adds none (docs/extending.md says how it could); leave the setting at 0"
+        )
+    generator = family.generator(config.dataset.resolution, g.latent, layers)
+    _check_padding(generator, layers.padding, "generator", g.family)
+    turn_corners(generator)
+    return generator
+
+
+def _check_padding(network: nn.Module, padding: str, section: str, family: str) -> None:
+    """ConfigError for a network whose spatial layers pad otherwise than they were told to."""
+    spatial = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d) and m.kernel_size != (1, 1)]
+    if any(layer.padding_mode != padding for layer in spatial):
+        raise ConfigError(
+            f"{section}.padding={padding}: not all layers of family {family} pad so; build them with layers.conv and layers.up "
+            "(docs/extending.md), or leave the setting at zeros"
+        )
 
 
 @functools.lru_cache(maxsize=256)

@@ -9,7 +9,7 @@ Wu et al. 2019 replace each C3 at unchanged width, the first convolution include
 import torch
 from torch import Tensor, nn
 
-from gan.kernels import conv2d
+from gan.kernels import conv2d, turn_corners
 from gan.models.compact_blocks import ResidualBlock, norm_relu, pointwise, through
 
 FAMILIES = ("resnet", "densenet")
@@ -26,6 +26,7 @@ class Classifier(nn.Module):
         self.dim, self.classes = dim, classes
         self.features = nn.Sequential(*layers, *norm_relu(dim))
         self.head = nn.Linear(dim, classes)
+        turn_corners(self)
         init_he(self)
 
     def embed(self, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan.kernels import OneSidedConv2d, SymmetricConv2d, conv2d
+from gan.kernels import SameConv2d, conv2d
 
 
 def pointwise(c_in: int, c_out: int) -> nn.Conv2d:
@@ -34,7 +34,7 @@ def through(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     """
     layers, padded = list(layers), False
     for layer, following in zip(layers, [*layers[1:], None]):
-        if isinstance(layer, nn.ReLU) and isinstance(following, OneSidedConv2d | SymmetricConv2d):
+        if isinstance(layer, nn.ReLU) and isinstance(following, SameConv2d):
             x, padded = layer(following.pad(x)), True
         else:
             x, padded = layer(x, padded=True) if padded else layer(x), False

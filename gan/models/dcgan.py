@@ -14,12 +14,13 @@ from gan.kernels import conv2d
 from gan.models.families import Family, Layers, register
 from gan.models.frames import DiscriminatorFrame, GeneratorFrame
 from gan.models.layers import add_spectral_norm, channel_counts, init_normal, norm_layer
-from gan.models.upsampling import upsample_conv
 
 
 @dataclass(frozen=True)
 class Variant(Family):
     """What tells the two papers' networks apart."""
+
+    flat_layers = True
 
     width: int  # of both networks
     generator_kernel: str
@@ -54,6 +55,7 @@ class Generator(GeneratorFrame):
 
     A seed map of S x S, then up-layers that double it and halve its channels; all of them have the kernel and the upsampling.
     dcgan: S = 4, w R/8 channels, and the last up-layer paints. cnn: S = R/8, 8w channels, and a c3 paints from w channels.
+    layers.flat more layers of the kernel follow the seed map and every up-layer that doesn't paint.
     """
 
     def __init__(self, variant: Variant, resolution: int, latent: int, layers: Layers):
@@ -66,15 +68,23 @@ class Generator(GeneratorFrame):
         self.seed = (channels[0], size, size)
         self.project = nn.Linear(latent, channels[0] * size * size)
         trunk = [norm_layer(layers.norm, channels[0]), nn.ReLU(inplace=True)] if variant.norm_on_seed else []
+        trunk += _flat(layers, channels[0])
         for c_in, c_out in itertools.pairwise(channels):
-            trunk += [upsample_conv(layers.upsampling, layers.kernel, c_in, c_out, layers.fuse)]
-            trunk += [norm_layer(layers.norm, c_out), nn.ReLU(inplace=True)]
+            trunk += [layers.up(c_in, c_out), norm_layer(layers.norm, c_out), nn.ReLU(inplace=True), *_flat(layers, c_out)]
         if variant.paints_with_last_up_layer:
-            trunk += [upsample_conv(layers.upsampling, layers.kernel, channels[-1], 3, layers.fuse)]
+            trunk += [layers.up(channels[-1], 3)]
         else:
-            trunk += [conv2d("c3", channels[-1], 3)]
+            trunk += [conv2d("c3", channels[-1], 3, padding_mode=layers.padding)]
         self.trunk = nn.Sequential(*trunk, nn.Tanh())
         init_normal(self)
+
+
+def _flat(layers: Layers, channels: int) -> list[nn.Module]:
+    """layers.flat times kernel, norm, ReLU."""
+    flat: list[nn.Module] = []
+    for _ in range(layers.flat):
+        flat += [layers.conv(channels, channels), norm_layer(layers.norm, channels), nn.ReLU(inplace=True)]
+    return flat
 
 
 class Discriminator(DiscriminatorFrame):
@@ -97,7 +107,7 @@ class Discriminator(DiscriminatorFrame):
         c_in = 3
         for i, (kernel, stride, part) in enumerate(plan):
             (c_out,) = channel_counts((part,), layers.width, layers.multiple)
-            features += [conv2d(kernel, c_in, c_out, stride)]
+            features += [conv2d(kernel, c_in, c_out, stride, padding_mode=layers.padding)]
             features += [norm_layer(layers.norm if i else "none", c_out), nn.LeakyReLU(variant.slope, inplace=True)]
             c_in = c_out
         self.features = nn.Sequential(*features)

@@ -3,7 +3,11 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from torch import nn
+
+from gan.kernels import conv2d
 from gan.models.frames import DiscriminatorFrame, GeneratorFrame
+from gan.models.upsampling import upsample_conv
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,16 @@ class Layers:
     upsampling: str = "nearest"  # one of gan.models.upsampling.UPSAMPLINGS; of a generator
     multiple: int = 1  # of which every channel count is one; of a generator
     fuse: bool = False  # computes resampling and the convolution beside it as one where that is faster (gan.fusing)
+    padding: str = "zeros"  # one of gan.padding.PADDINGS
+    flat: int = 0  # more layers of the same size at each resolution; of a generator
+
+    def conv(self, in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+        """The kernel: (N, in, H, W) -> (N, out, H / stride, W / stride)."""
+        return conv2d(self.kernel, in_channels, out_channels, stride, padding_mode=self.padding)
+
+    def up(self, in_channels: int, out_channels: int) -> nn.Module:
+        """The upsampling and the kernel: (N, in, H, W) -> (N, out, 2H, 2W)."""
+        return upsample_conv(self.upsampling, self.kernel, in_channels, out_channels, self.fuse, self.padding)
 
 
 class Family(ABC):
@@ -23,6 +37,8 @@ class Family(ABC):
 
     A setting that a user leaves null becomes what `published_generator` or `published_discriminator` says.
     """
+
+    flat_layers = False  # whether its generator adds `layers.flat` layers of the same size at each resolution
 
     @abstractmethod
     def published_generator(self, resolution: int) -> Layers: ...

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from gan.fusing import sequential
-from gan.kernels import conv2d
 from gan.models.families import Family, Layers, register
 from gan.models.frames import DiscriminatorFrame, GeneratorFrame
 from gan.models.layers import add_spectral_norm, channel_counts, init_normal, norm_layer
-from gan.models.upsampling import filler, upsample_conv
+from gan.models.upsampling import filler
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,8 @@ class UpBlock(nn.Module):
 
         def widen() -> nn.Module:
             if up:
-                return upsample_conv(layers.upsampling, layers.kernel, c_in, c_out, layers.fuse)
-            return conv2d(layers.kernel, c_in, c_out)
+                return layers.up(c_in, c_out)
+            return layers.conv(c_in, c_out)
 
         self.residual = nn.Sequential(
             norm_layer(layers.norm, c_in),
@@ -87,7 +86,7 @@ class UpBlock(nn.Module):
             widen(),
             norm_layer(layers.norm, c_out),
             nn.ReLU(inplace=True),
-            conv2d(layers.kernel, c_out, c_out),
+            layers.conv(c_out, c_out),
         )
         if spatial_shortcut:
             self.shortcut = widen()
@@ -116,15 +115,15 @@ class DownBlock(nn.Module):
         before = [] if first else [norm_layer(layers.norm, c_in), nn.ReLU(inplace=layers.norm == "batch")]
         residual = [
             *before,
-            conv2d(layers.kernel, c_in, hidden),
+            layers.conv(c_in, hidden),
             norm_layer(layers.norm, hidden),
             nn.ReLU(inplace=True),
-            conv2d(layers.kernel, hidden, c_out),
+            layers.conv(hidden, c_out),
             *pool,
         ]
         self.residual = sequential(residual, layers.fuse)
         if spatial_shortcut:
-            self.shortcut = sequential([conv2d(layers.kernel, c_in, c_out), *pool], layers.fuse)
+            self.shortcut = sequential([layers.conv(c_in, c_out), *pool], layers.fuse)
         elif down or c_in != c_out:
             self.shortcut = nn.Sequential(*pool, nn.Conv2d(c_in, c_out, 1))
         else:
@@ -134,8 +133,23 @@ class DownBlock(nn.Module):
         return self.residual(x) + self.shortcut(x)
 
 
+class FlatLayer(nn.Sequential):
+    """(N, C, H, W) -> the same: conv(relu(norm(x))), without a shortcut, so that what it shifts stays shifted."""
+
+    def __init__(self, channels: int, layers: Layers):
+        relu = nn.ReLU(inplace=layers.norm == "batch")
+        super().__init__(norm_layer(layers.norm, channels), relu, layers.conv(channels, channels))
+
+
+def _flat(layers: Layers, channels: int) -> list[nn.Module]:
+    return [FlatLayer(channels, layers) for _ in range(layers.flat)]
+
+
 class Generator(GeneratorFrame):
-    """z (N, latent) -> images (N, 3, R, R) in [-1, 1]. Every spatial layer has the kernel, the one that paints included."""
+    """z (N, latent) -> images (N, 3, R, R) in [-1, 1]. Every spatial layer has the kernel, the one that paints included.
+
+    layers.flat more layers of the kernel follow the seed map and every block.
+    """
 
     def __init__(self, style: Style, plan: Plan, resolution: int, latent: int, layers: Layers):
         super().__init__()
@@ -144,14 +158,14 @@ class Generator(GeneratorFrame):
         self.latent = latent
         self.seed = (channels[0], 4, 4)
         self.project = nn.Linear(latent, channels[0] * 4 * 4)
+        blocks: list[nn.Module] = _flat(layers, channels[0])
+        for i, (c_in, c_out) in enumerate(itertools.pairwise(channels)):
+            blocks += [UpBlock(c_in, c_out, layers, i < ups, style.spatial_shortcut), *_flat(layers, c_out)]
         self.trunk = nn.Sequential(
-            *(
-                UpBlock(c_in, c_out, layers, i < ups, style.spatial_shortcut)
-                for i, (c_in, c_out) in enumerate(itertools.pairwise(channels))
-            ),
+            *blocks,
             norm_layer(layers.norm, channels[-1]),
             nn.ReLU(inplace=True),
-            conv2d(layers.kernel, channels[-1], 3),
+            layers.conv(channels[-1], 3),
             UnitRangeOutput() if style.unit_range else nn.Tanh(),
         )
         init_normal(self) if style.normal_weights else init_xavier(self)
@@ -191,8 +205,12 @@ class UnitRangeOutput(nn.Module):
 
 
 def init_xavier(module: nn.Module) -> None:
-    """Glorot uniform; gain sqrt(2) in residual branches, 1 on shortcuts, seed and output; zero biases (Miyato et al. 2018)."""
+    """Glorot uniform; gain sqrt(2) in residual branches and flat layers, 1 on shortcuts, seed and output; zero biases.
+
+    Miyato et al. 2018.
+    """
     inside = {layer for block in module.modules() if isinstance(block, UpBlock | DownBlock) for layer in block.residual.modules()}
+    inside |= {layer for block in module.modules() if isinstance(block, FlatLayer) for layer in block}
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.xavier_uniform_(layer.weight, sqrt(2) if layer in inside else 1.0)
@@ -201,6 +219,8 @@ def init_xavier(module: nn.Module) -> None:
 
 class Residual(Family):
     """The family of a style, with a plan for each resolution."""
+
+    flat_layers = True
 
     def __init__(self, style: Style, plans: dict[int, Plan]):
         self.style, self.plans = style, plans

@@ -17,6 +17,7 @@ def receptive_fields(config: Config) -> tuple[int, int]:
     """
     narrow = {"generator.width": 4, "generator.width_rule": "same", "generator.norm": "none"}
     narrow |= {"discriminator.width": 4, "discriminator.norm": "none"}
+    narrow |= {"generator.padding": "zeros", "discriminator.padding": "zeros"}
     narrow = config.replace(narrow)
     g, d = _positive(build_generator(narrow)), _positive(build_discriminator(narrow))
 
@@ -56,6 +57,10 @@ def table(config: Config) -> Table:
         rows.add_column(heading)
     rows.add_row("kernel", config.generator.kernel, config.discriminator.kernel)
     rows.add_row("upsampling", config.generator.upsampling, "-")
+    if (config.generator.padding, config.discriminator.padding) != ("zeros", "zeros"):
+        rows.add_row("padding", config.generator.padding, config.discriminator.padding)
+    if config.generator.flat_layers:
+        rows.add_row("flat layers", f"{config.generator.flat_layers} at each resolution", "-")
     rows.add_row("norm", config.generator.norm, config.discriminator.norm)
     rows.add_row("channels", _channels(g), _channels(d))
     rows.add_row("parameters", f"{parameter_count(g):,}", f"{parameter_count(d):,}")

@@ -20,13 +20,16 @@ def filler(upsampling: str) -> nn.Module:
     return nn.Upsample(scale_factor=2, mode=upsampling)
 
 
-def upsample_conv(upsampling: str, kernel: str, in_channels: int, out_channels: int, fuse: bool = False) -> nn.Module:
+def upsample_conv(
+    upsampling: str, kernel: str, in_channels: int, out_channels: int, fuse: bool = False, padding: str = "zeros"
+) -> nn.Module:  # fmt: skip
     """(N, in, H, W) -> (N, out, 2H, 2W): one of UPSAMPLINGS together with one of gan.kernels.KERNELS.
 
-    fuse: computes the two as one where that is faster (gan.fusing).
+    fuse: computes the two as one where that is faster (gan.fusing). padding: one of gan.padding.PADDINGS, of what the kernel sees;
+    in a transposed layer of its input.
     """
     if upsampling == "transposed":
-        return conv_transpose2d(kernel, in_channels, out_channels, stride=2)
+        return conv_transpose2d(kernel, in_channels, out_channels, stride=2, padding_mode=padding)
     if upsampling == "pixelshuffle":
-        return nn.Sequential(conv2d(kernel, in_channels, 4 * out_channels), nn.PixelShuffle(2))
-    return sequential([filler(upsampling), conv2d(kernel, in_channels, out_channels)], fuse)
+        return nn.Sequential(conv2d(kernel, in_channels, 4 * out_channels, padding_mode=padding), nn.PixelShuffle(2))
+    return sequential([filler(upsampling), conv2d(kernel, in_channels, out_channels, padding_mode=padding)], fuse)

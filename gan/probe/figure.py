@@ -9,6 +9,7 @@ from torchvision.utils import make_grid
 
 from gan.plots import BLUE, INK, RED, pyplot, save_figure
 from gan.probe import Probe
+from gan.probe.table import layers_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +43,7 @@ def draw_probe(found: Probe, path: Path) -> None:
 
 def _title(card: dict) -> str:
     state = f"after {card['step']:,} steps" if card["step"] else "untrained"
-    network = f"{card['family']}, {card['upsampling']} {card['kernel']}, {card['resolution']} px, {state}"
+    network = f"{card['family']}, {layers_of(card)}, {card['resolution']} px, {state}"
     return f"{network}.  Above: position and borders.  Below: checkerboards."
 
 

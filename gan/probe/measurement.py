@@ -74,7 +74,8 @@ def measure(
         progress(samples)
     g = config.generator
     card = about | {
-        "format": FORMAT, "family": g.family, "kernel": g.kernel, "upsampling": g.upsampling, "resolution": resolution,
+        "format": FORMAT, "family": g.family, "kernel": g.kernel, "padding": g.padding, "flat_layers": g.flat_layers,
+        "upsampling": g.upsampling, "resolution": resolution,
         "train_seed": config.train.seed if about["step"] else None, "samples": samples, "seed": seeds[0], "seeds": len(seeds),
         "real": real.source if real else None,
         "real_count": len(real.images) if real else 0, "ema": not isinstance(target, Config), "batch_norm": "eval",
@@ -215,15 +216,18 @@ def _inputs(trunk: nn.Module, layers: list[nn.Module], maps: Tensor) -> tuple[di
 
 
 def _describe(layer: nn.Module) -> str:
-    """'nearest + symmetric 4x4', 'transposed 3x3'."""
+    """'nearest + symmetric 4x4', 'transposed 3x3', 'turning reflect 2x2'."""
     return " + ".join(_describe_part(part) for part in (layer if isinstance(layer, nn.Sequential) else [layer]))
+
+
+PLACE_WORDS = {"below right": "one-sided", "four corners": "symmetric", "turning corner": "turning", "far side": "far-sided"}
 
 
 def _describe_part(part: nn.Module) -> str:
     if not isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
         return getattr(part, "mode", type(part).__name__.lower())
-    name = type(part).__name__
-    words = ["symmetric"] if name.startswith("Symmetric") else ["one-sided"] if name.startswith("OneSided") else []
+    words = [PLACE_WORDS[part.place]] if getattr(part, "place", "") in PLACE_WORDS else []
+    words += [part.padding_mode] if part.padding_mode != "zeros" else []
     words += ["transposed"] if isinstance(part, nn.ConvTranspose2d) else []
     return " ".join([*words, f"{part.kernel_size[0]}x{part.kernel_size[1]}"])
 

@@ -28,10 +28,20 @@ def tables(record: dict) -> list[Table]:
     return [_numbers(record), _layers(record)]
 
 
+def layers_of(card: dict) -> str:
+    """'nearest c2sp', and what isn't as usual: 'nearest c2sp, reflect padding, 2 flat layers'. Older records lack those two."""
+    words = f"{card['upsampling']} {card['kernel']}"
+    if card.get("padding", "zeros") != "zeros":
+        words += f", {card['padding']} padding"
+    if card.get("flat_layers"):
+        words += f", {card['flat_layers']} flat layers"
+    return words
+
+
 def _numbers(record: dict) -> Table:
     card, spread = record["card"], record["spread"]
     state = f"step {card['step']:,}" if card["step"] else "untrained"
-    title = f"{card['what']}: {card['family']}, {card['upsampling']} {card['kernel']}, {card['resolution']} px, {state}"
+    title = f"{card['what']}: {card['family']}, {layers_of(card)}, {card['resolution']} px, {state}"
     rows = Table(title=title, title_justify="left", caption_justify="left")
     rows.add_column("")
     rows.add_column("instrument", no_wrap=True)

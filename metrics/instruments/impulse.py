@@ -40,6 +40,7 @@ def impulse_response(layer: nn.Module, flat: bool = False) -> Response:
         raise ValueError(f"impulse_response: {type(convolution).__name__} has {convolution.groups} groups; only 1 is supported")
     if parametrize.is_parametrized(convolution, "weight"):  # spectral norm: what counts is the weight that is used
         parametrize.remove_parametrizations(convolution, "weight", leave_parametrized=True)
+    convolution.padding_mode = "zeros"  # away from borders every other is the same, and this map is too small to be away from them
     transposed = isinstance(convolution, nn.ConvTranspose2d)
     weight = convolution.weight.detach()
     if flat:  # one output says it all; a pixel shuffle needs the channels of one pixel

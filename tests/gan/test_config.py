@@ -117,7 +117,7 @@ def test_an_unknown_key_in_a_file_is_named_with_the_nearest_and_the_file(text, m
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("generator.kernel=c2s", "'c2s' is not one of c2, c2sp, c3, c3sp, c4, c4sp, c5, c5sp; did you mean c2sp?"),
+        ("generator.kernel=c2s", "'c2s' is not one of c2, c2sp, c2alt, c3, c3sp, c3off, c4, c4sp, c5, c5sp; did you mean c2sp?"),
         ("objective.loss=hinged", "'hinged' is not one of non_saturating, hinge, wasserstein, least_squares; did you mean hinge?"),
         ("generator.upsampling=bilinaer", "did you mean bilinear?"),
         ("discriminator.norm=spektral", "did you mean spectral?"),
@@ -236,6 +236,8 @@ ANOTHER = {
     "discriminator.norm": "none",
     "objective.loss": "hinge",
     "objective.gradient_penalty": 10.0,
+    "generator.padding": "reflect",
+    "discriminator.padding": "circular",
     "objective.r1": 0.1,
     "train.lr_decay": "linear",
     "train.precision": "bf16",

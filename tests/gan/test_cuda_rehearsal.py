@@ -5,6 +5,7 @@ What fake tensors can't show: the kernels themselves, threads, pinned memory, ho
 """
 
 import contextlib
+import itertools
 
 import pytest
 import torch
@@ -19,11 +20,12 @@ from gan import randomness, sampling
 from gan.classification import config as classification_config
 from gan.classification import state as classification_state
 from gan.classification import training as classification_training
-from gan.fast_padding import pad_corners, pad_one_side
+from gan.fast_padding import pad
 from gan.kernels import KERNELS, conv2d, conv_transpose2d
 from gan.models.build import build, resolve
 from gan.models.compact_blocks import BRANCHES
 from gan.models.upsampling import UPSAMPLINGS, upsample_conv
+from gan.padding import BELOW_RIGHT, CORNERS, PADDINGS, Rule, towards
 from gan.probe import inputs, measurement
 from gan.processes import Processes
 from gan.state import Batches, State
@@ -175,8 +177,8 @@ def test_paddings_and_layers_of_every_kernel(cuda, monkeypatch):
             for traced in (False, True):  # as torch.compile for CUDA sees it
                 with monkeypatch.context() as patch:
                     patch.setattr(torch.compiler, "is_compiling", lambda traced=traced: traced)
-                    for pad in (pad_corners, pad_one_side):
-                        padded = pad(x.clone().requires_grad_(), 0, 1)
+                    for corners, mode in itertools.product((CORNERS, (BELOW_RIGHT,)), PADDINGS):
+                        padded = pad(x.clone().requires_grad_(), Rule(0, 1, towards(corners, 8), mode))
                         assert on_cuda(padded) and padded.shape == (2, 8, 7, 7) and padded.requires_grad
 
 

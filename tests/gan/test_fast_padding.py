@@ -5,6 +5,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gan import fast_padding, padding
+from gan.padding import BELOW_RIGHT, CORNERS, Rule, towards
 
 ORDERS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 AMOUNTS = [(0, 1), (1, 1), (1, 2), (-1, 0)]
@@ -18,9 +19,13 @@ def derivatives(pad, x):
     return [padded, first, *torch.autograd.grad((first**2).sum(), x)]
 
 
-def assert_the_definition(pad, x, small, large):
-    wanted = derivatives(lambda x: padding.pad_corners(x, small, large), x)
-    for one, other in zip(derivatives(lambda x: pad(x, small, large), x), wanted):
+def rule(x, small, large, corners=CORNERS):
+    return Rule(small, large, towards(corners, x.shape[1]))
+
+
+def assert_the_definition(x, rule):
+    wanted = derivatives(lambda x: padding.pad(x, rule), x)
+    for one, other in zip(derivatives(lambda x: fast_padding.pad(x, rule), x), wanted):
         assert torch.equal(one, other) and one.dtype == other.dtype
 
 
@@ -32,9 +37,9 @@ def test_one_buffer_is_the_definition(monkeypatch, channels, small, large, order
     monkeypatch.setattr(fast_padding, "_picks", lambda x: False)
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         x = torch.randn(2, channels, 5, 4, dtype=dtype).contiguous(memory_format=ORDERS[order])
-        assert_the_definition(fast_padding.pad_corners, x, small, large)
+        assert_the_definition(x, rule(x, small, large))
         if small >= 0:
-            assert fast_padding.pad_corners(x, small, large).is_contiguous(memory_format=ORDERS[order])
+            assert fast_padding.pad(x, rule(x, small, large)).is_contiguous(memory_format=ORDERS[order])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -47,17 +52,17 @@ def test_a_depthwise_convolution_is_the_definition(channels, dtype):
     assert fast_padding._picks(x)
     for small in (0, 1):
         with torch.autocast("cpu", torch.bfloat16):
-            assert_the_definition(fast_padding.pad_corners, x, small, small + 1)
-            padded = fast_padding.pad_corners(x, small, small + 1)
+            assert_the_definition(x, rule(x, small, small + 1))
+            padded = fast_padding.pad(x, rule(x, small, small + 1))
         assert padded.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_what_is_compiled_for_another_device_gets_the_definition(monkeypatch):
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     monkeypatch.setattr(fast_padding, "_compiles_for_cpu", lambda x: False)
-    monkeypatch.setattr(padding, "pad_corners", lambda *how: how)
+    monkeypatch.setattr(padding, "pad", lambda *how: how)
     x = torch.zeros(1, 4, 2, 2)
-    assert fast_padding.pad_corners(x, 1, 2) == (x, 1, 2)
+    assert fast_padding.pad(x, rule(x, 1, 2)) == (x, rule(x, 1, 2))
 
 
 def test_a_fake_tensor_is_padded_too_and_leaves_nothing_behind():
@@ -65,26 +70,27 @@ def test_a_fake_tensor_is_padded_too_and_leaves_nothing_behind():
     order = torch.channels_last
     with FakeTensorMode():
         x = torch.empty(2, 20, 5, 4).contiguous(memory_format=order).requires_grad_()
-        padded = fast_padding.pad_corners(x, 0, 1)
+        padded = fast_padding.pad(x, rule(x, 0, 1))
         (grad,) = torch.autograd.grad(padded.sum(), x)
     assert padded.shape == (2, 20, 6, 5) and grad.shape == x.shape
     real = torch.randn(2, 20, 5, 4).contiguous(memory_format=order)
-    assert torch.equal(fast_padding.pad_corners(real, 0, 1), padding.pad_corners(real, 0, 1))
+    assert torch.equal(fast_padding.pad(real, rule(real, 0, 1)), padding.pad(real, rule(real, 0, 1)))
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("corners", [False, True])
 def test_compiled_for_the_cpu_a_pad_is_one_sealed_operator(corners, channels_last):
     """The definition's numbers and gradients, the memory format of eager; torch's own checks of an operator; and it is compiled."""
-    name = "pad_corners" if corners else "pad_one_side"
-    pad, definition = getattr(fast_padding, name), getattr(padding, name)
+    how = lambda x, small, large: rule(x, small, large, CORNERS if corners else (BELOW_RIGHT,))
+    pad = lambda x, small, large: fast_padding.pad(x, how(x, small, large))
+    definition = lambda x, small, large: padding.pad(x, how(x, small, large))
     order = torch.channels_last if channels_last else torch.contiguous_format
     x = torch.randn(2, 8, 5, 4).contiguous(memory_format=order).requires_grad_()
     single, part = x[:, :, :1, :1].contiguous(memory_format=order), torch.randn(2, 16, 5, 4).contiguous(memory_format=order)[:, :8]
     picture = torch.randn(5, 4, 8).permute(2, 0, 1).unsqueeze(0)  # (H, W, C) as a batch of one
     for odd in (x, single, part, part.transpose(2, 3), picture):
         torch.library.opcheck(fast_padding._pad_whole, (odd, 0, 1, corners))
-        torch.library.opcheck(fast_padding._crop_whole, (fast_padding.pad_one_side(odd.detach(), 0, 1), 0, 1, corners))
+        torch.library.opcheck(fast_padding._crop_whole, (padding.pad(odd.detach(), rule(odd, 0, 1, (BELOW_RIGHT,))), 0, 1, corners))
     operators = []
 
     def seen(graph, inputs):

@@ -10,14 +10,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gan.kernels import (
     KERNELS,
+    PLACES,
     OneSidedConv2d,
     OneSidedConvTranspose2d,
+    SameConv2d,
     SymmetricConv2d,
     SymmetricConvTranspose2d,
     conv2d,
     conv_transpose2d,
     convert,
+    parse_kernel,
+    turn_corners,
 )
+from gan.padding import PADDINGS
 from tests.reference import naive_conv
 
 LAYERS = {
@@ -59,6 +64,104 @@ def test_equals_the_naive_reference_with_both_gradients(kind, mode, stride, k):
     assert ours[0].shape[2:] == ((4 // stride, 6 // stride) if kind == "conv" else (4 * stride, 6 * stride))
     for a, b in zip(ours, theirs):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+MODES = {"below right": "one-sided", "above left": "one-sided", "four corners": "symmetric", "far side": "off"}
+
+
+def by_name(kernel, kind, stride, padding, turn=2):
+    """A layer, and what the naive reference calls its place."""
+    layer = {"conv": conv2d, "transpose": conv_transpose2d}[kind](kernel, 3, 2, stride, padding_mode=padding).double()
+    place = parse_kernel(kernel)[1]
+    if place == "turning corner":
+        layer.turn = turn
+    return layer, MODES.get(place, f"turn {turn}")
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kind", ["conv", "transpose"])
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_kernel_with_every_padding_equals_the_naive_reference(kernel, padding, kind, stride):
+    """Odd sizes, and maps smaller than what is padded, too."""
+    torch.manual_seed(0)
+    layer, mode = by_name(kernel, kind, stride, padding)
+    for shape in ((1, 3, 4, 3), (1, 3, 1, 2)):
+        x = torch.randn(shape, dtype=torch.float64)
+        wanted = getattr(naive_conv, "conv2d" if kind == "conv" else "conv_transpose2d")(
+            x, layer.weight, layer.bias, stride, mode, padding
+        )
+        torch.testing.assert_close(layer(x), wanted, rtol=1e-10, atol=1e-10)
+        assert layer.padding_mode == padding
+
+
+@pytest.mark.parametrize("padding", PADDINGS[1:])
+@pytest.mark.parametrize("kind", ["conv", "transpose"])
+def test_both_gradients_and_double_gradients_through_every_padding(kind, padding):
+    torch.manual_seed(0)
+    layer, _ = by_name("c4sp", kind, 1, padding)
+    x = torch.randn(1, 3, 3, 4, dtype=torch.float64, requires_grad=True)
+    function = lambda x, weight: torch.func.functional_call(layer, {"weight": weight}, (x,))
+    assert torch.autograd.gradcheck(function, (x, layer.weight.detach().requires_grad_()))
+    assert torch.autograd.gradgradcheck(function, (x, layer.weight.detach().requires_grad_()))
+
+
+@pytest.mark.parametrize("kernel", ["c2", "c2alt", "c2sp", "c3", "c3off", "c4", "c4sp"])
+@pytest.mark.parametrize("padding", PADDINGS[1:])
+def test_a_constant_map_stays_constant_unless_zeros_come_in(kernel, padding):
+    for layer in (conv2d(kernel, 4, 2, padding_mode=padding), conv2d(kernel, 4, 2, 2, padding_mode=padding)):
+        assert float(layer(torch.ones(1, 4, 7, 6)).std(dim=(2, 3)).max()) < 1e-6
+    assert float(conv2d(kernel, 4, 2)(torch.ones(1, 4, 7, 6)).std(dim=(2, 3)).max()) > 1e-3
+
+
+def test_circular_layers_move_along_with_the_map():
+    for kernel in KERNELS:
+        layer, x = conv2d(kernel, 5, 2, padding_mode="circular").double(), torch.randn(1, 5, 6, 4, dtype=torch.float64)
+        torch.testing.assert_close(layer(x.roll((1, 2), (2, 3))), layer(x).roll((1, 2), (2, 3)))
+        up = conv_transpose2d(kernel, 5, 2, padding_mode="circular").double()
+        torch.testing.assert_close(up(x.roll((1, 2), (2, 3))), up(x).roll((2, 4), (2, 3)))
+
+
+# --- control kernels ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_corner_turns_from_layer_to_layer_and_shortcuts_are_counted_by_themselves():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.residual = nn.Sequential(conv2d("c2alt", 4, 4), nn.ReLU(), conv2d("c2alt", 4, 4))
+            self.shortcut = conv2d("c2alt", 4, 4)
+
+    net = turn_corners(nn.Sequential(Block(), Block(), conv2d("c2", 4, 4), conv2d("c2alt", 4, 4)))
+    turns = {name: layer.turn for name, layer in net.named_modules() if getattr(layer, "place", "") == "turning corner"}
+    assert list(turns.values()) == [0, 1, 0, 2, 3, 1, 4]
+    corners = [[corner for _, corner in net.get_submodule(name).rule.groups] for name in turns]
+    assert corners[0] == [(False, False)] and corners[1] == [(True, True)] and corners[6] == corners[0]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 6])
+def test_drift_of_turning_corners_cancels_in_depth(depth):
+    net = turn_corners(nn.Sequential(*(flat(conv2d("c2alt", 4, 4)) for _ in range(depth))))
+    x = torch.zeros(1, 4, 33, 33, dtype=torch.float64)
+    x[:, :, 16, 16] = 1
+    wanted = {1: [-0.5, -0.5], 3: [-0.5, 0.5]}.get(depth, [0, 0])  # each second layer takes back what the one before did
+    assert [c - 16 for c in centroid(net(x)[:, :1])] == pytest.approx(wanted)
+
+
+def test_c3off_drifts_a_whole_pixel_and_sees_all_of_3_by_3():
+    layer = flat(conv2d("c3off", 4, 4))
+    x = torch.zeros(1, 4, 9, 9, dtype=torch.float64)
+    x[:, :, 4, 4] = 1
+    y = layer(x)[0, 0].detach()
+    assert y.nonzero().tolist() == [[i, j] for i in (2, 3, 4) for j in (2, 3, 4)] and centroid(layer(x)[:, :1]) == [3, 3]
+    with pytest.raises(ValueError, match="place must be one of"):
+        SameConv2d(4, 4, 3, place="nowhere")
+    with pytest.raises(ValueError, match="padding_mode must be one of zeros, reflect"):
+        SameConv2d(4, 4, 3, padding_mode="mirror")
+    assert SameConv2d(4, 4, 3, place=PLACES[-1]).rule == layer.rule
+
+
+# --- what the layers do to position, overlap and cost ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("c_in", [1, 2, 3, 6, 7])
@@ -181,7 +284,7 @@ def test_dilation_is_a_kernel_with_holes(kernel):
     x = torch.randn(1, 4, 16, 16, dtype=torch.float64)
     holed = torch.zeros(3, 4, 3 * k - 2, 3 * k - 2, dtype=torch.float64)
     holed[:, :, ::3, ::3] = layer.weight.detach()
-    wide = (SymmetricConv2d if kernel.endswith("sp") else OneSidedConv2d)(4, 3, 3 * k - 2).double()
+    wide = SameConv2d(4, 3, 3 * k - 2, place=parse_kernel(kernel)[1]).double()
     wide.load_state_dict({"weight": holed, "bias": layer.bias})
     torch.testing.assert_close(layer(x), wide(x))
 

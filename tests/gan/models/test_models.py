@@ -1,18 +1,22 @@
 """gan.models: published sizes, every kernel x upsampling x resolution, width rules, spectral norm, and what the table prints."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from rich.console import Console
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from gan.config import Config
+from gan.config import Config, ConfigError
 from gan.kernels import KERNELS, SymmetricConv2d
 from gan.models import summary
 from gan.models.build import build, build_discriminator, build_generator, resolve
 from gan.models.counting import parameter_count
 from gan.models.layers import SpectralNorm, add_spectral_norm
 from gan.models.upsampling import UPSAMPLINGS, Unpool, upsample_conv
+from gan.padding import PADDINGS
+from metrics.instruments.shift import flat_twin, network_drift
 
 FAMILIES = ["dcgan", "cnn", "sngan", "wgan_gp", "landscape"]
 
@@ -140,6 +144,125 @@ def test_shortcut_before_upsampling_equals_after():
         torch.testing.assert_close(up(conv(x)), conv(up(x)), rtol=1e-4, atol=1e-5)
 
 
+# --- padding, flat layers, control kernels -------------------------------------------------------------------------------------
+
+
+SMALL = ["generator.width=4", "discriminator.width=4", "generator.latent=8"]
+
+
+@pytest.mark.parametrize("padding", PADDINGS[1:])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_spatial_layer_of_every_family_pads_as_it_is_told(family, padding):
+    """With the initial weights that it has with zeros; and both networks learn."""
+    told = [f"generator.padding={padding}", f"discriminator.padding={padding}", "generator.kernel=c2sp", *SMALL]
+    G, D = build(settings(family, 32, *told))
+    for network, zeros in zip((G, D), build(settings(family, 32, "generator.kernel=c2sp", *SMALL))):
+        layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d) and m.kernel_size != (1, 1)]
+        assert layers and {layer.padding_mode for layer in layers} == {padding}
+        assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), zeros.state_dict().values()))
+    images = G(torch.randn(2, 8))
+    assert images.shape == (2, 3, 32, 32) and D(images).shape == (2,)
+    D(images).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in G.parameters())
+
+
+@pytest.mark.parametrize("kernel", ["c2", "c3", "c4sp", "c3off"])
+@pytest.mark.parametrize("upsampling", ["transposed", "nearest", "unpool", "pixelshuffle"])
+def test_with_circular_padding_a_generator_does_not_know_where_it_is(upsampling, kernel):
+    """Its picture rolls with the seed map, which zeros at the borders forbid."""
+    for family in ("dcgan", "landscape"):
+        given = [f"generator.kernel={kernel}", f"generator.upsampling={upsampling}", *SMALL]
+        zeros, circular = (
+            build_generator(settings(family, 32, *given, f"generator.padding={p}")).trunk.eval() for p in ("zeros", "circular")
+        )
+        for layer in spatial(zeros) + spatial(circular):
+            torch.manual_seed(layer.weight.numel())
+            nn.init.kaiming_normal_(layer.weight)  # initial weights paint next to nothing
+        seed = torch.randn(1, zeros[0].num_features if family == "dcgan" else 4, 4, 4)
+        rolled = seed.roll((1, 2), (2, 3))
+        torch.testing.assert_close(circular(rolled.clone()), circular(seed.clone()).roll((8, 16), (2, 3)), rtol=1e-3, atol=1e-4)
+        if (upsampling, kernel) != ("transposed", "c2"):  # 2x2 at stride 2 has nothing to pad, but for landscape's flat layers
+            assert (zeros(rolled.clone()) - zeros(seed.clone()).roll((8, 16), (2, 3))).abs().max() > 1e-3
+
+
+def spatial(network):
+    return [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d) and m.kernel_size != (1, 1)]
+
+
+@pytest.mark.parametrize(("family", "maps"), [("dcgan", 3), ("cnn", 4), ("sngan", 4), ("wgan_gp", 4), ("landscape", 4)])
+def test_flat_layers_stand_at_every_resolution_that_has_a_map(family, maps):
+    """4 to 32 pixels; dcgan's last up-layer paints, so it has none at 32. In training and eval, with and without recomputing."""
+    plain, flat = (
+        build_generator(settings(family, 32, "generator.kernel=c2", f"generator.flat_layers={n}", *SMALL)) for n in (0, 2)
+    )
+    assert len(spatial(flat)) == len(spatial(plain)) + 2 * maps
+    sizes = []
+    for layer in spatial(flat):
+        layer.register_forward_hook(lambda m, x, y: sizes.append(x[0].shape[-1] if x[0].shape == y.shape else None))
+    z = torch.randn(2, 8)
+    images = flat(z)
+    assert images.shape == (2, 3, 32, 32)
+    for size in (4, 8, 16, 32)[:maps]:
+        assert sizes.count(size) >= 2
+    images.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in flat.parameters())
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_flat_layers_are_recomputed_alike(norm):
+    G = build_generator(settings("sngan", 32, "generator.flat_layers=1", f"generator.norm={norm}", *SMALL))
+    z, found = torch.randn(2, 8), []
+    for G.recompute in (False, True):
+        G.zero_grad()
+        G(z).square().sum().backward()
+        found.append([p.grad.clone() for p in G.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*found))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "flat", "drift"), [("c2", 0, -3.5), ("c2", 1, -10.5), ("c3", 1, 0), ("c2sp", 1, 0), ("c3off", 0, -7)]
+)
+def test_flat_layers_make_drift_a_setting(kernel, flat, drift):
+    """Half a pixel at 4, 8 and 16 pixels is 4 + 2 + 1 pixels of 32, beside 2 + 1 + 0.5 of the layers behind a doubling."""
+    told = [f"generator.kernel={kernel}", "generator.upsampling=nearest", f"generator.flat_layers={flat}"]
+    trunk = flat_twin(build_generator(settings("dcgan", 32, *told, "generator.width=8", "generator.latent=8")).trunk)
+    maps = torch.rand(4, trunk[0].num_features if hasattr(trunk[0], "num_features") else 32, 4, 4) + 1
+    found = network_drift(trunk, maps, 64).drift
+    assert (found.x, found.y) == (pytest.approx(drift, abs=0.5), pytest.approx(drift, abs=0.5))
+
+
+def test_c2alt_turns_in_every_family_and_cancels_within_each_block():
+    G, D = build(settings("landscape", 32, "generator.kernel=c2alt", "discriminator.kernel=c2alt", *SMALL))
+    for network in (G, D):
+        turns = [layer.turn for name, layer in network.named_modules() if hasattr(layer, "turn") and "shortcut" not in name]
+        beside = [layer.turn for name, layer in network.named_modules() if hasattr(layer, "turn") and "shortcut" in name]
+        assert turns == list(range(len(turns))) and beside == list(range(len(beside))) and len(turns) > len(beside) > 2
+    blocks = [block.residual for block in G.trunk if hasattr(block, "residual")]
+    for block in blocks:
+        (first,), (second,) = ([corner for _, corner in layer.rule.groups] for layer in spatial(block))
+        assert first == tuple(not side for side in second)
+
+
+def test_a_family_of_ones_own_that_does_not_pad_or_add_layers_is_refused(monkeypatch):
+    from gan.models import families
+
+    class Mine(type(families.FAMILIES["sngan"])):
+        flat_layers = False
+
+        def generator(self, resolution, latent, layers):
+            return super().generator(resolution, latent, replace(layers, padding="zeros"))
+
+    mine = Mine(families.FAMILIES["sngan"].style, families.FAMILIES["sngan"].plans)
+    monkeypatch.setitem(families.FAMILIES, "sngan", mine)
+    build_generator(settings("sngan", 32, *SMALL))
+    with pytest.raises(
+        ConfigError, match=r"generator\.padding=reflect: not all layers of family sngan pad so; build them with layers\.conv"
+    ):
+        build_generator(settings("sngan", 32, "generator.padding=reflect", *SMALL))
+    with pytest.raises(ConfigError, match=r"generator\.flat_layers: family sngan adds none"):
+        build_generator(settings("sngan", 32, "generator.flat_layers=1", *SMALL))
+
+
 # --- spectral norm -----------------------------------------------------------------------------------------------------------
 
 
@@ -258,3 +381,7 @@ def test_table_prints_what_was_built():
     text = console.export_text()
     for part in ("c2sp", "nearest", "spectral", "1,053,825", "of the c3 generator's parameters"):
         assert part in text
+    assert "padding" not in text and "flat" not in text
+    console.print(summary.table(settings("sngan", 32, "discriminator.padding=reflect", "generator.flat_layers=2", *SMALL)))
+    text = console.export_text()
+    assert "reflect" in text and "2 at each resolution" in text

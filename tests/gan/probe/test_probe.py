@@ -11,7 +11,7 @@ from gan.models.build import build, resolve
 from gan.probe import measure, probe, summary, training_instruments, write_record
 from gan.probe.figure import draw_probe
 from gan.probe.inputs import Real, halves, real_images, untrained
-from gan.probe.table import listed, tables
+from gan.probe.table import layers_of, listed, tables
 from gan.run_directory import RunError
 from metrics.scoring import Side
 
@@ -67,6 +67,21 @@ def test_every_family(tiny, family):
         assert numbers["geometric_drift_px"] > 3
     else:
         assert numbers["overlap_variation"] == 0
+
+
+def test_padding_flat_layers_and_control_kernels_are_named(tiny):
+    settings = ["generator.kernel=c2alt", "generator.padding=reflect", "generator.flat_layers=1"]
+    record = measure(tiny("sngan", *settings, "generator.width=8"), samples=16).record
+    card = record["card"]
+    assert (card["kernel"], card["padding"], card["flat_layers"]) == ("c2alt", "reflect", 1)
+    assert layers_of(card) == "nearest c2alt, reflect padding, 1 flat layers"
+    assert layers_of({"upsampling": "nearest", "kernel": "c3"}) == "nearest c3"  # a record of before
+    layers = {row["layer"]: row for row in record["layers"]}
+    assert "turning reflect 2x2" in layers and "nearest + turning reflect 2x2" in layers
+    assert layers["turning reflect 2x2"]["geometric_drift_px"] == pytest.approx(0.5)
+    off = measure(tiny("sngan", "generator.kernel=c3off"), samples=16).record
+    assert off["layers"][-1]["layer"] == "far-sided 3x3" and off["layers"][-1]["geometric_drift_px"] == pytest.approx(1)
+    assert off["numbers"]["geometric_drift_px"] > 5 > record["numbers"]["geometric_drift_px"]
 
 
 def test_batch_norm_of_an_untrained_generator_gets_statistics(tiny):

@@ -10,9 +10,9 @@ from gan.models.upsampling import UPSAMPLINGS, upsample_conv
 from metrics.instruments.impulse import impulse_response, spatial_layers, up_layers
 
 
-def seeded(make, *arguments, seed=0):
+def seeded(make, *arguments, seed=0, **options):
     torch.manual_seed(seed)
-    return make(*arguments)
+    return make(*arguments, **options)
 
 
 @pytest.mark.parametrize("upsampling", UPSAMPLINGS)
@@ -33,6 +33,17 @@ def test_equals_the_layer_itself(upsampling, kernel):
     phases = y.view(5, 3, 24, 2, 24, 2).permute(3, 5, 1, 0, 2, 4).reshape(4, 3, 5, -1)
     torch.testing.assert_close(found.gains, phases.sum(dim=3))
     torch.testing.assert_close(found.powers, phases.square().sum(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("padding", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize("kernel", ["c2", "c3", "c4sp", "c3off"])
+def test_borders_have_no_part_in_it(kernel, padding):
+    """The map that is measured on is small; a border must not throw the impulse back."""
+    for make in (conv2d, conv_transpose2d):
+        zeros, other = (seeded(make, kernel, 4, 3, padding_mode=p) for p in ("zeros", padding))
+        for a, b in zip(vars(impulse_response(zeros)).values(), vars(impulse_response(other)).values()):
+            torch.testing.assert_close(a, b)
+        assert other.padding_mode == padding
 
 
 def test_same_size_layers_have_one_phase():

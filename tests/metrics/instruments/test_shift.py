@@ -26,6 +26,7 @@ GEOMETRY = [  # upsampling or None, kernel, drift per axis in output pixels
     (None, "c2", -0.5), (None, "c4", -0.5), (None, "c2sp", 0), (None, "c4sp", 0), (None, "c3", 0), (None, "c5", 0),
     ("transposed", "c3", -0.5), ("transposed", "c5", -0.5), ("transposed", "c2", 0), ("transposed", "c4", 0),
     ("transposed", "c3sp", 0), ("transposed", "c5sp", 0), ("nearest", "c2", -0.5), ("nearest", "c2sp", 0), ("bilinear", "c3", 0),
+    (None, "c2alt", -0.5), (None, "c3off", -1), ("transposed", "c3off", 0.5), ("nearest", "c3off", -1),
     ("pixelshuffle", "c2", -1), ("pixelshuffle", "c3", 0), ("unpool", "c3", -0.5), ("unpool", "c2sp", -0.5), ("unpool", "c2", -1),
 ]  # fmt: skip
 
