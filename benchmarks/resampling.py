@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from gan.fusing import form
-from gan.kernels import KERNELS, SymmetricConv2d, conv2d
+from gan.fusing import form, rule_of
+from gan.kernels import KERNELS, conv2d
 from gan.phases import phase_conv
 from gan.resampling import Unpool, conv_pool, nearest_conv, unpool_conv
 from metrics.precision import allow_tf32
@@ -34,16 +34,16 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 def forms(resampling, layer):
     """name -> a function of the input: the two steps, and every form of them as one."""
-    symmetric = isinstance(layer, SymmetricConv2d)
     if resampling == "mean":
         pad = getattr(layer, "pad", nn.Identity())
         strided = lambda x: conv_pool(pad(x), layer.weight, layer.bias, layer.padding[0])
         return {"plain": lambda x: F.avg_pool2d(layer(x), 2), "strided": strided}
+    rule = rule_of(layer)
     up, fill = {"nearest": (nearest_conv, nn.Upsample(scale_factor=2)), "unpool": (unpool_conv, Unpool())}[resampling]
     return {
         "plain": lambda x: layer(fill(x)),
-        "transposed": lambda x: up(x, layer.weight, layer.bias, symmetric),
-        "phases": lambda x: phase_conv(x, layer.weight, layer.bias, resampling, symmetric),
+        "transposed": lambda x: up(x, layer.weight, layer.bias, rule),
+        "phases": lambda x: phase_conv(x, layer.weight, layer.bias, rule, resampling),
     }
 
 

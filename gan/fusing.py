@@ -12,8 +12,8 @@ from typing import TypeGuard
 
 from torch import Tensor, nn
 
-from gan.kernels import OneSidedConv2d, SymmetricConv2d
-from gan.padding import same_padding
+from gan.kernels import SameConv2d
+from gan.padding import BELOW_RIGHT, Rule
 from gan.phases import phase_conv
 from gan.resampling import Unpool, conv_pool, nearest_conv, unpool_conv
 
@@ -24,8 +24,8 @@ class FusedSequential(nn.Sequential):
     """nn.Sequential, but nearest doubling or zero insertion and the same-size convolution behind it are computed as one, and so are
     a same-size convolution and the 2×2 mean behind it.
 
-    Where they lie next to each other, the identity holds (zero padding, no groups, no dilation, stride 1), nothing hooks into
-    either, and `form` says that it is faster.
+    Where they lie next to each other, the identity holds (kernels of 2 to 5, stride 1, no groups, no dilation; behind a doubling
+    also zero padding), nothing hooks into either, and `form` says that it is faster.
     """
 
     fuse = True
@@ -58,16 +58,16 @@ def sequential(layers: Iterable[nn.Module], fuse: bool) -> nn.Sequential:
 def fused(first: nn.Module, second: nn.Module, x: Tensor) -> Tensor | None:
     """second(first(x)) in one, or None where that is not possible or not faster."""
     upsampling = _upsampling(first)
-    if upsampling and _same_size(second) and not _hooked(first, second):
-        how = form(upsampling, second, x)
+    if upsampling and _same_size(second) and second.padding_mode == "zeros" and not _hooked(first, second):
+        how, rule = form(upsampling, second, x), rule_of(second)
         if how == "phases":
-            return phase_conv(x, second.weight, second.bias, upsampling, isinstance(second, SymmetricConv2d))
+            return phase_conv(x, second.weight, second.bias, rule, upsampling)
         if how == "transposed":
-            up = nearest_conv if upsampling == "nearest" else unpool_conv
-            return up(x, second.weight, second.bias, isinstance(second, SymmetricConv2d))
+            return (nearest_conv if upsampling == "nearest" else unpool_conv)(x, second.weight, second.bias, rule)
     elif _same_size(first) and _mean(second) and not _hooked(first, second) and form("mean", first, x) == "strided":
-        padded = first.pad(x) if isinstance(first, OneSidedConv2d | SymmetricConv2d) else x
-        return conv_pool(padded, first.weight, first.bias, int(first.padding[0]))
+        padded = first.pad(x) if isinstance(first, SameConv2d) else x
+        own = int(first.padding[0]) if first.padding_mode == "zeros" else 0
+        return conv_pool(padded, first.weight, first.bias, own)
     return None
 
 
@@ -81,10 +81,18 @@ def form(resampling: str, layer: nn.Conv2d, x: Tensor) -> str:
         return "plain"
     if resampling == "mean":
         return "strided"
-    k, narrowest = layer.kernel_size[0], min(layer.in_channels, layer.out_channels)
-    small, large = same_padding(k)
-    by_phases = resampling == "unpool" or (small != large and isinstance(layer, SymmetricConv2d))
-    return "phases" if by_phases and narrowest >= (32 if resampling == "unpool" and k == 2 else 96) else "transposed"
+    rule, narrowest = rule_of(layer), min(layer.in_channels, layer.out_channels)
+    leans = len(rule.groups) > 1 and rule.small != rule.large  # towards four corners
+    wide = narrowest >= (32 if resampling == "unpool" and layer.kernel_size[0] == 2 else 96)
+    return "phases" if wide and (resampling == "unpool" or leans) else "transposed"
+
+
+def rule_of(layer: nn.Conv2d) -> Rule:
+    """What a convolution that keeps the size pads."""
+    if isinstance(layer, SameConv2d):
+        return layer.rule
+    padding = layer.kernel_size[0] // 2
+    return Rule(padding, padding, ((layer.in_channels, BELOW_RIGHT),))
 
 
 def _upsampling(layer: nn.Module) -> str | None:
@@ -104,12 +112,12 @@ def _mean(layer: nn.Module) -> bool:
 
 def _same_size(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether a layer is a convolution of gan.kernels that the identities hold for."""
-    if not isinstance(layer, nn.Conv2d) or layer.groups != 1 or layer.padding_mode != "zeros":
+    if not isinstance(layer, nn.Conv2d) or layer.groups != 1:
         return False
     k, *others = layer.kernel_size
-    if others != [k] or k == 1 or layer.stride != (1, 1) or layer.dilation != (1, 1):
+    if others != [k] or not 2 <= k <= 5 or layer.stride != (1, 1) or layer.dilation != (1, 1):
         return False
-    return isinstance(layer, OneSidedConv2d | SymmetricConv2d) or (k % 2 == 1 and layer.padding == (k // 2, k // 2))
+    return isinstance(layer, SameConv2d) or (k % 2 == 1 and layer.padding == (k // 2, k // 2) and layer.padding_mode == "zeros")
 
 
 def _hooked(*layers: nn.Module) -> bool:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gan.fast_padding import memory_format_of
-from gan.padding import CORNERS, group_sizes, same_padding
+from gan.padding import Rule
 
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))  # row and column within the 2×2 cell
 
@@ -27,9 +27,12 @@ class Read(NamedTuple):
     columns: slice
 
 
-def phase_conv(x: Tensor, weight: Tensor, bias: Tensor | None, upsampling: str, symmetric: bool) -> Tensor:
-    """(N, C, H, W) -> (N, D, 2H, 2W): `upsampling` (nearest or unpool), then the same-size convolution with weight (D, C, k, k)."""
-    reads = [phase_reads(phase, x.shape[1], weight.shape[-1], upsampling, symmetric) for phase in PHASES]
+def phase_conv(x: Tensor, weight: Tensor, bias: Tensor | None, rule: Rule, upsampling: str) -> Tensor:
+    """(N, C, H, W) -> (N, D, 2H, 2W): `upsampling` (nearest or unpool), then the same-size convolution with weight (D, C, k, k).
+
+    rule: what that convolution pads, zeros only. Kernels up to 5, whose phases read no further than a pixel away.
+    """
+    reads = [phase_reads(phase, rule, weight.shape[-1], upsampling) for phase in PHASES]
     weights = [torch.cat([weight[:, r.channels, r.rows, r.columns].sum((2, 3)) for r in phase], dim=1) for phase in reads]
     weights = [w[:, :, None, None] for w in weights]
     if torch.is_autocast_enabled(x.device.type):
@@ -38,14 +41,12 @@ def phase_conv(x: Tensor, weight: Tensor, bias: Tensor | None, upsampling: str, 
     return _Phases.apply(x, bias, reads, *weights)
 
 
-def phase_reads(phase: tuple[int, int], channels: int, k: int, upsampling: str, symmetric: bool) -> list[Read]:
-    small, large = same_padding(k)
-    sizes, corners = (group_sizes(channels), CORNERS) if symmetric else ([channels], [(False, False)])
+def phase_reads(phase: tuple[int, int], rule: Rule, k: int, upsampling: str) -> list[Read]:
     reads, first = [], 0
-    for size, (above, left) in zip(sizes, corners):
+    for size, (above, left) in rule.groups:
         group, first = slice(first, first + size), first + size
-        for row, rows in _taps(phase[0], large if above else small, k, upsampling).items():
-            for column, columns in _taps(phase[1], large if left else small, k, upsampling).items():
+        for row, rows in _taps(phase[0], rule.large if above else rule.small, k, upsampling).items():
+            for column, columns in _taps(phase[1], rule.large if left else rule.small, k, upsampling).items():
                 reads.append(Read(group, row, column, rows, columns))
     return reads
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan.fast_padding import memory_format_of
-from gan.padding import CORNERS, group_sizes, same_padding
+from gan.padding import Rule
 
 
 class Unpool(nn.Module):
@@ -35,18 +35,17 @@ class Unpool(nn.Module):
         return y
 
 
-def nearest_conv(x: Tensor, weight: Tensor, bias: Tensor | None, symmetric: bool = False) -> Tensor:
+def nearest_conv(x: Tensor, weight: Tensor, bias: Tensor | None, rule: Rule) -> Tensor:
     """(N, C, H, W) -> (N, D, 2H, 2W): nearest-neighbour doubling, then the same-size convolution with weight (D, C, k, k).
 
-    symmetric: whether an even kernel's left-over pixel goes to another corner in each quarter of the channels, or to the bottom and
-    the right in all.
+    rule: what that convolution pads, such as `conv2d("c2sp", C, D).rule`; zeros only.
     """
-    return _up(x, spread(weight), bias, weight.shape[-1], symmetric)
+    return _up(x, spread(weight), bias, weight.shape[-1], rule)
 
 
-def unpool_conv(x: Tensor, weight: Tensor, bias: Tensor | None, symmetric: bool = False) -> Tensor:
+def unpool_conv(x: Tensor, weight: Tensor, bias: Tensor | None, rule: Rule) -> Tensor:
     """(N, C, H, W) -> (N, D, 2H, 2W): each value at the top-left of a 2×2 cell of zeros, then the same-size convolution."""
-    return _up(x, weight, bias, weight.shape[-1], symmetric)
+    return _up(x, weight, bias, weight.shape[-1], rule)
 
 
 def conv_pool(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
@@ -60,25 +59,29 @@ def spread(weight: Tensor) -> Tensor:
     return F.pad(rows, (0, 1, 0, 0)) + F.pad(rows, (1, 0, 0, 0))
 
 
-def _up(x: Tensor, taps: Tensor, bias: Tensor | None, k: int, symmetric: bool) -> Tensor:
-    """The transposed convolution with taps (D, C, K, K), cropped by the padding rule of a same-size kernel k."""
-    small, large = same_padding(k)
-    taps = taps.flip(2, 3)
-    if symmetric and small != large:  # the groups with more padding above begin a pixel later: move their taps
-        groups = zip(taps.split(group_sizes(x.shape[1]), dim=1), CORNERS)
-        moved = [F.pad(group, (int(left), int(not left), int(above), int(not above))) for group, (above, left) in groups]
-        taps = torch.cat(moved, dim=1)
-    start = k - 1 - small  # rows and columns cut before the picture; of as many behind it as makes 2H
-    return _transposed(x, taps.transpose(0, 1), bias, start, taps.shape[-1] - 2 - start)
+def _up(x: Tensor, taps: Tensor, bias: Tensor | None, k: int, rule: Rule) -> Tensor:
+    """The transposed convolution with taps (D, C, K, K), cropped by what a same-size kernel k pads."""
+    taps, more = taps.flip(2, 3), rule.large - rule.small
+    (_, (above, left)), *others = rule.groups
+    if others and more:  # groups with more padding above begin later: move their taps within a larger kernel
+        groups = taps.split([channels for channels, _ in rule.groups], dim=1)
+        moves = [(more * left, more * (not left), more * above, more * (not above)) for _, (above, left) in rule.groups]
+        taps = torch.cat([F.pad(group, move) for group, move in zip(groups, moves)], dim=1)
+        above = left = False
+    starts = [k - 1 - (rule.large if leans else rule.small) for leans in (above, left)]
+    return _transposed(x, taps.transpose(0, 1), bias, starts)
 
 
-def _transposed(x: Tensor, taps: Tensor, bias: Tensor | None, before: int, behind: int) -> Tensor:
-    """A transposed convolution of stride 2 without its first `before` and last `behind` rows and columns.
+def _transposed(x: Tensor, taps: Tensor, bias: Tensor | None, starts: list[int]) -> Tensor:
+    """A transposed convolution of stride 2 without its first rows and columns (how many of each), cut to twice the size of x.
 
     PyTorch cuts equally on both sides, and computes nothing that it cuts; behind, one less is possible (`output_padding`).
     """
-    padding = min(before, behind + 1)
-    more = int(padding > behind)
+    ends = [taps.shape[-1] - 2 - start for start in starts]
+    padding = [min(start, end + 1) for start, end in zip(starts, ends)]
+    more = [int(p > end) for p, end in zip(padding, ends)]
     y = F.conv_transpose2d(x, taps, bias, 2, padding, more)
-    first, last = before - padding, behind - padding + more
-    return y[:, :, first : y.shape[2] - last, first : y.shape[3] - last] if first or last else y
+    for axis, (start, p) in enumerate(zip(starts, padding), 2):
+        if y.shape[axis] > 2 * x.shape[axis]:
+            y = y.narrow(axis, start - p, 2 * x.shape[axis])
+    return y

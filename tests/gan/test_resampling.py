@@ -5,11 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from gan.kernels import KERNELS, SymmetricConv2d, conv2d
+from gan.fusing import rule_of
+from gan.kernels import KERNELS, conv2d
 from gan.phases import phase_conv
 from gan.resampling import Unpool, conv_pool, nearest_conv, spread, unpool_conv
-
-FUSABLE = [kernel for kernel in KERNELS if kernel not in ("c2alt", "c3off")]  # the control kernels are computed layer by layer
 
 SIZES = [(4, 4, 8), (5, 7, 6), (2, 3, 3), (3, 2, 1)]  # height, width, channels: also odd ones, and fewer channels than corners
 
@@ -23,12 +22,11 @@ def two_steps(kind, layer, x):
 def fused(kind, layer, x):
     if kind == "pool":
         return conv_pool(layer.pad(x) if hasattr(layer, "pad") else x, layer.weight, layer.bias, layer.padding[0])
-    symmetric = isinstance(layer, SymmetricConv2d)
-    return {"nearest": nearest_conv, "unpool": unpool_conv}[kind](x, layer.weight, layer.bias, symmetric)
+    return {"nearest": nearest_conv, "unpool": unpool_conv}[kind](x, layer.weight, layer.bias, rule_of(layer))
 
 
 def by_phases(kind, layer, x):
-    return phase_conv(x, layer.weight, layer.bias, kind, isinstance(layer, SymmetricConv2d))
+    return phase_conv(x, layer.weight, layer.bias, rule_of(layer), kind)
 
 
 def derivatives(function, kind, layer, x):
@@ -43,7 +41,7 @@ def derivatives(function, kind, layer, x):
 @pytest.mark.parametrize(
     ("how", "kind"), [(fused, "nearest"), (fused, "unpool"), (fused, "pool"), (by_phases, "nearest"), (by_phases, "unpool")]
 )
-@pytest.mark.parametrize("kernel", FUSABLE)
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_values_gradients_and_double_gradients_are_those_of_the_two_steps(how, kind, kernel, size):
     torch.manual_seed(0)
