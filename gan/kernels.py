@@ -58,6 +58,7 @@ class _SameConv2d(nn.Conv2d):
     ):  # fmt: skip
         _check(type(self).__name__, kernel_size, stride)
         super().__init__(in_channels, out_channels, kernel_size, stride, 0, dilation, groups, bias, device=device, dtype=dtype)
+        self.corner_groups = groups
         self.same = same_padding(kernel_size, stride, dilation)
         if self.same[0] == self.same[1]:
             self.padding = (self.same[0], self.same[0])
@@ -90,9 +91,11 @@ class SymmetricConv2d(_SameConv2d):
     """The left-over pixel goes to another corner in each quarter of the input channels (Wu et al. 2019, C2sp and C4sp).
 
     Stands in for nn.Conv2d(..., padding='same'), options by keyword. If k - s is even, nothing is left over and it is nn.Conv2d.
+    With groups, the quarters are those of each group, where it has four channels or more.
     """
 
-    _pad = staticmethod(pad_corners)
+    def _pad(self, x: Tensor, small: int, large: int) -> Tensor:
+        return pad_corners(x, small, large, self.corner_groups)
 
 
 class _SameConvTranspose2d(nn.ConvTranspose2d):
@@ -109,6 +112,7 @@ class _SameConvTranspose2d(nn.ConvTranspose2d):
         if dilation != 1:
             raise ValueError(f"{type(self).__name__}: dilation is not supported, got {dilation}")
         super().__init__(in_channels, out_channels, kernel_size, stride, groups=groups, bias=bias, device=device, dtype=dtype)
+        self.corner_groups = groups
         self.same = same_padding(kernel_size, stride)
         if self.same[0] == self.same[1]:
             self.padding = (self.same[0], self.same[0])
@@ -142,10 +146,10 @@ class SymmetricConvTranspose2d(_SameConvTranspose2d):
         if small == large:
             return self._transposed(input, self.weight, small)
         if self.stride[0] == 1:  # move the input by one pixel: it stands for one pixel of the output
-            return self._transposed(pad_corners(input, 0, 1), self.weight, large)
+            return self._transposed(pad_corners(input, 0, 1, self.corner_groups), self.weight, large)
         # Stride 2: an input pixel stands for two, so move the kernel by one instead, inside one of size k + 1, whose crop is even.
         # The groups are those of the layer's input: dim 0 of a transposed weight.
-        weight = pad_corners(self.weight.transpose(0, 1), 0, 1).transpose(0, 1)
+        weight = pad_corners(self.weight.transpose(0, 1), 0, 1, self.corner_groups).transpose(0, 1)
         return self._transposed(input, weight, large)
 
 

@@ -22,6 +22,11 @@ def group_sizes(channels: int) -> list[int]:
     return [channels // 4 + (group < channels % 4) for group in range(4)]
 
 
+def interleaves(channels: int, groups: int) -> bool:
+    """Whether each group of a convolution has channels enough for four corners of its own."""
+    return groups > 1 and channels // groups >= 4
+
+
 def sides(corner: tuple[bool, bool], small: int, large: int) -> tuple[int, int, int, int]:
     """Pads (left, right, top, bottom) of the group whose left-over pixel lies in this corner."""
     above, left = corner
@@ -30,13 +35,16 @@ def sides(corner: tuple[bool, bool], small: int, large: int) -> tuple[int, int, 
     return *left_right, *top_bottom
 
 
-def pad_corners(x: Tensor, small: int, large: int) -> Tensor:
+def pad_corners(x: Tensor, small: int, large: int, groups: int = 1) -> Tensor:
     """Zero-pad (N, C, H, W) to (N, C, H + small + large, W + small + large), each quarter of the channels towards its own corner.
 
-    Negative amounts crop (k = 1 at stride 2).
+    Negative amounts crop (k = 1 at stride 2). groups: of the convolution that follows. Where each has four channels or more, it has
+    four quarters of its own: those of all channels together would leave a convolution group in one corner.
     """
-    groups = x.split(group_sizes(x.shape[1]), dim=1)
-    return torch.cat([F.pad(group, sides(corner, small, large)) for group, corner in zip(groups, CORNERS)], dim=1)
+    if interleaves(x.shape[1], groups):
+        return torch.cat([pad_corners(own, small, large) for own in x.chunk(groups, dim=1)], dim=1)
+    quarters = x.split(group_sizes(x.shape[1]), dim=1)
+    return torch.cat([F.pad(quarter, sides(corner, small, large)) for quarter, corner in zip(quarters, CORNERS)], dim=1)
 
 
 def pad_one_side(x: Tensor, small: int, large: int) -> Tensor:
