@@ -27,7 +27,7 @@ from gan.models.upsampling import UPSAMPLINGS, upsample_conv
 from gan.probe import inputs, measurement
 from gan.processes import Processes
 from gan.state import Batches, State
-from gan.training import Step
+from gan.step import Step
 from metrics.features import extractor as features
 from metrics.features import inception
 from metrics.features.network import Options

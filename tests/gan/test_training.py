@@ -23,8 +23,10 @@ from gan.processes import Processes
 from gan.randomness import step_noise, step_uniform
 from gan.run_directory import RunDirectory, RunError, read_log
 from gan.sampling import save_images
+from gan.schedules import learning_rate
 from gan.state import Batches, State
-from gan.training import Step, learning_rate, train
+from gan.step import Step
+from gan.training import train
 from metrics.devices import DeviceError
 from tests.helpers import ROOT, PulledPlug, assert_same, crash_at, final_state
 
