@@ -203,7 +203,7 @@ class Objective(Section):
     r2: float = Field(default=0.0, ge=0)  # the same on generated images
     penalty_every: int = Field(default=1, gt=0)  # D updates; with n times the weight (lazy, Karras et al. 2020, StyleGAN2)
     penalty_form: Literal["exact", "finite_difference"] = "exact"  # of r1 and r2; finite_difference: no double backward
-    penalty_sigma: float = Field(default=0.01, gt=0)  # of the noise between the two sides of a difference (Lin et al. 2025)
+    penalty_sigma: float = Field(default=0.1, gt=0)  # of the noise between the two sides of a difference; less drowns in bf16
 
     @property
     def penalised(self) -> bool:

@@ -211,7 +211,7 @@ VARIANTS = [
     ("dcgan", ["generator.upsampling=bilinear", "objective.loss=least_squares"]),
     ("wgan_gp", ["objective.r1=1", "train.precision=bf16", "train.activation_checkpointing=true"]),
     ("r3", ["schedule.r1=0.01", "augment.colour=true", "augment.translation=0.1", "schedule.probability=0.5"]),
-    ("r3_grouped", ["objective.penalty_form=finite_difference", "augment.cutout=0.5", "augment.target=0.6"]),
+    ("r3", ["generator.family=r3_grouped", "objective.penalty_form=finite_difference", "augment.cutout=0.5", "augment.target=0.6"]),
 ]
 
 

@@ -30,8 +30,8 @@ from gan.training import train
 from metrics.devices import DeviceError
 from tests.helpers import ROOT, PulledPlug, assert_same, crash_at, final_state
 
-FAMILIES = ["dcgan", "cnn", "sngan", "wgan_gp", "r3", "landscape"]
-FINITE = ["objective.penalty_form=finite_difference"]
+FAMILIES = ["dcgan", "cnn", "sngan", "wgan_gp", "landscape"]  # r3: test_schedules.py
+FINITE = ["objective.penalty_form=finite_difference", "objective.penalty_sigma=0.1"]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -207,8 +207,8 @@ def test_a_step_is_what_the_papers_say(tiny, overrides):
                     slope = torch.autograd.grad(D(x).sum(), x, create_graph=True)[0]
                     loss = loss + gamma / 2 * slope.square().sum((1, 2, 3)).mean()
                 elif gamma:
-                    rise = D(x + 0.01 * directions[:, side]) - D(x)
-                    loss = loss + gamma / 2 * (rise / 0.01).square().mean()
+                    rise = D(x + 0.1 * directions[:, side]) - D(x)
+                    loss = loss + gamma / 2 * (rise / 0.1).square().mean()
             descend(D, adam_d, loss)
         fooled = D(G(step_noise((8, 8), 0, 1, "cpu", t.seed, "z", index)))
         against = [D(batches.get(index, t.d_steps)).detach()] if paired else []
@@ -456,7 +456,7 @@ def torchrun(config, run):
 @pytest.mark.parametrize("family", ["sngan", "wgan_gp"])
 def test_two_processes_give_the_losses_of_one(tiny, tmp_path, family):
     """Two ranks of batch 4 against one of batch 8, gloo on the CPU, no batch norm: to float tolerance."""
-    more = ["objective.r1=1", "objective.penalty_form=finite_difference", "augment.colour=true", "augment.translation=0.125"]
+    more = [*FINITE, "objective.r1=1", "objective.penalty_sigma=1", "augment.colour=true", "augment.translation=0.125"]
     more = more if family == "sngan" else ["objective.penalty_every=2"]
     config = tiny(family, "generator.norm=none", "train.steps=8", "train.log_every=2", "train.device=cpu", *more)
     train(config, tmp_path / "one", progress=False)
