@@ -243,6 +243,7 @@ ANOTHER = {
     "objective.r2": 0.1,
     "objective.penalty_form": "exact",
     "augment.colour": True,
+    "augment.translation": 0.125,
     "augment.probability": 0.5,
     "augment.target": 0.5,
     "schedule.steps": 10,

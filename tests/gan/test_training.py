@@ -160,7 +160,7 @@ def test_every_discriminator_learns_against_a_slow_generator(tiny, tmp_path, fam
         ["objective.loss=relativistic", "objective.r1=0.5", "objective.r2=2", "train.d_steps=2"],
         ["objective.loss=relativistic", "objective.r1=0.5", "objective.r2=2", "objective.penalty_every=2"],
         [*FINITE, "objective.r1=2", "objective.r2=1", "objective.penalty_every=2", "train.d_steps=2"],
-        ["objective.r1=2", "objective.r2=1", "schedule.r1=0.2", "schedule.lr_g=0.01", "schedule.beta2=0.5", "schedule.steps=2"],
+        ["objective.r1=2", "objective.r2=1", "schedule.r1=0.2", "schedule.lr_g=0.0002", "schedule.beta2=0.9", "schedule.steps=2"],
     ],
 )
 def test_a_step_is_what_the_papers_say(tiny, overrides):
