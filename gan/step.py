@@ -150,10 +150,11 @@ class Step:
         of the device, so that what is launched here can be captured once as a CUDA graph (benchmarks/step_time.py --graphs). But
         for steps without penalties, where objective.penalty_every leaves them out, and a beta2 with a schedule.
         """
-        found = [self.update_discriminator(batch, inputs.strengths) for batch in inputs.updates]
+        found = torch.stack([self.update_discriminator(batch, inputs.strengths) for batch in inputs.updates])
         g_loss = self.update_generator(inputs.generator, inputs.strengths)
-        (d_loss, *rest), r_t = found[-1][:4].split([1, 3]), torch.stack(found)[:, 4:].mean(dim=0)
-        return torch.cat([d_loss, g_loss, *rest, r_t])
+        last, mean = found[-1], found.mean(dim=0)
+        penalty = last if self.config.objective.penalty_every == 1 else mean  # the last update may be one without
+        return torch.cat([last[:1], g_loss, last[1:3], penalty[3:4], mean[4:]])
 
     def update_discriminator(self, batch: Batch, strengths: Strengths) -> Tensor:
         """One update of D. Returns d_loss, mean D(x), mean D(G(z)), the unweighted penalty, and r_t where augmentation adapts."""
@@ -173,11 +174,8 @@ class Step:
         fake = Side(generated, self.change(batch.draws, 1, strengths), strengths.r2)
         smooth = [side for side, gamma in ((real, o.r1), (fake, o.r2)) if gamma] if batch.penalised else []
         shown = [side.change(side.images) for side in (real, fake)]
-        moved = (
-            []
-            if batch.directions is None
-            else [side.change(side.images + o.penalty_sigma * noise) for side, noise in zip(smooth, batch.directions.unbind(1))]
-        )
+        noises = () if batch.directions is None else batch.directions.unbind(1)
+        moved = [side.change(side.images + o.penalty_sigma * noise) for side, noise in zip(smooth, noises)]
         with self.autocast():
             on_real, on_fake, *on_moved = (logits.float() for logits in self.judge([*shown, *moved]))
             loss, penalty = self.loss.discriminator(on_real, on_fake), torch.zeros((), device=generated.device)

@@ -59,6 +59,11 @@ def resumes_bitwise(config, tmp_path):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "broken" / file).read_bytes(), file
 
 
+def step_of(config):
+    config, alone = resolve(config), Processes(0, 1, torch.device("cpu"))
+    return Step(config, alone, State(config, alone), Batches(config, alone))
+
+
 def start(run, config, *more):
     file = run.parent / f"{run.name}.yaml"
     file.write_text(config.dump())
@@ -398,6 +403,16 @@ def test_compile_with_a_penalty_is_refused(tiny):
     with pytest.raises(ConfigError, match="twice through compiled code"):
         tiny("wgan_gp", "train.compile=true", "objective.penalty_form=finite_difference")
     tiny("dcgan", "train.compile=true", "objective.r1=1", "objective.penalty_form=finite_difference")
+
+
+def test_a_lazy_penalty_is_logged_as_what_it_stands_for(tiny):
+    """Of four updates the first has a penalty, with four times the weight: the step's mean is that penalty."""
+    every, lazy = (
+        step_of(tiny("wgan_gp", "objective.gradient_penalty=0", "objective.r1=1e-9", "train.d_steps=4", "train.lr_d=1e-9", *more))
+        for more in ([], ["objective.penalty_every=4"])
+    )
+    wanted = [every.update_discriminator(batch, every.inputs().strengths)[3] for batch in every.inputs().updates[:1]]
+    assert lazy()[4].item() == pytest.approx(wanted[0].item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("penalty", ["gradient_penalty", "r1", "r2"])
