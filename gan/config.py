@@ -203,7 +203,7 @@ class Objective(Section):
     r2: float = Field(default=0.0, ge=0)  # the same on generated images
     penalty_every: int = Field(default=1, gt=0)  # D updates; with n times the weight (lazy, Karras et al. 2020, StyleGAN2)
     penalty_form: Literal["exact", "finite_difference"] = "exact"  # of r1 and r2; finite_difference: no double backward
-    penalty_sigma: float = Field(default=0.1, gt=0)  # of the noise between the two sides of a difference; less drowns in bf16
+    penalty_sigma: float = Field(default=0.01, gt=0)  # of the noise between the two sides of a difference (Lin et al. 2025)
 
     @property
     def penalised(self) -> bool:
@@ -331,6 +331,11 @@ class Config(Tree):
                 "train.compile=true cannot go with objective.gradient_penalty, nor with exact objective.r1 or r2: PyTorch does not "
                 "differentiate twice through compiled code; set train.compile=false or the penalty to 0, or, for r1 and r2, "
                 "objective.penalty_form=finite_difference"
+            )
+        if self.train.precision == "tf32" and self.objective.penalty_form == "finite_difference":
+            raise ValueError(
+                "train.precision=tf32 rounds away what objective.penalty_form=finite_difference measures; set fp32, or bf16, which "
+                "computes the differences in fp32"
             )
         if self.train.compile and self.train.activation_checkpointing:
             raise ValueError("train.compile=true cannot go with train.activation_checkpointing=true; choose one of them")

@@ -51,6 +51,7 @@ class Side(NamedTuple):
 
     images: Tensor
     change: Callable[[Tensor], Tensor]  # images -> what D is shown of them
+    shown: Tensor
     gamma: float | Tensor  # of R1 or R2
 
 
@@ -170,26 +171,32 @@ class Step:
         # D sees G only through its pictures, so no graph is built through G.
         with torch.no_grad(), self.autocast():
             generated = self.G(batch.z).float()
-        real = Side(batch.real, self.change(batch.draws, 0, strengths), strengths.r1)
-        fake = Side(generated, self.change(batch.draws, 1, strengths), strengths.r2)
+        changes = [self.change(batch.draws, side, strengths) for side in range(2)]
+        real, fake = (
+            Side(x, change, change(x), gamma)
+            for x, change, gamma in zip((batch.real, generated), changes, (strengths.r1, strengths.r2))
+        )
         smooth = [side for side, gamma in ((real, o.r1), (fake, o.r2)) if gamma] if batch.penalised else []
-        shown = [side.change(side.images) for side in (real, fake)]
         noises = () if batch.directions is None else batch.directions.unbind(1)
         moved = [side.change(side.images + o.penalty_sigma * noise) for side, noise in zip(smooth, noises)]
+        shares = self.config.train.precision == "fp32"  # the pass; bf16 would round the differences away
+        D, penalties = self.state.discriminator, []
         with self.autocast():
-            on_real, on_fake, *on_moved = (logits.float() for logits in self.judge([*shown, *moved]))
-            loss, penalty = self.loss.discriminator(on_real, on_fake), torch.zeros((), device=generated.device)
-            D = self.state.discriminator
-            penalties = []
+            on_real, on_fake, *on_moved = (x.float() for x in self.judge([real.shown, fake.shown, *(moved if shares else ())]))
+            loss = self.loss.discriminator(on_real, on_fake)
             if batch.epsilon is not None:
-                penalties.append((o.gradient_penalty, gradient_penalty(D, *shown, batch.epsilon)))
-            if batch.directions is None:
+                penalties.append((o.gradient_penalty, gradient_penalty(D, real.shown, fake.shown, batch.epsilon)))
+            if not moved:
                 penalties += [(side.gamma, r1_penalty(lambda x, side=side: D(side.change(x)), side.images)) for side in smooth]
-            for side, there in zip(smooth, on_moved):
-                here = on_real if side is real else on_fake
-                penalties.append((side.gamma, difference_penalty(here, there, o.penalty_sigma)))
-            for weight, value in penalties:
-                loss, penalty = loss + weight * o.penalty_every * value, penalty + o.penalty_every * value
+        on_smooth = [on_real if side is real else on_fake for side in smooth]
+        if moved and not shares:
+            logits = list(self.judge([*(side.shown for side in smooth), *moved]))
+            on_smooth, on_moved = logits[: len(moved)], logits[len(moved) :]
+        for side, here, there in zip(smooth, on_smooth, on_moved):
+            penalties.append((side.gamma, difference_penalty(here, there, o.penalty_sigma)))
+        penalty = torch.zeros((), device=loss.device)
+        for weight, value in penalties:
+            loss, penalty = loss + weight * o.penalty_every * value, penalty + o.penalty_every * value
         values = [loss, on_real.mean(), on_fake.mean(), penalty]
         return torch.stack([*values, certainty(self.loss, on_real, on_fake)] if self.state.adaptive else values)
 

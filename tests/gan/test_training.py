@@ -405,6 +405,25 @@ def test_compile_with_a_penalty_is_refused(tiny):
     tiny("dcgan", "train.compile=true", "objective.r1=1", "objective.penalty_form=finite_difference")
 
 
+def test_differences_are_taken_in_fp32_where_training_is_in_bf16(tiny):
+    """In bf16 their rounding, divided by sigma, would be many times the penalty."""
+    found = {}
+    for precision in ("fp32", "bf16"):
+        more = [
+            f"train.precision={precision}",
+            "objective.gradient_penalty=0",
+            "objective.r1=1",
+            "objective.penalty_form=finite_difference",
+        ]
+        found[precision] = step_of(tiny("wgan_gp", *more))()[4].item()
+    assert found["bf16"] == pytest.approx(found["fp32"], rel=0.01)
+
+
+def test_differences_in_tf32_are_refused(tiny):
+    with pytest.raises(ConfigError, match=r"tf32 rounds away what .*; set fp32, or bf16"):
+        tiny("dcgan", "train.precision=tf32", "objective.r1=1", "objective.penalty_form=finite_difference")
+
+
 def test_a_lazy_penalty_is_logged_as_what_it_stands_for(tiny):
     """Of four updates the first has a penalty, with four times the weight: the step's mean is that penalty."""
     every, lazy = (
