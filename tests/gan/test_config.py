@@ -259,7 +259,6 @@ ANOTHER = {
     "train.channels_last": False,
     "train.fused": False,
     "train.compile": True,
-    "train.fused": False,
     "train.deterministic": False,
     "train.device": "cpu",
 }
