@@ -50,7 +50,7 @@ from gan.models.build import resolve
 from gan.processes import Processes
 from gan.sampling import save_images
 from gan.state import Batches, State
-from gan.training import Step
+from gan.step import Step
 
 BATCH, R = 64, 128
 

@@ -33,7 +33,7 @@ from gan.loop import set_precision
 from gan.models.build import resolve
 from gan.processes import Processes
 from gan.state import Batches, State
-from gan.training import Step
+from gan.step import Step
 from metrics.precision import allow_tf32
 
 BATCH = 64
@@ -107,7 +107,8 @@ def captured(step):
 
     def launch(inputs):
         for place, drawn in zip(tree_leaves(places), tree_leaves(inputs)):
-            place.copy_(drawn)
+            if isinstance(place, torch.Tensor):
+                place.copy_(drawn)
         graph.replay()
         return values.clone()
 

@@ -35,7 +35,7 @@ from gan.loop import set_precision
 from gan.models.build import resolve
 from gan.processes import Processes
 from gan.state import Batches, State
-from gan.training import Step
+from gan.step import Step
 from metrics.features import open_extractor
 from metrics.precision import allow_tf32
 from metrics.scoring import Side, reference_statistics, score

@@ -205,6 +205,56 @@ class Objective(Section):
     loss: Literal[tuple(LOSSES)] = "non_saturating"
     gradient_penalty: float = Field(default=0.0, ge=0)  # lambda of WGAN-GP: 10 in the paper
     r1: float = Field(default=0.0, ge=0)  # gamma of Mescheder et al. 2018
+    r2: float = Field(default=0.0, ge=0)  # the same on generated images
+    penalty_every: int = Field(default=1, gt=0)  # D updates; with n times the weight (lazy, Karras et al. 2020, StyleGAN2)
+    penalty_form: Literal["exact", "finite_difference"] = "exact"  # of r1 and r2; finite_difference: no double backward
+    penalty_sigma: float = Field(default=0.01, gt=0)  # of the noise between the two sides of a difference (Lin et al. 2025)
+
+    @property
+    def penalised(self) -> bool:
+        return bool(self.gradient_penalty or self.r1 or self.r2)
+
+    @property
+    def differentiates_twice(self) -> bool:
+        return bool(self.gradient_penalty or (self.penalised and self.penalty_form == "exact"))
+
+
+class Augment(Section):
+    """What is done to real and generated images alike before the discriminator sees them (gan/augmentation.py)."""
+
+    colour: bool = False  # brightness, saturation, contrast
+    translation: float = Field(default=0.0, ge=0, lt=1)  # by up to this share of a side: 0.125 in Zhao et al. 2020
+    cutout: float = Field(default=0.0, ge=0, lt=1)  # of this share of each side: 0.5 in Zhao et al. 2020
+    probability: float | None = Field(default=None, ge=0, le=1)  # of each change; null: 1, or with a target 0, to begin with
+    target: float | None = Field(default=None, gt=-1, lt=1)  # of r_t, to which the probability adapts: 0.6 in Karras et al. 2020
+    interval: int = Field(default=4, gt=0)  # steps between adaptations
+    images: int = Field(default=500_000, gt=0)  # real ones in which the probability can rise by 1
+
+    @property
+    def used(self) -> bool:
+        return bool(self.colour or self.translation or self.cutout)
+
+    @property
+    def start(self) -> float:
+        """The probability at the first step."""
+        return self.probability if self.probability is not None else float(self.target is None)
+
+
+class Schedule(Section):
+    """What settings become along half a cosine, and stay: R3GAN, Huang et al. 2024. null: what they were (gan/schedules.py)."""
+
+    steps: int | None = Field(default=None, gt=0)  # until they are there; null: train.steps
+    lr_g: float | None = Field(default=None, ge=0)
+    lr_d: float | None = Field(default=None, ge=0)
+    beta2: float | None = Field(default=None, ge=0, lt=1)
+    ema_decay: float | None = Field(default=None, ge=0, lt=1)  # by its half-life
+    r1: float | None = Field(default=None, ge=0)
+    r2: float | None = Field(default=None, ge=0)
+    probability: float | None = Field(default=None, ge=0, le=1)  # of augment
+
+    @property
+    def used(self) -> bool:
+        return any(value is not None for name, value in self if name != "steps")
 
 
 class Running(Section):
@@ -261,7 +311,9 @@ class Config(Tree):
     generator: Generator = Generator()
     discriminator: Discriminator = Discriminator()
     objective: Objective = Objective()
+    augment: Augment = Augment()
     train: Train = Train()
+    schedule: Schedule = Schedule()
     evaluate: Evaluate = Evaluate()
 
     BEFORE: ClassVar[dict[str, Any]] = {"train.fused": False}
@@ -279,15 +331,38 @@ class Config(Tree):
 
     @model_validator(mode="after")
     def _possible(self):
-        if self.train.compile and (self.objective.gradient_penalty or self.objective.r1):
+        if self.train.compile and self.objective.differentiates_twice:
             raise ValueError(
-                "train.compile=true cannot go with objective.gradient_penalty or objective.r1: PyTorch does not differentiate "
-                "twice through compiled code; set train.compile=false or the penalty to 0"
+                "train.compile=true cannot go with objective.gradient_penalty, nor with exact objective.r1 or r2: PyTorch does not "
+                "differentiate twice through compiled code; set train.compile=false or the penalty to 0, or, for r1 and r2, "
+                "objective.penalty_form=finite_difference"
+            )
+        if self.train.precision == "tf32" and self.objective.penalty_form == "finite_difference":
+            raise ValueError(
+                "train.precision=tf32 rounds away what objective.penalty_form=finite_difference measures; set fp32, or bf16, which "
+                "computes the differences in fp32"
             )
         if self.train.compile and self.train.activation_checkpointing:
             raise ValueError("train.compile=true cannot go with train.activation_checkpointing=true; choose one of them")
         if self.evaluate.instruments and not self.evaluate.every:
             raise ValueError("evaluate.instruments=true logs nothing without evaluate.every; set evaluate.every=1000, say")
+        return self
+
+    @model_validator(mode="after")
+    def _effective(self):
+        """Nothing is asked for that would change nothing, or twice."""
+        for name in ("r1", "r2"):
+            if getattr(self.schedule, name) is not None and not getattr(self.objective, name):
+                raise ValueError(f"schedule.{name} changes nothing while objective.{name} is 0; set that, or leave this out")
+        changes = {f"schedule.lr_{net}" for net in "gd" if getattr(self.schedule, f"lr_{net}") is not None}
+        if changes and self.train.lr_decay != "none":
+            raise ValueError(f"train.lr_decay=linear cannot go with {' and '.join(sorted(changes))}; choose one of them")
+        adapts = {"augment.target": self.augment.target, "schedule.probability": self.schedule.probability}
+        adapts = [key for key, value in adapts.items() if value is not None]
+        if adapts and not self.augment.used:
+            raise ValueError(f"{adapts[0]} changes nothing without augment.colour, augment.translation or augment.cutout; set one")
+        if len(adapts) == 2:
+            raise ValueError("augment.target adapts the probability that schedule.probability prescribes; choose one of them")
         return self
 
     @property
@@ -296,15 +371,16 @@ class Config(Tree):
 
     def difference(self, new: Self) -> list[str]:
         """As Tree.difference; more train.steps are fine without a schedule."""
-        longer = new.train.lr_decay == "none" and new.train.steps > self.train.steps
+        ends_with_run = new.train.lr_decay != "none" or (new.schedule.used and new.schedule.steps is None)
+        longer = not ends_with_run and new.train.steps > self.train.steps
         return self.changes(new, self.RUNTIME | {"train.steps"} if longer else self.RUNTIME)
 
 
 KEYS = Config.keys()
 
 # Which command has a section that not all have.
-COMMANDS = dict.fromkeys(("generator", "discriminator", "objective", "evaluate"), "train")
-COMMANDS |= dict.fromkeys(("model", "augment"), "classify")
+COMMANDS = dict.fromkeys(("generator", "discriminator", "objective", "schedule", "evaluate"), "train")
+COMMANDS["model"] = "classify"
 
 
 def parsed(override: str) -> tuple[str, Any]:

@@ -31,6 +31,10 @@ def pad(x: Tensor, rule: Rule, far: tuple[int, int] = (0, 0)) -> Tensor:
     if rule.mode != "zeros" or rule.small < 0:
         return padding.pad(x, rule, far)
     x = F.pad(x, (0, far[1], 0, far[0])) if any(far) else x
+    if len(rule.groups) > len(CORNERS):  # several groups of a convolution: one pad for each corner, of all groups together
+        own = len(rule.groups) // len(CORNERS)
+        pictures = padding.pad(x.unflatten(1, (own, -1)), rule._replace(groups=rule.groups[: len(CORNERS)]))
+        return pictures.flatten(1, 2).contiguous(memory_format=memory_format_of(x))
     if torch.compiler.is_compiling():
         corners = rule.groups == towards(CORNERS, x.shape[1])
         if _compiles_for_cpu(x) and (corners or rule.groups == towards((BELOW_RIGHT,), x.shape[1])):

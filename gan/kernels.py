@@ -63,6 +63,8 @@ class _Same:
     place = "below right"
     turn = 0  # which of CORNERS a turning corner is: see turn_corners
     in_channels: int
+    groups: int
+    corner_groups: int  # groups of channels that have four corners each
     kernel_size: tuple[int, ...]
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
@@ -75,7 +77,7 @@ class _Same:
             raise ValueError(f"place must be one of {', '.join(PLACES)}, got {place!r}")
         if padding_mode not in PADDINGS:
             raise ValueError(f"padding_mode must be one of {', '.join(PADDINGS)}, got {padding_mode!r}")
-        self.place, self.padding_mode = place, padding_mode
+        self.place, self.padding_mode, self.corner_groups = place, padding_mode, self.groups
         small, large = self.rule[:2]
         if small == large:
             self.padding = (small, small)
@@ -93,7 +95,7 @@ class _Same:
             small, large = 0, small + large
         elif self.place == "above left":
             corners = (ABOVE_LEFT,)
-        return Rule(small, large, towards(corners, self.in_channels), self.padding_mode)
+        return Rule(small, large, towards(corners, self.in_channels, self.corner_groups), self.padding_mode)
 
     def extra_repr(self) -> str:
         small, large = self.rule[:2]
@@ -145,6 +147,7 @@ class SymmetricConv2d(SameConv2d):
     """The left-over pixel goes to another corner in each quarter of the input channels (Wu et al. 2019, C2sp and C4sp).
 
     Stands in for nn.Conv2d(..., padding='same'), options by keyword. If k - s is even, nothing is left over and it is nn.Conv2d.
+    With groups, the quarters are those of each group, where it has four channels or more.
     """
 
     place = "four corners"

@@ -37,9 +37,16 @@ def group_sizes(channels: int) -> list[int]:
     return [channels // 4 + (group < channels % 4) for group in range(4)]
 
 
-def towards(corners: tuple[Corner, ...], channels: int) -> tuple[tuple[int, Corner], ...]:
-    """The groups of a rule: all channels towards one corner, or a quarter of them towards each of four."""
-    return tuple(zip(group_sizes(channels) if len(corners) == 4 else [channels], corners))
+def towards(corners: tuple[Corner, ...], channels: int, groups: int = 1) -> tuple[tuple[int, Corner], ...]:
+    """The groups of a rule: all channels towards one corner, or a quarter of them towards each of four.
+
+    groups: of the convolution that follows. Where each has four channels or more, it has four quarters of its own: those of all
+    channels together would leave a convolution group in one corner.
+    """
+    if len(corners) == 1:
+        return ((channels, corners[0]),)
+    own = groups if channels // groups >= 4 else 1
+    return tuple(zip(group_sizes(channels // own), corners)) * own
 
 
 def sides(corner: Corner, small: int, large: int) -> tuple[int, int, int, int]:

@@ -57,13 +57,16 @@ def plot_curves(records: list[dict], path: Path) -> None:
     if not records:
         return
     steps = [r["step"] for r in records]
-    penalised = any(r["penalty"] for r in records)
-    figure, axes = pyplot().subplots(1, 3 if penalised else 2, figsize=(12 if penalised else 9, 3.2), layout="constrained")
     panels = [
         ("losses", {"d_loss": ("discriminator", BLUE, "-"), "g_loss": ("generator", RED, "-")}),
         ("mean logits", {"d_real": ("D(x), real", BLUE, "-"), "d_fake": ("D(G(z)), generated", RED, "--")}),
-        ("penalty", {"penalty": ("gradient penalty, unweighted", GREY, "-")}),
     ]
+    if any(r["penalty"] for r in records):
+        panels.append(("penalty", {"penalty": ("gradient penalty, unweighted", GREY, "-")}))
+    if "augmentation" in records[0]:
+        lines = {"augmentation": ("probability", BLUE, "-"), "overfitting": ("overfitting, r_t", RED, "--")}
+        panels.append(("augmentation", lines))
+    figure, axes = pyplot().subplots(1, len(panels), figsize=(3 + 3 * len(panels), 3.2), layout="constrained")
     for axis, (title, lines) in zip(axes, panels):
         for key, (label, colour, style) in lines.items():
             axis.plot(steps, [r[key] for r in records], style, color=colour, label=label, linewidth=1.3)

@@ -6,15 +6,17 @@ import torch
 from torch import Tensor, nn
 
 import data
+from gan.augmentation import AdaptiveProbability
 from gan.config import Config, ConfigError
 from gan.models.build import build
+from gan.objectives import LOSSES
 from gan.processes import Processes
 from gan.randomness import derive, step_uniform
 from metrics.statistics import fingerprint
 
 
 class State:
-    """Weights, optimizers, EMA, step, and the losses not yet logged: all that a checkpoint holds."""
+    """Weights, optimizers, EMA, step, a probability that adapts, and the losses not yet logged: all that a checkpoint holds."""
 
     def __init__(self, config: Config, processes: Processes):
         t = config.train
@@ -26,6 +28,8 @@ class State:
         self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.generator.recompute = self.discriminator.recompute = t.activation_checkpointing
         self.ema_decay = t.ema_decay
+        adapts = config.augment.target is not None
+        self.adaptive = AdaptiveProbability(config.augment, t.batch_size * t.d_steps, processes.device) if adapts else None
         betas = (t.beta1, t.beta2)
         self.optimizer_g = torch.optim.Adam(self.generator.parameters(), lr=t.lr_g, betas=betas, fused=True)
         self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), lr=t.lr_d, betas=betas, fused=True)
@@ -46,6 +50,12 @@ class State:
                     group["lr"].fill_(rate)
                 else:  # a new run's number, or what a checkpoint held
                     group["lr"] = torch.full((), rate, device=self.device)
+
+    def set_beta2(self, beta2: float) -> None:
+        """Of the next step."""
+        for optimizer in (self.optimizer_g, self.optimizer_d):
+            for group in optimizer.param_groups:
+                group["betas"] = (group["betas"][0], beta2)
 
     @torch.no_grad()
     def update_ema(self) -> None:
@@ -69,6 +79,7 @@ class State:
             "optimizer_d": optimizer_d,
             "pending": [t.cpu() for t in self.pending],
             "device": self.device.type,
+            **({"adaptive": self.adaptive.numbers.cpu()} if self.adaptive else {}),
         }
 
     def load(self, saved: dict) -> None:
@@ -76,6 +87,8 @@ class State:
         for name in ("generator", "discriminator", "ema", "optimizer_g", "optimizer_d"):
             getattr(self, name).load_state_dict(saved[name])
         self.pending = [t.to(self.device) for t in saved["pending"]]
+        if self.adaptive:
+            self.adaptive.numbers = saved["adaptive"].to(self.device)
 
     def finite(self) -> bool:
         """Whether every weight of both networks is a finite number."""
@@ -86,6 +99,7 @@ class State:
 class Batches:
     """Real images on the device, as a function of (seed, step, update): floats in [-1, 1], half of them mirrored.
 
+    Updates 0 ... d_steps - 1 are the discriminator's; number d_steps is the generator's, which has some where the loss is paired.
     A set that fits `dataset.memory` lies on the device as uint8; a larger one is read ahead from the disk, which changes no image.
     """
 
@@ -99,6 +113,7 @@ class Batches:
                 "choose another train.gradient_accumulation"
             )
         self.config, self.processes = config, processes
+        self.per_step = config.train.d_steps + LOSSES[config.objective.loss].paired
         d = config.dataset
         self.set = data.load(**d.arguments)
         self.order = data.EpochOrder(len(self.set), derive(config.train.seed, "order"), d.block)
@@ -115,7 +130,7 @@ class Batches:
         """(n, 3, R, R): this rank's share of the batch."""
         t, p = self.config.train, self.processes
         n = t.batch_size // p.world
-        position = (step * t.d_steps + update) * t.batch_size + p.rank * n
+        position = (step * self.per_step + update) * t.batch_size + p.rank * n
         x = self._pixels(position, n).float() / 127.5 - 1
         if self.config.dataset.flip:
             mirror = step_uniform(n, p.rank, p.world, p.device, t.seed, f"flip{update}", step) < 0.5

@@ -19,7 +19,7 @@ from gan.config import Config
 from gan.loop import compiled, set_precision
 from gan.processes import Processes
 from gan.state import Batches, State
-from gan.training import Step
+from gan.step import Step
 from metrics.precision import native_bf16, onednn_kind
 
 

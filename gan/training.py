@@ -1,29 +1,24 @@
 """The training loop.
 
-A step is a function of (weights, optimizer state, seed, step index): its images, flips and noise are derived from the seed and the
-index, never from a running generator. So a run that was killed and resumed ends with the same bits as one that was not, and runs
-with different kernels see the same data and the same latents.
+A step (gan.step) is a function of (weights, optimizer state, seed, step index): its images, flips and noise are derived from the
+seed and the index, never from a running generator. So a run that was killed and resumed ends with the same bits as one that was
+not, and runs with different kernels see the same data and the same latents.
 """
 
 import contextlib
 import signal
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from gan import checkpoint
-from gan.config import Config, Evaluate, Train
+from gan.config import Config, Evaluate
 from gan.evaluation import TrainingScores
 from gan.loop import (
     Interrupted,
     StopSignals,
     announce_precision,
-    compiled,
     diverged,
     flush_losses,
     resource_errors,
@@ -31,16 +26,13 @@ from gan.loop import (
     warn_device_change,
 )
 from gan.models.build import resolve_to_train
-from gan.objectives import LOSSES, gradient_penalty, r1_penalty
 from gan.plots import plot_curves
 from gan.probe import training_instruments
 from gan.processes import Processes
 from gan.progress import Writer
-from gan.randomness import step_noise, step_uniform
 from gan.run_directory import RunDirectory, RunError, begun_config, read_log
 from gan.state import Batches, State
-
-LOGGED = ("d_loss", "g_loss", "d_real", "d_fake", "penalty")  # losses; mean D(x) and D(G(z)); the unweighted penalties
+from gan.step import Step
 
 
 @dataclass(frozen=True)
@@ -107,7 +99,7 @@ def _train(
             state.pending.append(take_step())
             writer.tick()
             if state.step % t.log_every == 0 or state.step == t.steps:
-                writer.losses(dict(zip(LOGGED, flush_losses(state, processes, run))), state.step)
+                writer.losses(dict(zip(take_step.logged, flush_losses(state, processes, run))), state.step)
             if keeper and (state.step % config.evaluate.every == 0 or state.step == t.steps):
                 writer.scores(keeper.score(state), state.step)
             if state.step % t.sample_every == 0 or state.step == t.steps:
@@ -124,121 +116,6 @@ def _train(
         return None
     plot_curves(read_log(run.path), run.curves)
     return Outcome(run.path, state.step, run.grid(state.step))
-
-
-class Inputs(NamedTuple):
-    """What a step sees: a function of the seed and the step's index."""
-
-    updates: list[tuple[Tensor, Tensor, Tensor]]  # for each of D's: real images (n, 3, R, R), z (n, latent), epsilon (n,)
-    z: Tensor  # (n, latent), of G's update
-
-
-class Step:
-    """train.d_steps discriminator updates and one generator update: a function of the state, the seed and the step's index."""
-
-    def __init__(self, config: Config, processes: Processes, state: State, batches: Batches):
-        self.config, self.processes, self.state, self.batches = config, processes, state, batches
-        self.loss = LOSSES[config.objective.loss]
-        self.G, self.D = processes.parallel(state.generator), processes.parallel(state.discriminator)
-        # DistributedDataParallel waits for gradients of D's weights, which G's step has none of: there D is called bare.
-        self.frozen_D = self.D if processes.world == 1 else state.discriminator
-        if config.train.compile:
-            self.G, self.D, self.frozen_D = (compiled(module) for module in (self.G, self.D, self.frozen_D))
-
-    def __call__(self) -> Tensor:
-        """Returns the LOGGED values, (5,) float32, still on the device."""
-        t, state = self.config.train, self.state
-        inputs = self.inputs()
-        state.set_learning_rates(learning_rate(t.lr_g, t, state.step), learning_rate(t.lr_d, t, state.step))
-        values = self.compute(inputs)
-        state.step += 1
-        state.update_ema()
-        return values
-
-    def inputs(self) -> Inputs:
-        """All that is drawn for the next step."""
-        t, p, step = self.config.train, self.processes, self.state.step
-        n = t.batch_size // p.world
-        updates = []
-        for update in range(t.d_steps):
-            epsilon = step_uniform(n, p.rank, p.world, p.device, t.seed, f"epsilon{update}", step)
-            updates.append((self.batches.get(step, update), self.noise(f"z{update}", n), epsilon))
-        return Inputs(updates, self.noise("z", n))
-
-    def compute(self, inputs: Inputs) -> Tensor:
-        """The updates of both networks. Returns the LOGGED values.
-
-        A function of tensors on the device alone: no number of the host's changes from one step to the next and nothing is asked
-        of the device, so that what is launched here can be captured once as a CUDA graph (benchmarks/step_time.py --graphs).
-        """
-        for real, z, epsilon in inputs.updates:
-            values = self.update_discriminator(real, z, epsilon)
-        g_loss = self.update_generator(inputs.z)
-        return torch.cat([values[:1], g_loss, values[1:]])
-
-    def update_discriminator(self, real: Tensor, z: Tensor, epsilon: Tensor) -> Tensor:
-        """One update of D. Returns d_loss, mean D(x), mean D(G(z)) and the unweighted penalty, (4,) float32."""
-        state = self.state
-        state.discriminator.requires_grad_(True)
-        found = self.accumulate(self.D, self.discriminator_loss, real, z, epsilon)
-        state.optimizer_d.step()
-        state.optimizer_d.zero_grad()
-        return found
-
-    def discriminator_loss(self, real: Tensor, z: Tensor, epsilon: Tensor) -> Tensor:
-        objective = self.config.objective
-        # D sees G only through its pictures, so no graph is built through G.
-        with torch.no_grad(), self.autocast():
-            fake = self.G(z).float()
-        with self.autocast():
-            if self.config.discriminator.norm == "batch":  # real and fake have statistics of their own
-                on_real, on_fake = self.D(real), self.D(fake)
-            else:
-                on_real, on_fake = self.D(torch.cat([real, fake])).chunk(2)
-            d_loss = self.loss.discriminator(on_real.float(), on_fake.float())
-            penalty = torch.zeros((), device=real.device)
-            if objective.gradient_penalty:
-                gp = gradient_penalty(self.state.discriminator, real, fake, epsilon)
-                d_loss, penalty = d_loss + objective.gradient_penalty * gp, penalty + gp
-            if objective.r1:
-                r1 = r1_penalty(self.state.discriminator, real)
-                d_loss, penalty = d_loss + objective.r1 * r1, penalty + r1
-        return torch.stack([d_loss, on_real.float().mean(), on_fake.float().mean(), penalty])
-
-    def update_generator(self, z: Tensor) -> Tensor:
-        """One update of G. Returns g_loss, (1,) float32."""
-        state = self.state
-        # The gradient passes through D, but D's own weights need none: that saves a third of its backward.
-        state.discriminator.requires_grad_(False)
-        found = self.accumulate(self.G, self.generator_loss, z)
-        state.optimizer_g.step()
-        state.optimizer_g.zero_grad()
-        return found
-
-    def generator_loss(self, z: Tensor) -> Tensor:
-        with self.autocast():
-            on_fake = self.frozen_D(self.G(z))
-            return self.loss.generator(on_fake.float())[None]
-
-    def accumulate(self, network: nn.Module, loss: Callable[..., Tensor], *batch: Tensor) -> Tensor:
-        """Gradients of the mean over the batch's parts of the first value that `loss` returns; the means of all its values."""
-        parts = self.config.train.gradient_accumulation
-        found = []
-        for i, part in enumerate(zip(*(x.chunk(parts) for x in batch))):
-            waits = isinstance(network, DistributedDataParallel) and i < parts - 1  # the processes share the sum, not each part
-            with network.no_sync() if waits else contextlib.nullcontext():
-                values = loss(*part)
-                (values[0] / parts).backward()
-            found.append(values.detach())
-        return torch.stack(found).mean(dim=0)
-
-    def noise(self, name: str, n: int) -> Tensor:
-        p = self.processes
-        shape = (n, self.config.generator.latent)
-        return step_noise(shape, p.rank, p.world, p.device, self.config.train.seed, name, self.state.step)
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16")
 
 
 class BestKeeper:
@@ -268,11 +145,6 @@ class BestKeeper:
             record = {**state.dump(), "score": value, "how": self.how}
             checkpoint.save(record, self.run.checkpoints, state.step, 0, checkpoint.BEST)
         return found
-
-
-def learning_rate(base: float, t: Train, step: int) -> float:
-    """The base rate, or its linear decay to 0 over the run."""
-    return base * (1 - step / t.steps) if t.lr_decay == "linear" else base
 
 
 def save(state: State, batches: Batches, processes: Processes, run: RunDirectory | None, keep: int) -> Path | None:

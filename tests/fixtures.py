@@ -26,6 +26,7 @@ TINY = {
     "sngan": ["generator.family=sngan", "generator.kernel=c2sp", "objective.loss=hinge", "train.lr_decay=linear"],
     "wgan_gp": ["generator.family=wgan_gp", "objective.loss=wasserstein", "objective.gradient_penalty=10", "train.d_steps=2"],
     "landscape": ["generator.family=landscape", "generator.kernel=c4sp", "objective.r1=0.1"],
+    "r3": ["generator.family=r3", "generator.kernel=c2sp", "objective.loss=relativistic", "objective.r1=0.1", "objective.r2=0.1"],
 }
 
 

@@ -81,5 +81,7 @@ def test_several_files_are_imported_once_each(tmp_path, monkeypatch):
 
 def test_without_extensions_the_choices_are_those_that_come_along():
     choices = Config.model_json_schema()["$defs"]
-    assert choices["Generator"]["properties"]["family"]["enum"] == ["dcgan", "cnn", "sngan", "wgan_gp", "landscape"]
-    assert choices["Objective"]["properties"]["loss"]["enum"] == ["non_saturating", "hinge", "wasserstein", "least_squares"]
+    families = ["dcgan", "cnn", "r3", "r3_grouped", "sngan", "wgan_gp", "landscape"]
+    losses = ["non_saturating", "hinge", "wasserstein", "least_squares", "relativistic"]
+    assert choices["Generator"]["properties"]["family"]["enum"] == families
+    assert choices["Objective"]["properties"]["loss"]["enum"] == losses

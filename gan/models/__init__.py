@@ -1,6 +1,6 @@
 """The networks. Importing this registers the families that come along."""
 
-from gan.models import dcgan, resnet
+from gan.models import dcgan, r3, resnet
 from gan.models.families import FAMILIES, Family, Layers, register
 
-__all__ = ["FAMILIES", "Family", "Layers", "dcgan", "register", "resnet"]
+__all__ = ["FAMILIES", "Family", "Layers", "dcgan", "r3", "register", "resnet"]

@@ -37,10 +37,10 @@ def resolve(config: Config) -> Config:
 def resolve_to_train(config: Config) -> Config:
     """`resolve`, for what is going to be trained. ConfigError for what only the family's choices show to be wrong."""
     config = resolve(config)
-    if config.discriminator.norm == "batch" and (config.objective.gradient_penalty or config.objective.r1):
+    if config.discriminator.norm == "batch" and config.objective.penalised:
         raise ConfigError(
-            "objective.gradient_penalty and r1 penalise the gradient at each image, and batch norm in the discriminator mixes the "
-            "images of a batch (Gulrajani et al. 2017, section 4); set discriminator.norm=none or spectral"
+            "objective.gradient_penalty, r1 and r2 penalise the gradient at each image, and batch norm in the discriminator mixes "
+            "the images of a batch (Gulrajani et al. 2017, section 4); set discriminator.norm=none or spectral"
         )
     return config
 

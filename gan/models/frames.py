@@ -16,12 +16,13 @@ class Frame(nn.Module):
 class GeneratorFrame(Frame):
     """z (N, latent) -> project -> a seed map (N, C, S, S) -> trunk -> images (N, 3, R, R) in [-1, 1].
 
-    Subclasses set `latent`, `project` (a linear layer), `seed` (its shape C, S, S) and `trunk` (the convolutional rest).
+    Subclasses set `latent`, `project` (z -> C * S * S numbers: a linear layer, or what stands for one), `seed` (its shape C, S, S)
+    and `trunk` (the convolutional rest).
     """
 
     latent: int
     seed: tuple[int, int, int]
-    project: nn.Linear
+    project: nn.Module
     trunk: nn.Sequential
 
     def forward(self, z: Tensor) -> Tensor:

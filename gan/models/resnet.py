@@ -18,7 +18,7 @@ from gan.fusing import sequential
 from gan.models.families import Family, Layers, register
 from gan.models.frames import DiscriminatorFrame, GeneratorFrame
 from gan.models.layers import add_spectral_norm, channel_counts, init_normal, norm_layer
-from gan.models.upsampling import filler
+from gan.models.upsampling import FILLERS, filler
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class UpBlock(nn.Module):
 
         y = conv(relu(norm(up_conv(relu(norm(x)))))) + shortcut(x)
 
-    The 1x1 shortcut runs before the map is doubled: the same picture for a quarter of the work (except at the bias of unpool, which
-    stays where the values are).
+    The 1x1 shortcut runs before the map is doubled: the same picture for a quarter of the work (except for the bias, which unpool
+    leaves where the values are, and binomial weakens at the border).
     """
 
     def __init__(self, c_in: int, c_out: int, layers: Layers, up: bool, spatial_shortcut: bool):
@@ -91,7 +91,7 @@ class UpBlock(nn.Module):
         if spatial_shortcut:
             self.shortcut = widen()
         elif up:
-            fill = layers.upsampling if layers.upsampling in ("bilinear", "unpool") else "nearest"
+            fill = layers.upsampling if layers.upsampling in FILLERS else "nearest"
             self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1), filler(fill))
         else:
             self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()

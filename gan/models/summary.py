@@ -37,7 +37,8 @@ def _positive(module: nn.Module) -> nn.Module:
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.constant_(layer.weight, 1 / layer.weight[0].numel())
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return module.double().eval()
 
 

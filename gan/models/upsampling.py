@@ -8,15 +8,22 @@ from torch import nn
 
 from gan.fusing import sequential
 from gan.kernels import conv2d, conv_transpose2d
+from gan.models.binomial import BinomialUp
 from gan.resampling import Unpool
 
-UPSAMPLINGS = ("transposed", "nearest", "bilinear", "pixelshuffle", "unpool")
+FILLERS = ("nearest", "bilinear", "unpool", "binomial")  # without weights of their own
+UPSAMPLINGS = ("transposed", "nearest", "bilinear", "pixelshuffle", "unpool", "binomial")
 
 
 def filler(upsampling: str) -> nn.Module:
-    """The layer without parameters that doubles a map: nearest, bilinear (half-pixel grid) or unpool."""
+    """The layer without parameters that doubles a map: nearest, bilinear (half-pixel grid), unpool or binomial.
+
+    bilinear has the taps of binomial, [1 3 3 1], and continues the map over its border, where binomial meets zeros.
+    """
     if upsampling == "unpool":
         return Unpool()
+    if upsampling == "binomial":
+        return BinomialUp()
     return nn.Upsample(scale_factor=2, mode=upsampling)
 
 

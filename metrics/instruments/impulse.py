@@ -32,17 +32,15 @@ class Response:
 def impulse_response(layer: nn.Module, flat: bool = False) -> Response:
     """Measure a layer with exactly one convolution in it. flat: with all weights 1, so that only its geometry speaks.
 
-    ValueError for a layer with no or several convolutions, with groups, or that shrinks its map.
+    A layer with groups is the dense one whose other weights are 0. ValueError for no or several convolutions, or a shrinking map.
     """
     twin = deepcopy(layer).eval()
     convolution = only_convolution(twin)
-    if convolution.groups != 1:
-        raise ValueError(f"impulse_response: {type(convolution).__name__} has {convolution.groups} groups; only 1 is supported")
     if parametrize.is_parametrized(convolution, "weight"):  # spectral norm: what counts is the weight that is used
         parametrize.remove_parametrizations(convolution, "weight", leave_parametrized=True)
     convolution.padding_mode = "zeros"  # away from borders every other is the same, and this map is too small to be away from them
     transposed = isinstance(convolution, nn.ConvTranspose2d)
-    weight = convolution.weight.detach()
+    weight = dense(convolution.weight.detach(), convolution.groups)
     if flat:  # one output says it all; a pixel shuffle needs the channels of one pixel
         outputs = 1 if transposed or twin is convolution else min(4, convolution.out_channels)
         weight = torch.ones_like(weight[:, :outputs] if transposed else weight[:outputs])
@@ -67,6 +65,15 @@ def impulse_response(layer: nn.Module, flat: bool = False) -> Response:
         squares = response.square().sum(dim=(1, 2)).view(scale, scale, n, n)
         energy = energy + squares.permute(2, 0, 3, 1).reshape(scale * n, scale * n)
     return Response(scale, torch.cat(gains, dim=1), torch.cat(powers, dim=1), energy)
+
+
+def dense(weight: Tensor, groups: int) -> Tensor:
+    """The weight (rows, columns / groups, k, k) of a layer with groups, as that of one without: (rows, columns, k, k)."""
+    rows, columns = weight.shape[0] // groups, weight.shape[1]
+    whole = weight.new_zeros(weight.shape[0], columns * groups, *weight.shape[2:])
+    for i, own in enumerate(weight.chunk(groups)):
+        whole[i * rows : (i + 1) * rows, i * columns : (i + 1) * columns] = own
+    return whole
 
 
 def only_convolution(layer: nn.Module) -> nn.Conv2d | nn.ConvTranspose2d:

@@ -62,7 +62,7 @@ def test_emulated_bf16_is_warned_of_once_before_the_first_step(native, tiny, tmp
     def first_step(self):
         raise SystemExit
 
-    monkeypatch.setattr("gan.training.Step.__call__", first_step)
+    monkeypatch.setattr("gan.step.Step.__call__", first_step)
     with pytest.raises(SystemExit):
         train(tiny("dcgan", "train.precision=bf16"), tmp_path / "run", progress=False)
     assert capsys.readouterr().err.count("about ten times slower than fp32: set it to auto, or fp32\n") == (not native)

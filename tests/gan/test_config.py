@@ -90,7 +90,7 @@ def test_scientific_notation_is_a_number(text, write):
         ("generator.d_steps", "did you mean train.d_steps?"),
         ("trian.steps", "did you mean train.steps?"),
         ("objective.gradient_penality", "did you mean objective.gradient_penalty?"),
-        ("x", "sections are dataset, generator, discriminator, objective, train"),
+        ("x", "sections are dataset, generator, discriminator, objective, augment, train, schedule"),
         ("a.b.c", "sections are dataset"),
     ],
 )
@@ -118,7 +118,10 @@ def test_an_unknown_key_in_a_file_is_named_with_the_nearest_and_the_file(text, m
     ("override", "message"),
     [
         ("generator.kernel=c2s", "'c2s' is not one of c2, c2sp, c2alt, c3, c3sp, c3off, c4, c4sp, c5, c5sp; did you mean c2sp?"),
-        ("objective.loss=hinged", "'hinged' is not one of non_saturating, hinge, wasserstein, least_squares; did you mean hinge?"),
+        (
+            "objective.loss=hinged",
+            "is not one of non_saturating, hinge, wasserstein, least_squares, relativistic; did you mean hinge?",
+        ),
         ("generator.upsampling=bilinaer", "did you mean bilinear?"),
         ("discriminator.norm=spektral", "did you mean spectral?"),
         ("dataset.resolution=48", "48 is not one of 32, 64, 128"),
@@ -239,6 +242,20 @@ ANOTHER = {
     "generator.padding": "reflect",
     "discriminator.padding": "circular",
     "objective.r1": 0.1,
+    "objective.r2": 0.1,
+    "objective.penalty_form": "exact",
+    "augment.colour": True,
+    "augment.translation": 0.125,
+    "augment.probability": 0.5,
+    "augment.target": 0.5,
+    "schedule.steps": 10,
+    "schedule.lr_g": 1e-5,
+    "schedule.lr_d": 1e-5,
+    "schedule.beta2": 0.5,
+    "schedule.ema_decay": 0.5,
+    "schedule.r1": 0.5,
+    "schedule.r2": 0.5,
+    "schedule.probability": 0.5,
     "train.lr_decay": "linear",
     "train.precision": "bf16",
     "train.channels_last": False,
@@ -265,7 +282,9 @@ MAY_CHANGE = {
 
 @pytest.mark.parametrize("key", KEYS)
 def test_difference_names_each_key_that_computes_and_no_other(key):
-    before = Config().replace({"evaluate.every": 1000})  # which evaluate.instruments needs
+    # Without which evaluate.instruments, the schedule and augment.target would do nothing, and train.compile be refused.
+    needed = {"evaluate.every": 1000, "objective.r1": 1.0, "objective.r2": 1.0, "augment.cutout": 0.5}
+    before = Config().replace(needed | {"objective.penalty_form": "finite_difference"})
     old = before.values()[key]
     new = ANOTHER[key] if key in ANOTHER else old / 2 if isinstance(old, float) else old * 2 + 1
     changed = before.replace({key: new})
@@ -368,6 +387,7 @@ PUBLISHED = {
     },
 }
 NULLS = {"dataset.path", "dataset.categories", "dataset.workers", "evaluate.real", "evaluate.weights"}  # "whatever there is"
+NULLS |= {key for key in KEYS if key.startswith("schedule.")} | {"augment.probability", "augment.target"}  # "stays"
 COMMON = {"dataset.name": "cifar10", "dataset.resolution": 32, "train.lr_g": 2e-4, "train.lr_d": 2e-4, "objective.r1": 0}
 
 

@@ -29,7 +29,7 @@ from gan.padding import BELOW_RIGHT, CORNERS, PADDINGS, Rule, towards
 from gan.probe import inputs, measurement
 from gan.processes import Processes
 from gan.state import Batches, State
-from gan.training import Step
+from gan.step import Step
 from metrics.features import extractor as features
 from metrics.features import inception
 from metrics.features.network import Options
@@ -212,6 +212,8 @@ VARIANTS = [
     ("sngan", ["train.precision=bf16", "train.gradient_accumulation=2"]),
     ("dcgan", ["generator.upsampling=bilinear", "objective.loss=least_squares"]),
     ("wgan_gp", ["objective.r1=1", "train.precision=bf16", "train.activation_checkpointing=true"]),
+    ("r3", ["schedule.r1=0.01", "augment.colour=true", "augment.translation=0.1", "schedule.probability=0.5"]),
+    ("r3", ["generator.family=r3_grouped", "objective.penalty_form=finite_difference", "augment.cutout=0.5", "augment.target=0.6"]),
 ]
 
 
@@ -239,7 +241,10 @@ def test_a_training_step_stays_on_the_gpu_and_never_waits(cuda, tiny, monkeypatc
             state.step += 1
             state.set_learning_rates(0.1 / state.step, 0.1)
             state.update_ema()
-            assert on_cuda(values) and values.shape == (5,) and values.dtype == torch.float32
+            if state.adaptive:
+                state.adaptive.observe(values[5], state.step)
+                assert on_cuda(state.adaptive.numbers)
+            assert on_cuda(values) and values.shape == (6 if state.adaptive else 5,) and values.dtype == torch.float32
         assert watch.waits == []
         assert launched[0] == launched[1]
         devices = {device.type for _, _, tensors in launched[0] for shape, _, device in tensors if shape.numel()}

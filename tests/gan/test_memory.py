@@ -11,8 +11,9 @@ from gan.models.build import resolve
 from gan.models.recompute import recomputed, segments
 from gan.processes import Processes
 from gan.state import Batches, State
+from gan.step import Step
 from gan.timing import peak_memory
-from gan.training import Step, train
+from gan.training import train
 from tests.fixtures import TINY
 from tests.helpers import assert_same, final_state
 

@@ -5,7 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from gan import fast_padding
 from gan.padding import BELOW_RIGHT, CORNERS, PADDINGS, Rule, extend, group_sizes, pad, same_padding, towards
+from tests.reference import naive_conv
 
 
 @pytest.mark.parametrize(
@@ -73,3 +75,26 @@ def test_more_rows_and_columns_at_the_far_end_go_on_with_the_map(mode):
 def test_a_padded_map_lies_in_memory_as_the_map_did(mode, order):
     x = torch.randn(2, 8, 4, 4).contiguous(memory_format=order)
     assert pad(x, Rule(0, 1, towards(CORNERS, 8), mode)).is_contiguous(memory_format=order)
+
+
+@pytest.mark.parametrize("how", [pad, fast_padding.pad])
+@pytest.mark.parametrize(("channels", "groups"), [(16, 2), (15, 3), (24, 4)])
+def test_each_group_of_a_convolution_has_all_four_corners(how, channels, groups):
+    """Channel c of a group of n has the corner that it would have if the group stood alone."""
+    padded = how(torch.ones(2, channels, 1, 1), Rule(0, 1, towards(CORNERS, channels, groups)))
+    own = [naive_conv.before(c, channels // groups, 2, 1, "symmetric") for c in range(channels // groups)]
+    for picture in padded:
+        assert [tuple(c.nonzero()[0].tolist()) for c in picture] == own * groups
+    assert set(own) == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+@pytest.mark.parametrize("groups", [1, 4, 8])
+def test_groups_too_small_for_four_corners_share_them_as_the_whole_does(groups):
+    assert towards(CORNERS, 8, groups) == towards(CORNERS, 8)
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_the_groups_of_a_convolution_are_padded_alike_by_both(order):
+    x, rule = torch.randn(2, 24, 3, 4).contiguous(memory_format=order), Rule(1, 2, towards(CORNERS, 24, 4))
+    found = fast_padding.pad(x, rule)
+    assert torch.equal(found, pad(x, rule)) and found.is_contiguous(memory_format=order)

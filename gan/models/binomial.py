@@ -1,0 +1,45 @@
+"""Resampling by the centred filter [1 3 3 1], per channel and without parameters: what the r3 networks do instead of a kernel.
+
+The binomial filter of Karras et al. 2020 (StyleGAN2) and Huang et al. 2024 (R3GAN), with zeros beyond the border. On the half-pixel
+grid its four taps lie around the new pixel's centre, so that nothing drifts.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class _Binomial(nn.Module):
+    """taps: (4, 4), [1 3 3 1] by [1 3 3 1], with a sum of `gain`."""
+
+    taps: Tensor
+    mode = "binomial"  # what tables call it
+
+    def __init__(self, gain: float):
+        super().__init__()
+        line = torch.tensor([1.0, 3.0, 3.0, 1.0])
+        self.register_buffer("taps", gain * line.outer(line) / 64, persistent=False)
+
+    def weight(self, x: Tensor) -> Tensor:
+        """The same taps for every channel of x: (C, 1, 4, 4)."""
+        return self.taps.to(x.dtype).expand(x.shape[1], 1, 4, 4)
+
+
+class BinomialUp(_Binomial):
+    """(N, C, H, W) -> (N, C, 2H, 2W): zeros between the pixels, then the filter. A constant stays, but at the border."""
+
+    def __init__(self):
+        super().__init__(gain=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, self.weight(x), stride=2, padding=1, groups=x.shape[1])
+
+
+class BinomialDown(_Binomial):
+    """(N, C, H, W) -> (N, C, H/2, W/2): the filter, then every other pixel."""
+
+    def __init__(self):
+        super().__init__(gain=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight(x), stride=2, padding=1, groups=x.shape[1])
