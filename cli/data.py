@@ -14,7 +14,9 @@ FEW, LISTED = 10, 1000  # unusable images that are named, and that a pack has a 
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help=HELP)
 
-From = Annotated[Path, typer.Argument(help="a folder, a zip, an LSUN *_lmdb directory, a directory of these, or a pack")]
+From = Annotated[
+    Path, typer.Argument(help="a folder, zip or tar, an .npz or .npy, an LSUN *_lmdb directory, a directory of these, or a pack")
+]
 Pack = Annotated[Path, typer.Argument(help="a pack")]
 Split = Annotated[Literal["train", "test"] | None, typer.Option(help="train or test (LSUN's val); default: whatever lies there")]
 Categories = Annotated[str | None, typer.Option(help="of a directory of LSUN's: bedroom, or bedroom,kitchen; default: all")]
@@ -72,6 +74,7 @@ def info(source: From) -> None:
     from rich.table import Table
 
     from data.files import located
+    from data.sources.folder import FileSource
     from data.sources.opening import open_source
     from data.sources.pack import PackSource
 
@@ -81,6 +84,8 @@ def info(source: From) -> None:
         rows = {name: m[name] for name in ("source", "count", "skipped", "size", "crop", "filter", "stored", "sha256", "made_with")}
     else:
         rows = {"source": found.about, "count": len(found), "fingerprint": found.fingerprint}
+        if isinstance(found, FileSource) and found.left_out:
+            rows["left out"] = found.left_out
     rows["classes"] = f"{len(found.classes)}: " + ", ".join(found.classes[:8]) + (", …" if len(found.classes) > 8 else "")
     table = Table(show_header=False)
     for name, value in rows.items():
