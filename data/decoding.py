@@ -6,6 +6,7 @@ An image that already is R×R keeps its pixels. Of an image's metadata only the 
 """
 
 import io
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ FORMATS = {
 }
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 LARGEST = 2**28  # bytes that one encoded image may have
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it thinks of a broken image goes to stderr
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -99,6 +102,9 @@ def _decoded(data: bytes) -> Image.Image:
     if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
         raise Image.DecompressionBombError(f"{image.width}×{image.height} are more than {Image.MAX_IMAGE_PIXELS:,} pixels")
     kind = image.format
+    for name, of in {"xmp": bytes, "XML:com.adobe.xmp": str}.items():  # in which Pillow looks for an orientation while it loads
+        if not isinstance(image.info.get(name), of):
+            image.info.pop(name, None)
     image.load()
     if image.mode == "F" or (image.mode == "I" and kind not in ("PNG", "PPM")):  # of these two, I holds 16 bits
         pixels = "floating-point numbers" if image.mode == "F" else "32-bit integers"

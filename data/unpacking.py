@@ -28,7 +28,7 @@ def unpacked(path: Path, opener: Callable[[Path], IO[bytes]], packed: int | None
                 if total > MOST * packed + SLACK:
                     raise DataError(f"{path} unpacks to more than {MOST} times its size, which images don't: unpack it yourself")
                 file.write(piece)
-        file.flush()
+        file.seek(0)
     except DataError:
         raise
     except MemoryError:

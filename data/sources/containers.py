@@ -280,7 +280,7 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
         raise DataError(f"{path} can't be read as a zip ({error}): unpack it and name the directory") from None
     except Exception as error:  # foreign bytes make zipfile raise a dozen kinds of error
         advice = "if it was cut short, get it again; if it is an image, name its directory"
-        raise DataError(f"{path} can't be read as a zip ({error}): {advice}") from None
+        raise DataError(f"{path} can't be read as a zip ({' '.join(str(error).split())}): {advice}") from None
     return archive
 
 
@@ -297,7 +297,8 @@ class Tar(_Archive):
                     self._add(member)
                 end = archive.offset
         except Exception as error:  # foreign bytes make tarfile raise a dozen kinds of error
-            raise DataError(f"{path} can't be read as a tar ({error}): get it again, or name an unpacked directory") from None
+            why = " ".join(str(error).split())
+            raise DataError(f"{path} can't be read as a tar ({why}): get it again, or name an unpacked directory") from None
         self._file.seek(end)
         if self._file.read(BLOCK) != bytes(BLOCK):  # tarfile takes anything that is no header for the end
             raise DataError(f"{path} is cut short or damaged, {len(self._where):,} files from its beginning: get it again")

@@ -68,8 +68,8 @@ def pack(
             growing.finish(source.about)
         finally:
             growing.environment.close()
-        if growing.begun and (problems := verify(PackSource(partial))):  # a disk that changed what it had been given
-            raise _damaged(partial, problems[0])
+        if growing.begun:  # by another process, on a disk that may have changed what it had been given
+            _require_whole(partial)
         publish(partial, out)
         return PackSource(out)
 
@@ -205,6 +205,15 @@ def _made_already(out: Path, job: dict) -> PackSource:
     if changes := _changes(found.manifest, job):
         raise DataError(f"{out} exists and was made with another {changes}: choose another --out, or remove it")
     return found
+
+
+def _require_whole(file: Path) -> None:
+    try:
+        problems = verify(PackSource(file))
+    except DataError as error:
+        problems = [str(error).removeprefix(f"{file} is damaged: ")]
+    if problems:
+        raise _damaged(file, problems[0].removesuffix("; pack again"))
 
 
 def _chained(digest: str, rows: bytes) -> str:
