@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from cli.common import console, progress, say
+from data.files import printable
 
 HELP = "Pack images for training; look into packs and databases."
 
@@ -72,6 +73,7 @@ def pack(
 def info(source: From) -> None:
     """What a pack, or any other place of images, holds."""
     from rich.table import Table
+    from rich.text import Text
 
     from data.files import located
     from data.sources.folder import FileSource
@@ -89,7 +91,7 @@ def info(source: From) -> None:
     rows["classes"] = f"{len(found.classes)}: " + ", ".join(found.classes[:8]) + (", …" if len(found.classes) > 8 else "")
     table = Table(show_header=False)
     for name, value in rows.items():
-        table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
+        table.add_row(name, Text(f"{value:,}" if isinstance(value, int) else printable(str(value))))
     console.print(table)
     if isinstance(found, PackSource):
         _list_bad("left out", found.manifest["skipped"], found.manifest["first_skipped"])
@@ -169,4 +171,4 @@ def export(
 def _list_bad(what: str, count: int, named: Sequence[str], most: int = FEW) -> None:
     if count:
         more = ", …" if count > len(named[:most]) else ""
-        say(f"{what} {count:,} images: {', '.join(named[:most])}{more}", "yellow")
+        say(printable(f"{what} {count:,} images: {', '.join(named[:most])}{more}"), "yellow")

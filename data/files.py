@@ -22,6 +22,17 @@ class UserError(Exception):
     style, exit_code = "red", 1  # how the command line says it, and ends
     said_by_all = True  # of several processes, whether each says it, or the main one alone
 
+    def __init__(self, *arguments: object):
+        super().__init__(*(printable(argument) if isinstance(argument, str) else argument for argument in arguments))
+
+
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """The text on one line, without what would steer a terminal or can't be written: names of files may hold anything."""
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Replace `path` by `data`, or leave it as it was. OSError (a full disk, no permission) after tidying up."""

@@ -4,6 +4,7 @@ import sys
 
 from tqdm import tqdm
 
+from data.files import printable
 from data.workers import speaks
 
 _said: set[str] = set()
@@ -13,4 +14,4 @@ def note(text: str) -> None:
     """Say one line, unless this process has said it before."""
     if text not in _said and speaks():
         _said.add(text)
-        tqdm.write(text, file=sys.stderr)
+        tqdm.write(printable(text), file=sys.stderr)

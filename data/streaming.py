@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from data import workers as worker
 from data.decoding import Crop, TooSmall, quiet_pillow
+from data.files import printable
 from data.images import DataError, advice_for
 from data.order import EpochOrder
 from data.sources.source import Source, shown, unusable
@@ -103,7 +104,7 @@ class StreamedSet:
             self._skipped[text] = None
             if len(self._skipped) <= TOLD:
                 more = "; further ones are left out silently" if len(self._skipped) == TOLD else ""
-                tqdm.write(f"left out {text}{more}", file=sys.stderr)
+                tqdm.write(printable(f"left out {text}{more}"), file=sys.stderr)
 
 
 def full_size_batches(source: Source, indices: list[int], batch_size: int = 64) -> Iterator[Tensor]:

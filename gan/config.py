@@ -93,9 +93,9 @@ class Tree(Section):
             return cls._validated(tree)
         except ValidationError as error:
             where = f" (in {'the base settings' if isinstance(source, dict) else source})" if source and cls._wrong(before) else ""
-            found = [_explain(e, cls) for e in error.errors()]
+            found = error.errors()
             more = [f"and {len(found) - TOLD:,} more"] if len(found) > TOLD else []
-            raise ConfigError("; ".join(found[:TOLD] + more) + where) from None
+            raise ConfigError("; ".join([_explain(e, cls) for e in found[:TOLD]] + more) + where) from None
 
     @classmethod
     def _fit_the_data_set_to_its_path(cls, tree: dict, typed: set[str]) -> None:

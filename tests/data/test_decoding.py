@@ -78,7 +78,8 @@ def test_whatever_pillow_reads_is_an_image(tmp_path, suffix):
 NOT_READ = {  # and why
     "BLP": "games", "BUFR": "another program", "CUR": "pointers", "DCX": "fax", "DIB": "any bytes may pass", "EPS": "Ghostscript",
     "FITS": "floats", "FLI": "films", "FPX": "another library", "FTEX": "games", "GBR": "brushes", "GRIB": "another program",
-    "HDF5": "another program", "ICNS": "icons", "IPTC": "news", "IM": "any bytes may pass", "MIC": "another library", "MPEG": "another program",
+    "HDF5": "another program", "ICNS": "icons", "IPTC": "news",
+    "IM": "any bytes may pass", "MIC": "another library", "MPEG": "another program",
     "MSP": "black and white", "PCD": "thumbnails", "PIXAR": "no software", "SPIDER": "any bytes may pass",
     "TGA": "any bytes may pass", "WMF": "another program", "XBM": "black and white", "XPM": "icons",
 }  # fmt: skip

@@ -140,6 +140,11 @@ def test_a_full_disk_names_the_file_that_was_asked_for(tmp_path, monkeypatch, wh
     assert error.value.filename == str(tmp_path / "a") and error.value.errno == errno.ENOSPC and names(tmp_path) == []
 
 
+def test_names_of_files_steer_no_terminal_and_break_no_line():
+    found = str(UserError("a\nb\x1b[31m\u202egnp.exe \udcff grün 写真"))
+    assert found == r"a\nb\x1b[31m\u202egnp.exe \udcff grün 写真" and str(UserError(found)) == found
+
+
 @pytest.mark.parametrize("path", ["~nosuchuser/a", "a\0b"])
 def test_a_path_that_cannot_be_is_a_sentence(path, monkeypatch):
     with pytest.raises(UserError, match=r"home directory of a user who has none here|zero byte"):
