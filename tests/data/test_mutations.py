@@ -1,7 +1,7 @@
 """Files of every kind that is read, with bytes changed, cut out and put in at random: the right pixels, or one sentence.
 
-What has a checksum (zips, compressed tars, packs, arrays in an .npz) gives its very pixels or is refused; what has none (a JPEG, say)
-is decoded or refused by its name. Nothing else ever comes out: no other error, no signal, no image lost in silence.
+What has a checksum (zips, compressed tars, packs, arrays in an .npz) gives its very pixels or is refused; what has none (a JPEG,
+say) is decoded or refused by its name. Nothing else ever comes out: no other error, no signal, no image lost in silence.
 
 For longer, and with other choices: GAN_MUTATION_SECONDS=60 GAN_MUTATION_SEED=7 pytest tests/data/test_mutations.py
 """
