@@ -16,6 +16,8 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import ExifTags, Image
 
+from data.files import in_short
+
 FILTER = "Pillow Lanczos, antialiased"
 Crop = Literal["center", "pad", "cut"]
 CROPS = get_args(Crop)
@@ -190,9 +192,9 @@ def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
 
 def reason(error: Exception) -> str:
     """What is wrong with an image, in a few words."""
-    text = " ".join(str(error).split())
+    text = in_short(error)
     # Pillow names the file, which here is a place in memory: "<_io.BytesIO object at 0x7f…>".
-    return "not an image" if isinstance(error, Image.UnidentifiedImageError) or "<_io." in text else text or type(error).__name__
+    return "not an image" if isinstance(error, Image.UnidentifiedImageError) or "<_io." in text else text
 
 
 @contextmanager

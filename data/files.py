@@ -34,6 +34,12 @@ def printable(text: str) -> str:
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def in_short(error: object, most: int = 200) -> str:
+    """What another library says, on one line and no longer than `most` characters: some quote what they stumbled over."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= most else f"{text[:most]} …"
+
+
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Replace `path` by `data`, or leave it as it was. OSError (a full disk, no permission) after tidying up."""
     with replacing(path) as file:

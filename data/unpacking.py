@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from data.files import cache_directory
+from data.files import cache_directory, in_short
 from data.images import DataError
 
 PIECE = 2**20
@@ -37,7 +37,7 @@ def unpacked(path: Path, opener: Callable[[Path], IO[bytes]], packed: int | None
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             text = f"{path} can't be unpacked into {cache_directory()} ({os.strerror(error.errno)})"
             raise DataError(f"{text}: free some space, or set GAN_CACHE to another directory") from None
-        raise DataError(f"{path} can't be unpacked ({error}): it's damaged or cut short, get it again") from None
+        raise DataError(f"{path} can't be unpacked ({in_short(error)}): it's damaged or cut short, get it again") from None
     return file
 
 

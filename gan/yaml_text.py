@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from data.files import in_short
+
 LONGEST = 2**22  # bytes of a file
 MOST = 100_000  # values that a text may unfold to
 
@@ -56,8 +58,7 @@ def read(text: str | bytes) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # foreign text makes PyYAML raise a dozen kinds of error
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise YamlError(text if len(text) <= 300 else f"{text[:300]} …") from None
+        raise YamlError(in_short(error, 300)) from None
 
 
 def _count(node: yaml.Node, known: dict[int, int]) -> int:

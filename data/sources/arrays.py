@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 from PIL import Image
 
+from data.files import in_short
 from data.images import DataError
 from data.sources.containers import stamp_of
 from data.sources.source import Source
@@ -73,7 +74,7 @@ class ArraySource(Source):
         try:
             self._file, self._offset, self._crc = _values(self.path, self._array)
         except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-            raise DataError(f"{self.path} can't be read ({error}): it's damaged or cut short, make it anew") from None
+            raise DataError(f"{self.path} can't be read ({in_short(error)}): it's damaged or cut short, make it anew") from None
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -122,7 +123,7 @@ def stored_arrays(path: Path) -> list[Stored]:
     except FileNotFoundError:
         raise DataError(f"there is nothing at {path}") from None
     except Exception as error:  # foreign bytes make numpy and zipfile raise a dozen kinds of error
-        raise DataError(f"{path} can't be read as an .npy or .npz ({' '.join(str(error).split())}): make it anew") from None
+        raise DataError(f"{path} can't be read as an .npy or .npz ({in_short(error)}): make it anew") from None
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Stored:

@@ -17,6 +17,7 @@ from typing import IO
 from tqdm import tqdm
 
 from data.decoding import require_size
+from data.files import in_short
 from data.images import DataError
 from data.unpacking import unpacked
 
@@ -280,7 +281,7 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
         raise DataError(f"{path} can't be read as a zip ({error}): unpack it and name the directory") from None
     except Exception as error:  # foreign bytes make zipfile raise a dozen kinds of error
         advice = "if it was cut short, get it again; if it is an image, name its directory"
-        raise DataError(f"{path} can't be read as a zip ({' '.join(str(error).split())}): {advice}") from None
+        raise DataError(f"{path} can't be read as a zip ({in_short(error)}): {advice}") from None
     return archive
 
 
@@ -297,7 +298,7 @@ class Tar(_Archive):
                     self._add(member)
                 end = archive.offset
         except Exception as error:  # foreign bytes make tarfile raise a dozen kinds of error
-            why = " ".join(str(error).split())
+            why = in_short(error)
             raise DataError(f"{path} can't be read as a tar ({why}): get it again, or name an unpacked directory") from None
         self._file.seek(end)
         if self._file.read(BLOCK) != bytes(BLOCK):  # tarfile takes anything that is no header for the end
