@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from data.files import UserError
+
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 
 console = Console(stderr=True, highlight=False)
@@ -74,7 +76,16 @@ def split_arguments(arguments: list[str] | None, default: Path = QUICKSTART) -> 
     files = [a for a in arguments if a not in settings]
     if len(files) > 1 or (files and files[0] != arguments[0]):
         raise typer.BadParameter(f"expected one CONFIG and then KEY=VALUE settings, got: {' '.join(arguments)}")
+    require_once(settings)
     return (Path(files[0]) if files else default), settings
+
+
+def require_once(settings: list[str]) -> None:
+    """UserError for a key that is set twice."""
+    keys = [setting.partition("=")[0] for setting in settings]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        given = " and ".join(setting for setting in settings if setting.startswith(f"{twice[0]}="))
+        raise UserError(f"{twice[0]} is set more than once ({given}): leave one of them")
 
 
 def run_name(path: Path, overrides: list[str]) -> str:

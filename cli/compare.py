@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Quiet, say
+from cli.common import Quiet, require_once, say
 
 
 def compare(
@@ -47,6 +47,7 @@ def compare(
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise StudyError("compare starts the runs itself: start it with python, not with torchrun (WORLD_SIZE is set)")
     folder = out or (study if study.is_dir() else Path("runs") / study.stem)
+    require_once(settings or [])
     loaded = Study.load(study, settings or []).settled(folder, launcher)
     options = dict(parsed(option) for option in launch or [])
     failed = []

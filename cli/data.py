@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from cli.common import console, progress, say
+from data.files import printable
 
 HELP = "Pack images for training; look into packs and databases."
 
@@ -14,7 +15,9 @@ FEW, LISTED = 10, 1000  # unusable images that are named, and that a pack has a 
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help=HELP)
 
-From = Annotated[Path, typer.Argument(help="a folder, a zip, an LSUN *_lmdb directory, a directory of these, or a pack")]
+From = Annotated[
+    Path, typer.Argument(help="a folder, zip or tar, an .npz or .npy, an LSUN *_lmdb directory, a directory of these, or a pack")
+]
 Pack = Annotated[Path, typer.Argument(help="a pack")]
 Split = Annotated[Literal["train", "test"] | None, typer.Option(help="train or test (LSUN's val); default: whatever lies there")]
 Categories = Annotated[str | None, typer.Option(help="of a directory of LSUN's: bedroom, or bedroom,kitchen; default: all")]
@@ -70,8 +73,10 @@ def pack(
 def info(source: From) -> None:
     """What a pack, or any other place of images, holds."""
     from rich.table import Table
+    from rich.text import Text
 
     from data.files import located
+    from data.sources.folder import FileSource
     from data.sources.opening import open_source
     from data.sources.pack import PackSource
 
@@ -81,10 +86,12 @@ def info(source: From) -> None:
         rows = {name: m[name] for name in ("source", "count", "skipped", "size", "crop", "filter", "stored", "sha256", "made_with")}
     else:
         rows = {"source": found.about, "count": len(found), "fingerprint": found.fingerprint}
+        if isinstance(found, FileSource) and found.left_out:
+            rows["left out"] = found.left_out
     rows["classes"] = f"{len(found.classes)}: " + ", ".join(found.classes[:8]) + (", …" if len(found.classes) > 8 else "")
     table = Table(show_header=False)
     for name, value in rows.items():
-        table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
+        table.add_row(name, Text(f"{value:,}" if isinstance(value, int) else printable(str(value))))
     console.print(table)
     if isinstance(found, PackSource):
         _list_bad("left out", found.manifest["skipped"], found.manifest["first_skipped"])
@@ -164,4 +171,4 @@ def export(
 def _list_bad(what: str, count: int, named: Sequence[str], most: int = FEW) -> None:
     if count:
         more = ", …" if count > len(named[:most]) else ""
-        say(f"{what} {count:,} images: {', '.join(named[:most])}{more}", "yellow")
+        say(printable(f"{what} {count:,} images: {', '.join(named[:most])}{more}"), "yellow")

@@ -28,7 +28,8 @@ def fid(
     real: Annotated[
         str,
         typer.Argument(
-            help="reference: folder, .zip, pack, LSUN *_lmdb, saved statistics (.npz), run, or cifar10[:test], cifar100, shapes"
+            help="reference: folder, .zip or .tar, .npz of images or statistics, pack, LSUN *_lmdb, run, or cifar10[:test], "
+            "cifar100, shapes"
         ),
     ],
     generated: Annotated[str, typer.Argument(help="images to score; the same kinds of source")],

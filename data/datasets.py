@@ -6,14 +6,17 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 import data.sources
+from data.files import located
 from data.gathering import gather
 from data.images import DataError, ImageSet
+from data.notes import note
+from data.sources.opening import holds_images
 from data.sources.registry import Request, data_sets, register
 from data.sources.source import Source, split_by_key
 from data.streaming import StreamedSet
 from data.workers import cores
 
-__all__ = ["Request", "load", "names", "register"]
+__all__ = ["Request", "fitting", "load", "names", "register"]
 
 for module in iter_modules(data.sources.__path__):  # each registers its data sets
     import_module(f"data.sources.{module.name}")
@@ -24,6 +27,30 @@ def names() -> tuple[str, ...]:
     return tuple(data_sets())
 
 
+def fitting(name: str, path: str) -> str:
+    """The data set that is meant where a user named a path, and `name` is merely what stood in a file or is the default.
+
+    It's `folder` where images of no such set lie there, or the set is none that lies anywhere; else `name`.
+    """
+    found = data_sets().get(name)
+    if found is None or not path:
+        return name
+    if not found.paths:
+        return "folder"
+    root = located(path)
+    return "folder" if found.holds and not found.holds(root) and holds_images(root) else name
+
+
+def require_path_of_use(name: str, path: str) -> None:
+    """DataError for a data set that lies nowhere, but is asked for at a path."""
+    found = data_sets().get(name)
+    if found and path and not found.paths:
+        raise DataError(
+            f"{name} is found at no path, so that dataset.path={path} has no use: set dataset.name=folder for images there, or "
+            "dataset.path=null"
+        )
+
+
 def load(
     name: str, path: str | Path | None = None, resolution: int = 32, *, split: str = "train", **settings
 ) -> ImageSet | StreamedSet:
@@ -31,7 +58,7 @@ def load(
 
     name: one of `names()`.
     path: a directory or a file, also one below the directory that the environment variable GAN_DATA names; else GAN_DATA itself;
-        else `datasets` in the working directory (for `folder` there is no such last resort). `shapes` needs no path. A pack may
+        else `datasets` in the working directory (for `folder` there is no such last resort). `shapes` takes no path. A pack may
         be the path of any but CIFAR and `shapes`.
     resolution: R, the side of the images in pixels. CIFAR is 32 only; all others crop and shrink, never enlarge.
     split: "train" or "test".
@@ -44,6 +71,8 @@ def load(
         nearest = difflib.get_close_matches(str(name), names(), n=1, cutoff=0)[0]
         raise DataError(f"there is no data set '{name}': did you mean '{nearest}'? (known: {', '.join(names())})")
     request = Request(name, path, resolution, split, **settings)
+    if path and not found.paths:
+        note(f"{name} is found at no path: dataset.path={path} isn't looked at")
     if request.hold_out and found.splits:
         raise DataError(f"{name} has a test split of its own: set dataset.hold_out=0")
     if request.categories and not found.categories:

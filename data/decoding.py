@@ -2,26 +2,79 @@
 
 In this order: EXIF rotation; to 8-bit RGB (16-bit is scaled, transparency is laid over white, CMYK by Pillow's plain formula,
 colour profiles are ignored, an animation gives its first frame); a square, by one of CROPS; Lanczos with antialiasing down to R×R.
-An image that already is R×R keeps its pixels.
+An image that already is R×R keeps its pixels. Of an image's metadata only the orientation counts, where it can be read.
 """
 
 import io
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Literal, get_args
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
+
+from data.files import in_short
 
 FILTER = "Pillow Lanczos, antialiased"
 Crop = Literal["center", "pad", "cut"]
 CROPS = get_args(Crop)
 
+# What is read, and what such files are called: all that Pillow decodes by itself and knows by its first bytes. PostScript and WMF,
+# for which it starts other programs, aren't among them, nor is TGA, for which any bytes may pass.
+FORMATS = {
+    "JPEG": (".jpeg", ".jpg", ".jpe", ".jfif", ".mpo"),
+    "PNG": (".png", ".apng"),
+    "WEBP": (".webp",),
+    "AVIF": (".avif", ".avifs"),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "TIFF": (".tiff", ".tif"),
+    "JPEG2000": (".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+    "DDS": (".dds",),
+    "ICO": (".ico",),
+    "PCX": (".pcx",),
+    "PSD": (".psd",),
+    "QOI": (".qoi",),
+    "SGI": (".sgi", ".rgb", ".rgba", ".bw"),
+    "SUN": (".ras",),
+}
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+LARGEST = 2**28  # bytes that one encoded image may have
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it thinks of a broken image goes to stderr
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class TooSmall(ValueError):
+    """An image has less than R pixels where it needs them. side: how many it has."""
+
+    def __init__(self, width: int, height: int, resolution: int):
+        super().__init__(f"{width}×{height} is smaller than {resolution}×{resolution}")
+        self.side = min(width, height)
+
+
+def require_size(size: int) -> None:
+    """ValueError for more bytes than an encoded image may have: then they needn't be read, or unpacked."""
+    if size > LARGEST:
+        raise ValueError(f"{size / 2**20:,.0f} MiB are more than the {LARGEST // 2**20} that an image may have")
+
 
 def as_rgb(data: bytes) -> Image.Image:
     """One encoded image, upright, in 8-bit RGB and its own size. Raises whatever Pillow raises."""
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    image = _upright(data)
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip at 255 instead of scaling
         grey = np.asarray(image).astype(np.float64) * (255 / 65535)
         return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8)).convert("RGB")
@@ -31,6 +84,81 @@ def as_rgb(data: bytes) -> Image.Image:
     return image.convert("RGB")
 
 
+def _upright(data: bytes) -> Image.Image:
+    """Decoded and turned as its orientation says; where metadata are in the way, without them."""
+    try:
+        return _decoded(data)
+    except MemoryError:
+        raise
+    except Exception:
+        for leaner in _without_metadata(data):
+            try:
+                return _decoded(leaner)
+            except Exception:  # then it wasn't the metadata, or not these alone
+                continue
+        raise
+
+
+def _decoded(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data), formats=_known_formats())
+    if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError(f"{image.width}×{image.height} are more than {Image.MAX_IMAGE_PIXELS:,} pixels")
+    kind = image.format
+    for name, of in {"xmp": bytes, "XML:com.adobe.xmp": str}.items():  # in which Pillow looks for an orientation while it loads
+        if not isinstance(image.info.get(name), of):
+            image.info.pop(name, None)
+    image.load()
+    if image.mode == "F" or (image.mode == "I" and kind not in ("PNG", "PPM")):  # of these two, I holds 16 bits
+        pixels = "floating-point numbers" if image.mode == "F" else "32-bit integers"
+        raise ValueError(f"its pixels are {pixels}, and which of them is white nobody knows: save it with 8 or 16 bits")
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # foreign bytes make Pillow raise a dozen kinds of error
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+@cache
+def _known_formats() -> tuple[str, ...]:
+    """Of FORMATS, those that this Pillow has."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _without_metadata(data: bytes) -> Iterator[bytes]:
+    """The same image without metadata: first all but EXIF, then that, too. Nothing of a format that isn't taken apart here."""
+    parts = _png_parts if data.startswith(b"\x89PNG\r\n\x1a\n") else _jpeg_parts if data.startswith(b"\xff\xd8") else None
+    if parts:
+        for dropped in (("metadata",), ("metadata", "exif")):
+            yield b"".join(part for kind, part in parts(data) if kind not in dropped)
+
+
+def _png_parts(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """("pixels", "exif" or "metadata", the bytes): the signature and each chunk (PNG, 3rd edition, section 5)."""
+    yield "pixels", data[:8]
+    start = 8
+    while start < len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        name = data[start + 4 : start + 8]
+        needed = name[:1].isupper() or name == b"tRNS"  # critical chunks are in capitals
+        yield "pixels" if needed else "exif" if name == b"eXIf" else "metadata", data[start:end]
+        start = end
+
+
+def _jpeg_parts(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """The same of a JPEG's segments, up to the scan (ITU T.81, annex B). JFIF's and Adobe's tell how colours are stored."""
+    yield "pixels", data[:2]
+    start = 2
+    while data[start : start + 1] == b"\xff" and data[start + 1 : start + 2] != b"\xda":
+        marker = data[start + 1]
+        end = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+        other = marker == 0xFE or (0xE1 <= marker <= 0xEF and marker != 0xEE)  # comments and application segments
+        exif = marker == 0xE1 and data[start + 4 : start + 8] == b"Exif"
+        yield "exif" if exif else "metadata" if other else "pixels", data[start:end]
+        start = end
+    yield "pixels", data[start:]
+
+
 def fit(image: Image.Image, resolution: int, crop: Crop = "center") -> np.ndarray:
     """An RGB image as (3, R, R) uint8.
 
@@ -38,12 +166,12 @@ def fit(image: Image.Image, resolution: int, crop: Crop = "center") -> np.ndarra
         "pad" shrinks the whole image and fills up with black; "cut" takes the central R×R pixels and never shrinks, as
         compare_gan does with LSUN (Kurach et al. 2019): a bedroom then shows a quarter of its area.
 
-    Raises ValueError when the image is too small: nothing is ever enlarged.
+    Raises TooSmall, a ValueError: nothing is ever enlarged.
     """
     width, height = image.size
     side = resolution if crop == "cut" else max(width, height) if crop == "pad" else min(width, height)
     if side < resolution or (crop != "pad" and min(width, height) < resolution):
-        raise ValueError(f"{width}×{height} is smaller than {resolution}×{resolution}")
+        raise TooSmall(width, height, resolution)
     if crop == "pad":  # shrunk first: the filter must not mix the bars into the picture
         image = _resized(image, *(max(1, round(length * resolution / side)) for length in image.size))
         image = _central(image, resolution)
@@ -64,9 +192,9 @@ def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
 
 def reason(error: Exception) -> str:
     """What is wrong with an image, in a few words."""
-    text = str(error)
+    text = in_short(error)
     # Pillow names the file, which here is a place in memory: "<_io.BytesIO object at 0x7f…>".
-    return "not an image" if isinstance(error, Image.UnidentifiedImageError) or "<_io." in text else text or type(error).__name__
+    return "not an image" if isinstance(error, Image.UnidentifiedImageError) or "<_io." in text else text
 
 
 @contextmanager

@@ -1,14 +1,19 @@
 """Files and errors, for everybody: the base of all errors that a user can put right, atomic writes, where to look, the cache."""
 
+import errno
 import glob
 import os
 import re
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
+
+WEEK = 7 * 24 * 3600  # seconds after which another machine's temporary file was left by something that was killed
 
 
 class UserError(Exception):
@@ -16,6 +21,23 @@ class UserError(Exception):
 
     style, exit_code = "red", 1  # how the command line says it, and ends
     said_by_all = True  # of several processes, whether each says it, or the main one alone
+
+    def __init__(self, *arguments: object):
+        super().__init__(*(printable(argument) if isinstance(argument, str) else argument for argument in arguments))
+
+
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """The text on one line, without what would steer a terminal or can't be written: names of files may hold anything."""
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def in_short(error: object, most: int = 200) -> str:
+    """What another library says, on one line and no longer than `most` characters: some quote what they stumbled over."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= most else f"{text[:most]} …"
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
@@ -29,7 +51,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file beside `path` that takes its place when the block ends; if that raises, `path` stays as it was.
 
     The temporary file is called after the machine and the process, so two commands that write the same `path` don't mix: the last
-    one wins. What a killed process of this machine left is removed first. OSError (a full disk, no permission) after tidying up.
+    one wins. What a killed process left is removed first. OSError (a full disk, no permission) after tidying up, of which `path` is
+    the file.
     """
     remove_abandoned(path.parent, path.name)
     beside = path.with_name(f".{socket.gethostname()}-{os.getpid()}.{path.name}.tmp")
@@ -39,18 +62,35 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and _is_of(error, beside):
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
 
 
+def _is_of(error: OSError, file: Path) -> bool:
+    """Whether an error is of writing this file: of a full disk the system doesn't say the file's name."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return error.strerror is not None and (error.filename == os.fspath(file) or (error.filename is None and full))
+
+
 def remove_abandoned(folder: Path, name: str | None = None) -> None:
-    """Remove the temporary files that killed processes of this machine left there, of files called `name` or of all."""
-    wanted = re.compile(rf"\.{re.escape(socket.gethostname())}-(\d+)\..*\.tmp", re.DOTALL)
+    """Remove the temporary files that killed processes left there, of files called `name` or of all.
+
+    Of this machine, those whose process is gone; of others, those not written to for a week.
+    """
+    ours = re.compile(rf"\.{re.escape(socket.gethostname())}-(\d+)\..*\.tmp", re.DOTALL)
+    others = re.compile(r"\..+-\d+\..*\.tmp", re.DOTALL)
     with suppress(OSError):  # another user's: then they stay
         for file in folder.glob(f".*.{glob.escape(name) if name else '*'}.tmp"):
-            found = wanted.fullmatch(file.name)
-            if found and not _alive(int(found[1])):
+            found = ours.fullmatch(file.name)
+            if found:
+                abandoned = not _alive(int(found[1]))
+            else:
+                abandoned = others.fullmatch(file.name) and time.time() - file.stat().st_mtime > WEEK
+            if abandoned:
                 file.unlink(missing_ok=True)
 
 
@@ -65,18 +105,36 @@ def _alive(process: int) -> bool:
 
 
 def located(path: str | Path) -> Path:
-    """A path that a user gave, here or below the directory that GAN_DATA names."""
-    here = Path(path).expanduser()
-    there = Path(os.environ.get("GAN_DATA") or "").expanduser() / here
+    """A path that a user gave, here or below the directory that GAN_DATA names. UserError for one that can't be."""
+    here = _expanded(path)
+    there = _expanded(os.environ.get("GAN_DATA") or "") / here
     return there if not here.exists() and there.exists() else here
+
+
+def _expanded(path: str | Path) -> Path:
+    if "\0" in os.fspath(path):
+        raise UserError(f"{os.fspath(path)!r} can't be a path: leave the zero byte out")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{path} names the home directory of a user who has none here: write the path in full") from None
 
 
 def cache_directory() -> Path:
     """For what can be made again: $GAN_CACHE, else gan-scores in the user's cache directory, or without one in that for temporary
-    files."""
+    files. Whoever asks first removes what killed processes left there."""
     if os.environ.get("GAN_CACHE"):
-        return Path(os.environ["GAN_CACHE"]).expanduser()
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "gan-scores"
-    except RuntimeError:  # a user without a home, as in containers
-        return Path(tempfile.gettempdir()) / "gan-scores"
+        place = _expanded(os.environ["GAN_CACHE"])
+    else:
+        try:
+            place = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "gan-scores"
+        except RuntimeError:  # a user without a home, as in containers
+            place = Path(tempfile.gettempdir()) / "gan-scores"
+    _tidy_once(place)
+    return place
+
+
+@cache
+def _tidy_once(cache: Path) -> None:
+    for folder in (cache, cache / "decoded"):
+        remove_abandoned(folder)

@@ -9,8 +9,8 @@ import torch
 from tqdm import tqdm
 
 from data import copies
-from data.decoding import Crop, quiet_decoding
-from data.images import DataError, ImageSet
+from data.decoding import Crop, TooSmall, quiet_decoding
+from data.images import DataError, ImageSet, advice_for
 from data.sources.source import Source, shown, unusable
 from data.workers import cores, speaks
 
@@ -55,6 +55,7 @@ def _decoded(source: Source, resolution: int, on_bad: str, crop: Crop, once: str
         size = count * 3 * resolution**2 / 2**30
         raise DataError(f"{source.path} takes {size:.1f} GiB of memory, which isn't there: set dataset.memory lower") from None
     problems: dict[int, str] = {}
+    small: list[int] = []  # the shorter sides of images that are too small
 
     def work(part: range) -> int:
         for i in part:
@@ -62,6 +63,8 @@ def _decoded(source: Source, resolution: int, on_bad: str, crop: Crop, once: str
                 pixels[i] = source.pixels(i, resolution, crop)
             except Exception as error:
                 problems[i] = f"{source.name(i)} ({unusable(error, source)})"
+                if isinstance(error, TooSmall):
+                    small.append(error.side)
         return len(part)
 
     parts = [range(i, min(i + PART, count)) for i in range(0, count, PART)]
@@ -70,16 +73,13 @@ def _decoded(source: Source, resolution: int, on_bad: str, crop: Crop, once: str
             waiting.advance(done)
 
     bad = sorted(problems)
+    advice = f"{advice_for(min(small))}, or " if len(small) == len(bad) > 0 else ""
     if len(bad) == count:
-        raise DataError(
-            f"none of the {count:,} images can be used, the first is {problems[0]}: "
-            "choose other images, or a smaller dataset.resolution if they are too small"
-        )
+        raise DataError(f"none of the {count:,} images can be used, the first is {problems[0]}: {advice}choose other images")
     if bad and on_bad == "refuse":
         first = ", ".join(problems[i] for i in bad[:3]) + (", …" if len(bad) > 3 else "")
-        raise DataError(
-            f"{len(bad):,} of {count:,} images can't be used: {first}; mend them, or leave them out with dataset.on_bad=skip"
-        )
+        advice = advice or "mend them, or "
+        raise DataError(f"{len(bad):,} of {count:,} images can't be used: {first}; {advice}leave them out with dataset.on_bad=skip")
     return (np.delete(pixels, bad, axis=0) if bad else pixels), bad
 
 

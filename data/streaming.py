@@ -14,14 +14,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data import workers as worker
-from data.decoding import Crop, quiet_pillow
-from data.images import DataError
+from data.decoding import Crop, TooSmall, quiet_pillow
+from data.files import printable
+from data.images import DataError, advice_for
 from data.order import EpochOrder
 from data.sources.source import Source, shown, unusable
 
 AHEAD = 8  # batches
 MANY = 1000  # unusable images in a row: then something else is wrong
 TOLD = 5  # unusable images that are named on the terminal
+AT_ONCE = 2**25  # bytes of images in their own size that a batch takes, or one image if that is more
 
 
 class StreamedSet:
@@ -102,21 +104,24 @@ class StreamedSet:
             self._skipped[text] = None
             if len(self._skipped) <= TOLD:
                 more = "; further ones are left out silently" if len(self._skipped) == TOLD else ""
-                tqdm.write(f"left out {text}{more}", file=sys.stderr)
+                tqdm.write(printable(f"left out {text}{more}"), file=sys.stderr)
 
 
 def full_size_batches(source: Source, indices: list[int], batch_size: int = 64) -> Iterator[Tensor]:
     """The images at `indices` in their own size, neither cropped nor shrunk, for scores: (n, 3, H, W) uint8 RGB.
 
-    Memory for a few batches, however many there are. DataError names an image that can't be decoded or that is not of the first
-    one's size.
+    n: at most batch_size, fewer of large images. Memory for as many batches as threads and one, however many images there are.
+    DataError names an image that can't be decoded or that is not of the first one's size.
     """
+    if not len(indices):
+        return
+    quiet_pillow()
+    first = _full_size(source, int(indices[0]))[1].size
+    batch_size = max(1, min(batch_size, AT_ONCE // (3 * first[0] * first[1])))
     parts = (indices[start : start + batch_size] for start in range(0, len(indices), batch_size))
     threads = min(8, worker.cores())
-    first = None
     with ThreadPoolExecutor(threads) as pool:
         for batch in worker.in_order(pool, lambda part: [_full_size(source, int(i)) for i in part], parts, threads):
-            first = first or batch[0][1].size
             for name, image in batch:
                 if image.size != first:
                     raise DataError(
@@ -184,7 +189,8 @@ def fill(out: np.ndarray, source: Source, indices: list[int], on_bad: str, crop:
             except Exception as error:
                 bad.append(f"{source.name(i)} ({unusable(error, source)})")
                 if on_bad == "refuse":
-                    text = f"{source.path}: {bad[-1]} can't be used; mend it, or leave such images out with dataset.on_bad=skip"
+                    advice = advice_for(error.side) if isinstance(error, TooSmall) else "mend it"
+                    text = f"{source.path}: {bad[-1]} can't be used; {advice}, or leave such images out with dataset.on_bad=skip"
                     raise DataError(text) from None
         else:
             which = f"{many:,} images in a row" if many < len(source) else f"the {many:,} images"

@@ -3,7 +3,6 @@
 Every value has its default and its reason here. pydantic checks types and ranges; PyYAML reads and writes the files.
 """
 
-import datetime
 import difflib
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -17,6 +16,9 @@ from data import datasets
 from data.decoding import CROPS
 from data.extensions import import_extensions
 from data.files import UserError
+from data.images import RESOLUTIONS
+from data.notes import note
+from gan import yaml_text
 from gan.kernels import KERNELS
 from gan.models import FAMILIES
 from gan.models.upsampling import UPSAMPLINGS
@@ -52,7 +54,8 @@ class Section(BaseModel):
     def _no_bool_for_a_number(cls, value: object, info) -> object:
         annotation = cls.model_fields[info.field_name].annotation
         if isinstance(value, bool) and annotation is not bool and value not in _choices(annotation):
-            raise ValueError(f"must not be true or false, got {str(value).lower()}")
+            quoted = "; put quotes around a text" if _is_text(annotation) else ""
+            raise ValueError(f"must not be true or false, got {str(value).lower()}{quoted}")
         return value
 
 
@@ -79,18 +82,39 @@ class Tree(Section):
         if foreign:
             raise OtherCommand("the base" if isinstance(source, dict) else str(source), foreign[0])
         before, keys = dict(tree), cls.keys()
-        for key, value in (*(changes or {}).items(), *map(parsed, overrides)):
+        typed = [*(changes or {}).items(), *(parsed(override) for override in overrides)]
+        for key, value in typed:
             if key not in keys:
                 raise ConfigError(_unknown(key, cls))
             section, name = key.split(".")
             below = tree.get(section) or {}
             if isinstance(below, dict):  # anything else is named by the validation
                 tree[section] = {**below, name: value}
+        cls._fit_the_data_set_to_its_path(tree, {key for key, _ in typed})
         try:
             return cls._validated(tree)
         except ValidationError as error:
             where = f" (in {'the base settings' if isinstance(source, dict) else source})" if source and cls._wrong(before) else ""
-            raise ConfigError("; ".join(_explain(e, cls) for e in error.errors()) + where) from None
+            found = error.errors()
+            more = [f"and {len(found) - TOLD:,} more"] if len(found) > TOLD else []
+            raise ConfigError("; ".join([_explain(e, cls) for e in found[:TOLD]] + more) + where) from None
+
+    @classmethod
+    def _fit_the_data_set_to_its_path(cls, tree: dict, typed: set[str]) -> None:
+        """Where somebody named a path and no data set for it, in a file or later, images there mean `folder`."""
+        below = tree.get("dataset")
+        if "dataset" not in cls.model_fields or not isinstance(below, dict):
+            return
+        name, path = below.get("name", cls.model_fields["dataset"].default.name), below.get("path")
+        if not isinstance(name, str) or not isinstance(path, str):
+            return
+        if "dataset.name" not in typed and ("dataset.path" in typed or "name" not in below):
+            fitting = datasets.fitting(name, path)
+            if fitting != name:
+                tree["dataset"] = {**below, "name": fitting}
+                note(f"dataset.path={path} is no {name}: dataset.name is {fitting}")
+        elif typed & {"dataset.name", "dataset.path"}:  # not of what only a file says, which may be that of an old run
+            datasets.require_path_of_use(name, path)
 
     @classmethod
     def load_saved(cls, source: str | os.PathLike | dict) -> Self:
@@ -163,9 +187,9 @@ class Tree(Section):
 
 
 class Dataset(Section):
-    name: Literal[tuple(datasets.names())] = "shapes"
+    name: Literal[tuple(datasets.names())] = "shapes"  # a path without a name means folder, unless it holds what is named here
     path: str | None = None  # a directory, zip or pack, here or below GAN_DATA; null: GAN_DATA itself, else ./datasets
-    resolution: Literal[32, 64, 128] = 32
+    resolution: Literal[RESOLUTIONS] = 32
     crop: Literal[tuple(CROPS)] = "center"  # centre square, shrunk; black bars; the central R x R pixels as they are
     flip: bool = True  # mirror half of the real images
     on_bad: Literal["refuse", "skip"] = "refuse"  # corrupt or too small images
@@ -376,7 +400,19 @@ class Config(Tree):
         return self.changes(new, self.RUNTIME | {"train.steps"} if longer else self.RUNTIME)
 
 
+def _is_text(annotation: Any) -> bool:
+    return annotation is str or str in get_args(annotation)
+
+
+def _texts_of(section: str, kind: Any) -> list[str]:
+    return [f"{section}.{key}" for key, field in kind.model_fields.items() if _is_text(field.annotation)]
+
+
 KEYS = Config.keys()
+# The keys whose values are any text; classify has no others.
+TEXTS = {key for section, field in Config.model_fields.items() for key in _texts_of(section, field.annotation)}
+TEXTS |= {"scoring.reference", "scoring.features", "scoring.weights"}  # of a study
+TOLD = 8  # wrong values that a message names
 
 # Which command has a section that not all have.
 COMMANDS = dict.fromkeys(("generator", "discriminator", "objective", "schedule", "evaluate"), "train")
@@ -384,24 +420,34 @@ COMMANDS["model"] = "classify"
 
 
 def parsed(override: str) -> tuple[str, Any]:
-    """'train.seed=1', as typed -> ('train.seed', 1), the value read as YAML. ConfigError where it isn't any."""
+    """'train.seed=1', as typed -> ('train.seed', 1), the value read as YAML. ConfigError where it isn't any.
+
+    The value of TEXTS is the text itself, unless it's null or in quotes: dataset.path=2020 is a path.
+    """
     key, equals, text = override.partition("=")
     if not equals:
-        raise ConfigError(f"{override!r} is not of the form key=value; for example train.steps=1000")
+        raise ConfigError(f"{yaml_text.shown(override)} is not of the form key=value; for example train.steps=1000")
+    if key in TEXTS and text[:1] not in ("", "'", '"') and text not in ("~", "null", "Null", "NULL"):
+        return key, text
     try:
-        return key, yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # ValueError: an impossible date
-        raise ConfigError(f"{key}: {text!r} is not a value that YAML can read; put quotes around it") from None
+        return key, yaml_text.read(text)
+    except yaml_text.YamlError:
+        shown = yaml_text.shown(text)
+        raise ConfigError(f"{_short(key)}: {shown} is not a value that YAML can read; put quotes around it") from None
 
 
 def read_yaml(path: str | os.PathLike) -> dict:
     path = Path(path)
     try:
-        tree = yaml.safe_load(path.read_text())
+        with open(path, "rb") as file:
+            content = file.read(yaml_text.LONGEST + 1)
+        if len(content) > yaml_text.LONGEST:
+            raise ConfigError(f"{path} is larger than {yaml_text.LONGEST // 2**20} MiB, as no settings are; choose another")
+        tree = yaml_text.read(content)
     except FileNotFoundError:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], 1)
         raise ConfigError(f"no configuration file {path}" + (f"; did you mean {path.parent / near[0]}?" if near else "")) from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, yaml_text.YamlError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
     if tree is not None and not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold sections such as 'train:' with keys below them")
@@ -411,27 +457,33 @@ def read_yaml(path: str | os.PathLike) -> dict:
 def _unknown(key: str, kind: type[Tree]) -> str:
     keys = kind.keys()
     same_name = [k for k in keys if k.split(".")[1] == key.split(".")[-1]]
-    near = same_name[:1] or difflib.get_close_matches(key, keys, 1, 0.5)
-    return f"unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else f"; sections are {', '.join(kind.model_fields)}")
+    near = same_name[:1] or difflib.get_close_matches(key[:100], keys, 1, 0.5)
+    return f"unknown key {yaml_text.shown(key)}" + (
+        f"; did you mean {near[0]}?" if near else f"; sections are {', '.join(kind.model_fields)}"
+    )
 
 
 def _explain(error: dict, kind: type[Tree]) -> str:
     key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
+    if error["type"] in ("extra_forbidden", "invalid_key"):
         return _unknown(key, kind)
-    given = error["input"]
+    key, given = _short(key), error["input"]
     if error["type"] == "literal_error":
         section, _, name = key.partition(".")
         choices = [c for c in _choices(kind.model_fields[section].annotation.model_fields[name].annotation)]
         names = [str(c).lower() if isinstance(c, bool) else str(c) for c in choices]
-        near = difflib.get_close_matches(str(given), names, 1)
-        return f"{key}: {given!r} is not one of {', '.join(names)}" + (f"; did you mean {near[0]}?" if near else "")
+        shown = yaml_text.shown(given)
+        near = difflib.get_close_matches(shown.strip("'"), names, 1)
+        return f"{key}: {shown} is not one of {', '.join(names)}" + (f"; did you mean {near[0]}?" if near else "")
     if error["type"] == "value_error":
-        return f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"])
-    if isinstance(given, datetime.date):  # which YAML makes of 2020-01-01
-        return f"{key}: {given} is a {type(given).__name__}, which no setting takes; put quotes around it"
+        return _short(f"{key}: {error['ctx']['error']}" if key else str(error["ctx"]["error"]), 300)
     message = error["msg"].removeprefix("Input ")
-    return f"{key}: {given!r} is wrong, it {message}"
+    quotes = "; put quotes around it" if error["type"] == "string_type" and isinstance(given, int | float) else ""
+    return f"{key}: {yaml_text.shown(given)} is wrong, it {message}{quotes}"
+
+
+def _short(text: str, most: int = 100) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _choices(annotation) -> list:

@@ -14,6 +14,8 @@ import data
 import gan.classification.features  # noqa: F401 (registers cifar_resnet)
 from data import DataError
 from data.files import located, write_atomically
+from data.notes import note
+from data.sources.arrays import stored_arrays
 from data.sources.folder import FileSource
 from data.sources.opening import open_source
 from data.streaming import full_size_batches
@@ -34,14 +36,15 @@ def open_side(
     text: str, count: int | None = None, seed: int = 0, step: int | str | None = None, device: str | torch.device = "cpu",
     shuffle: bool = False,
 ) -> Side:  # fmt: skip
-    """What a user names: a run, a folder or zip of images, a pack, LSUN databases, an npz, or a data set: cifar10, cifar10:test.
+    """What a user names: a run, a folder or archive of images, a pack, LSUN databases, an npz or npy of images, an npz of
+    statistics, or a data set: cifar10, cifar10:test.
 
     count: how many images; a seeded choice of those there are, or the first so many of a generator (10,000 unless told).
     shuffle: in seeded order, for scores over parts, which files sorted by class would spoil.
     DataError, RunError, DeviceError, StatisticsError or ProtocolError in one sentence for what can't be opened.
     """
     path = located(text)
-    if path.suffix == ".npz":
+    if path.suffix == ".npz" and _is_statistics(path):
         if count is not None:
             raise ProtocolError(f"{path.name} holds a mean and a covariance of all its images; leave its count of {count:,} out")
         statistics = Statistics.load(path)
@@ -51,6 +54,10 @@ def open_side(
         return generator_side(trained.generator, f"{path.name} step {trained.step}", seed, count or 10_000)
     name, _, split = text.partition(":")
     if name in DATASETS:
+        if not split and path.exists():
+            raise DataError(
+                f"{text} is a data set, and {path} is there, too: say ./{text} for that, or {text}:train for the data set"
+            )
         return image_side(data.load(name, split=split or "train"), count, seed, shuffle)
     if not path.exists():
         raise DataError(
@@ -58,10 +65,20 @@ def open_side(
             f"({', '.join(f'{n}[:test]' for n in DATASETS)})"
         )
     source = open_source(path)
+    if source.both_splits:
+        note(f"{path}: the images of its splits train and test, together")
     name = path.name if isinstance(source, FileSource) else source.about  # which categories, which split; what was packed
     chosen = choice(len(source), count, seed, name, shuffle)
     identify = lambda: identity(source.fingerprint, chosen, "as they are")
     return Side(name, len(chosen), lambda: full_size_batches(source, chosen, BATCH), identify=identify)
+
+
+def _is_statistics(path: Path) -> bool:
+    """Whether an npz is one of statistics, also where it can't be read: then these say so."""
+    try:
+        return {"mu", "sigma"} <= {array.name for array in stored_arrays(path)}
+    except DataError:
+        return True
 
 
 def choice(total: int, count: int | None, seed: int, name: str, shuffle: bool = False) -> list[int]:

@@ -5,10 +5,8 @@ end, the offset and the size of its value (3 × N int64), the first 8 bytes of i
 It's mapped into memory, so that all processes share one copy.
 """
 
-import contextlib
 import json
 import os
-import sys
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,8 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from data.database.reader import TREE, Database
-from data.files import cache_directory, replacing
+from data.files import cache_directory, remove_abandoned, replacing
 from data.images import DataError
+from data.notes import note
 from data.sources.source import hashes_of
 
 FORMAT = 2
@@ -44,32 +43,30 @@ class KeyIndex:
 
 
 def key_index(database: Database) -> KeyIndex:
-    """Load the index of a database, or make it: beside data.mdb, else in the user's cache directory, else in memory alone.
+    """Load the index of a database, or make it, in the cache directory, else in memory alone. One beside data.mdb is used, too.
 
     Raises DataError for a database without entries, a damaged one, and one that is being written.
     """
     stamp = {"format": FORMAT, "entries": database.entries(), "size": database.size, "mtime_ns": database.mtime_ns}
     if not stamp["entries"]:
         raise DataError(f"{database.file} holds no images: set dataset.path to another database")
-    places = _places(database.file)
-    for place in places:
+    beside, kept = _places(database.file)
+    remove_abandoned(beside.parent, beside.name)  # of versions that wrote there
+    for place in (kept, beside):
         found = _load(place, stamp)
         if found:
             return found
     index = _build(database)
     database.check_unchanged()
-    for place in places:
-        with contextlib.suppress(OSError):  # read-only or full: try the next place
-            _write(place, stamp, index)
-            return index
-    tqdm.write(
-        f"the index of {database.file} can't be kept: set GAN_CACHE to a directory that can be written to",
-        sys.stderr,
-    )
+    try:
+        _write(kept, stamp, index)
+    except OSError:  # read-only or full
+        note(f"the index of {database.file} can't be kept: set GAN_CACHE to a directory that can be written to")
     return index
 
 
 def _places(file: Path) -> tuple[Path, Path]:
+    """Beside the file, and in the cache."""
     name = sha256(os.path.realpath(file).encode()).hexdigest()[:32]
     return file.with_name(f"{file.stem}.keys"), cache_directory() / f"{name}.keys"
 

@@ -129,8 +129,10 @@ class Database:
         pages = np.array([root])
         for _ in range(depth - 1):
             pages = np.concatenate([self._children(number, page) for number, page in self._pages(pages)])
-            if len(pages) > self.size // self.psize:
-                raise self._damaged("its pages lead in circles")
+            if pages.max() >= self.size // self.psize:  # first, since a file cut short has fewer pages than lead to others
+                raise self._cut_short((int(pages.max()) + 1) * self.psize)
+            if len(np.unique(pages)) < len(pages):
+                raise self._damaged("two of its pages lead to the same one")
         leaves = []
         for number, page in self._pages(pages):
             leaves.append(self._leaf(number, page))
@@ -217,6 +219,8 @@ def database_at(path: Path) -> Path | None:
     """The LMDB file that a path means: itself, or the data.mdb in it. None for anything that doesn't begin as LMDB files do."""
     file = path / "data.mdb" if path.is_dir() else path
     try:
+        if not file.is_file():  # a pipe might be read for ever
+            return None
         with open(file, "rb") as opened:
             return file if opened.read(HEADER + 4)[HEADER:] == MAGIC.to_bytes(4, "little") else None
     except OSError:

@@ -30,6 +30,8 @@ def alone(out: Path) -> Iterator[Path]:
     try:
         yield out.with_name(f".{out.name}.partial")
     finally:
+        with contextlib.suppress(OSError):
+            os.unlink(lock.lock_file)  # while it's held: whoever opened it meanwhile finds it gone
         lock.release()
 
 

@@ -5,6 +5,7 @@ Learning Multiple Layers of Features from Tiny Images (Krizhevsky, 2009).
 
 import http.client
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ import torch
 from data.gathering import gather
 from data.images import DataError, ImageSet
 from data.sources.folder import FileSource
+from data.sources.opening import holds_images
 from data.sources.registry import Request, register
 
 PUBLISHED = {  # the archive, and the directory that it unpacks to
@@ -21,13 +23,29 @@ PUBLISHED = {  # the archive, and the directory that it unpacks to
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-@register("cifar10", splits=True)
-@register("cifar100", splits=True)
+def _holds(name: str, root: Path) -> bool:
+    if root.name in PUBLISHED[name]:
+        return True
+    if root.is_file():
+        try:
+            return _fits(name, FileSource(root).classes)
+        except DataError:
+            return False
+    return any((root / found).exists() for found in (f"{name}-train.zip", f"{name}-test.zip", *PUBLISHED[name]))
+
+
+def _fits(name: str, classes: tuple[str, ...]) -> bool:
+    return set(classes) <= set(CIFAR10_CLASSES) if name == "cifar10" else len(classes) == 100
+
+
+@register("cifar10", splits=True, holds=partial(_holds, "cifar10"))
+@register("cifar100", splits=True, holds=partial(_holds, "cifar100"))
 def cifar(request: Request) -> ImageSet:
     """CIFAR-10 or CIFAR-100 (fine labels); classes in alphabetical order, which is torchvision's.
 
     The place to look in: a zip, or a directory in which are looked for, in this order: `<name>-<split>.zip` with a folder per class
-    (images sorted by path), torchvision's unpacked directory, its archive; else it's downloaded there.
+    (images sorted by path), torchvision's unpacked directory, its archive; else it's downloaded there, unless the user named the
+    place and it holds other images or isn't there.
 
     Returns: images (N, 3, 32, 32) uint8. Raises DataError (resolution not 32, nothing found, corrupt, no network).
     """
@@ -40,7 +58,19 @@ def cifar(request: Request) -> ImageSet:
         return _from_zip(name, _zip_of_split(root, split), split, request.on_bad)
     if (root / f"{name}-{split}.zip").is_file():
         return _from_zip(name, root / f"{name}-{split}.zip", split, request.on_bad)
+    if request.path and request.download and not _holds(name, root):
+        _require_room_for_a_download(name, root)
     return _from_torchvision(name, root, split, request.download)
+
+
+def _require_room_for_a_download(name: str, root: Path) -> None:
+    if not root.is_dir():
+        raise DataError(f"there is no directory {root}: make it if {name} is to be downloaded into it, or change dataset.path")
+    if holds_images(root):
+        raise DataError(
+            f"{root} holds images but no {name}, which isn't downloaded among them: set dataset.name=folder for these, or "
+            f"dataset.path to another directory for {name}"
+        )
 
 
 def _zip_of_split(path: Path, split: str) -> Path:
@@ -54,7 +84,7 @@ def _zip_of_split(path: Path, split: str) -> Path:
 def _from_zip(name: str, path: Path, split: str, on_bad: str) -> ImageSet:
     found = gather(FileSource(path, about=f"{name} {split} split from {path.name}"), 32, on_bad)
     classes = CIFAR10_CLASSES if name == "cifar10" else found.classes
-    if not set(found.classes) <= set(classes) or (name == "cifar100" and len(classes) != 100):
+    if not _fits(name, found.classes):
         seen = ", ".join(found.classes[:3])
         raise DataError(f"{path} isn't {name}: its folders must be the classes of {name}, not {seen}, …")
     index = torch.tensor([classes.index(c) for c in found.classes])

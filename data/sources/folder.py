@@ -1,31 +1,31 @@
-"""A directory or a zip of images, class subfolders optional. How they are decoded stands in data/decoding.py."""
+"""A directory, zip or tar of images, class subfolders optional. How they are decoded stands in data/decoding.py."""
 
-import os
-import zipfile
-import zlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from data.decoding import SUFFIXES
 from data.images import DataError
+from data.notes import note
+from data.sources.containers import Container, open_container
 from data.sources.source import Source
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
-WHOLE = 2**33  # bytes of a directory that are read wholly to tell it from others; of the files of a larger one, three pieces each
-PIECE = 4096
+# The folders in which each split is looked for, in this order; upper or lower case.
+SPLITS = {"train": ("train",), "test": ("test", "val", "valid", "validation")}
+SPLIT_FOLDERS = {name for names in SPLITS.values() for name in names}
+NAMED = 3  # kinds of files left out that are named
 
 
 class FileSource(Source):
-    """All images of a directory or a zip, sorted by name; a class is a first-level folder.
+    """All images of a directory, zip or tar, sorted by name; a class is a first-level folder.
 
-    With an image at the top level there are no classes: every label is 0. When the first level is nothing but `train`
-    and `test`, these are the splits and the classes lie one level deeper; otherwise all images are the train split.
-    split: None takes all there are, and no folder for a split. about: one line for people.
+    With an image at the top level there are no classes: every label is 0. When the first level is nothing but SPLITS, these are
+    the splits and the classes lie one level deeper, also if one folder lies around them; otherwise all images are the train split.
+    split: None takes all there are, and no folder for a split. about: one line for people. left_out: what of it is no image, for
+    people, who are told once; "" for nothing.
 
     Raises DataError: missing or unreadable path, no images, no such split, categories.
     """
@@ -34,16 +34,16 @@ class FileSource(Source):
         if categories:
             raise DataError(f"{path} holds no LSUN databases, which alone have categories: leave --categories {categories} out")
         self.path = path
-        self._prefix = ""
-        self._is_zip = path.is_file()
-        self._stamp = _stamp(path) if self._is_zip else None
-        # Kept open: to read the list of 50,000 files takes as long as to read their labels and checksums.
-        self._zip = (os.getpid(), _open_zip(path)) if self._is_zip else None
-        names = _image_names(self._zip[1].namelist() if self._zip else _walk(path), path)
-        found = {_first(name) for name in names}
-        self.both_splits = split is None and found == {"train", "test"}
-        if split and found <= {"train", "test"}:
-            self._prefix = f"{split}/"
+        self._files = open_container(path)
+        names, self.left_out = _images_of(self._files)
+        if self.left_out:
+            note(f"{path}: left out {self.left_out}")
+        around, folders = _splits_of(names)
+        self.both_splits = split is None and all(_folder(folders, name) for name in SPLITS)
+        self._prefix = around
+        if split and folders:
+            self._prefix = f"{around}{_folder(folders, split) or split}/"
+            _tell_splits(path, folders)
         elif split == "test":
             # The same images twice would make a real-against-real distance of zero, and nobody would know why.
             raise DataError(f"{path} has no test split: sort its images into folders train and test, or set dataset.hold_out=0.1")
@@ -61,16 +61,7 @@ class FileSource(Source):
         return self.names[i]
 
     def read(self, i: int) -> bytes:
-        name = self._prefix + self.names[i]
-        if self._is_zip:
-            return self._archive().read(name)
-        file = self.path / name
-        try:
-            return file.read_bytes()
-        except FileNotFoundError:
-            if file.is_symlink():  # a dangling link was one all along
-                raise
-            raise DataError(f"{file} is gone since the images were listed: put it back, or give the command again") from None
+        return self._files.read(self._prefix + self.names[i])
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -81,115 +72,81 @@ class FileSource(Source):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of names, sizes and CRC-32, which a zip has ready: a directory and a zip of it have the same.
+        """Of names, sizes and CRC-32, which a zip has ready: a directory and an archive of it have the same.
 
         A directory above WHOLE bytes is told by the beginning, middle and end of each file: a change elsewhere goes unnoticed.
         """
-        if self._is_zip:
-            found = (self._archive().getinfo(self._prefix + name) for name in self.names)
-            checked = [(info.file_size, info.CRC) for info in found]
-        else:
-            checked = _checksums([self.path / self._prefix / name for name in self.names])
+        checked = self._files.checksums(self._stored_names())
         lines = (f"{name}\0{size}\0{crc}\n" for name, (size, crc) in zip(self.names, checked))
         return sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
-    def _archive(self) -> zipfile.ZipFile:
-        """The open zip of this process: forked ones would share one position in the file."""
-        if self._zip is None or self._zip[0] != os.getpid():
-            try:
-                self._zip = (os.getpid(), zipfile.ZipFile(self.path))
-            except (OSError, zipfile.BadZipFile) as error:
-                raise DataError(f"{self.path} can't be read any more ({error}): put it back, or give the command again") from None
-        return self._zip[1]
-
     def check_unchanged(self) -> None:
-        if self._is_zip and _stamp(self.path) != self._stamp:
-            raise DataError(f"{self.path} was changed while it's in use: wait until it's complete, then give the command again")
+        self._files.check_unchanged()
 
     def stamp(self) -> str:
-        """Of a zip "": its checksums tell every change."""
-        if self._is_zip:
-            return ""
-        lines = (f"{name}\0{_stamp(self.path / self._prefix / name)}\n" for name in self.names)
-        return sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+        return self._files.stamp(self._stored_names())
 
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_zip": None}
+    def _stored_names(self) -> list[str]:
+        return [self._prefix + name for name in self.names]
 
 
-def _open_zip(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        advice = "if it was cut short, get it again; if it is an image, name its directory"
-        raise DataError(f"{path} can't be read as a zip ({error}): {advice}") from None
-
-
-def _checksums(files: list[Path]) -> list[tuple[int, int]]:
-    """(bytes, CRC-32) of each file; -1 for what can't be read, which is for `on_bad` to judge."""
-    sizes = [_size(file) for file in files]
-    whole = sum(sizes) <= WHOLE
-    bar = tqdm(total=len(files), desc=f"checksums of {len(files):,} files", delay=2, leave=False, disable=None)
-    with ThreadPoolExecutor(8) as pool, bar:
-        found = []
-        for size, crc in zip(sizes, pool.map(lambda file: _crc(file, whole), files)):
-            found.append((size, crc))
-            bar.update()
-    return found
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError:
-        return -1
-
-
-def _crc(file: Path, whole: bool) -> int:
-    try:
-        with open(file, "rb") as opened:
-            if whole:
-                return zlib.crc32(opened.read())
-            size, crc = opened.seek(0, os.SEEK_END), 0
-            for start in (0, (size - PIECE) // 2, size - PIECE):
-                opened.seek(max(0, start))
-                crc = zlib.crc32(opened.read(PIECE), crc)
-            return crc
-    except OSError:
-        return -1
-
-
-def _walk(root: Path) -> Iterator[str]:
-    """Relative names, with "/", of all files below a directory; linked directories count. DataError if nothing is there."""
-    if not root.exists():
-        raise DataError(f"there is nothing at {root}: give a directory or a zip of images (to train: by dataset.path, or GAN_DATA)")
-    for here, directories, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(here)
-        # A link to a directory above would make the walk endless.
-        directories[:] = [d for d in directories if not f"{real}/".startswith(os.path.realpath(f"{here}/{d}") + "/")]
-        for file in files:
-            yield Path(here, file).relative_to(root).as_posix()
-
-
-def _image_names(files: Iterator[str] | list[str], path: Path) -> list[str]:
-    files = {file for file in files if not any(part.startswith((".", "__MACOSX")) for part in file.split("/"))}
-    names = sorted(file for file in files if file.lower().endswith(SUFFIXES))
+def _images_of(files: Container) -> tuple[list[str], str]:
+    """The names of images, sorted, and what is left out, for people."""
+    names = sorted(file for file in files.names if file.lower().endswith(SUFFIXES))
+    others = sorted(set(files.names).difference(names))
     if not names:
-        zips = sorted(file for file in files if file.lower().endswith(".zip"))
+        zips = [file for file in others if file.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz"))]
         if zips:
-            raise DataError(f"{path} holds no images but zips: set dataset.path to one of them ({', '.join(zips[:8])})")
-        kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
-        raise DataError(f"{path} holds no images ({kinds}): set dataset.path to where they lie")
-    return names
+            raise DataError(f"{files.path} holds no images but zips: set dataset.path to one of them ({', '.join(zips[:8])})")
+        found = f", but {_counted(others, files.odd)}" if others or files.odd else ""
+        kinds = ", ".join(suffix[1:] for suffix in SUFFIXES[:8])
+        raise DataError(f"{files.path} holds no images ({kinds}, …){found}: set dataset.path to where they lie")
+    return names, _counted(others, files.odd)
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """Size and time of a file; None where there is none."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_size, stat.st_mtime_ns
+def _counted(others: list[str], odd: Counter[str]) -> str:
+    """ "3 files that are no images (2 .heic, 1 .txt; the first is a/b.heic)" """
+    parts = []
+    if others:
+        suffixes = Counter(Path(file).suffix.lower() or "without suffix" for file in others).most_common()
+        kinds = [f"{count:,} {suffix}" for suffix, count in suffixes[:NAMED]] + ["…"] * (len(suffixes) > NAMED)
+        what = "file that is no image" if len(others) == 1 else "files that are no images"
+        parts.append(f"{len(others):,} {what} ({', '.join(kinds)}; the first is {others[0]})")
+    parts += [f"{count:,} × {what}" for what, count in sorted(odd.items())]
+    return ", ".join(parts)
+
+
+def _splits_of(names: list[str]) -> tuple[str, dict[str, str]]:
+    """(the folder around all splits, "" or "name/"; {"train": "Train", ...}: the folders of splits, {} where these are none)."""
+    first = {_first(name) for name in names}
+    if first <= _split_folders(first):
+        return "", {folder.lower(): folder for folder in first}
+    if len(first) == 1:
+        around = f"{first.pop()}/"
+        second = {_first(name.removeprefix(around)) for name in names}
+        if len(second) > 1 and second <= _split_folders(second):
+            return around, {folder.lower(): folder for folder in second}
+    return "", {}
+
+
+def _split_folders(folders: set[str]) -> set[str]:
+    found = {folder for folder in folders if folder.lower() in SPLIT_FOLDERS}
+    return found if len({folder.lower() for folder in found}) == len(found) else set()  # train and Train can't be one
+
+
+def _folder(folders: dict[str, str], split: str) -> str | None:
+    return next((folders[name] for name in SPLITS[split] if name in folders), None)
+
+
+def _tell_splits(path: Path, folders: dict[str, str]) -> None:
+    """Say what a folder of another name than train and test is taken for."""
+    test = _folder(folders, "test")
+    used = {_folder(folders, "train"), test}
+    unused = sorted(set(folders.values()) - used)
+    said = [f"the folder {test} is its test split"] if test and test.lower() != "test" else []
+    said += [f"{' and '.join(unused)} belongs to no split and is left out"] if unused else []
+    if said:
+        note(f"{path}: {', '.join(said)}")
 
 
 def _first(name: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from data.database.index import KeyIndex, key_index
 from data.database.reader import Database, database_at
+from data.decoding import require_size
 from data.images import DataError
 from data.sources.pack import PackSource
 from data.sources.registry import Request, register
@@ -62,6 +63,7 @@ class LsunSource(Source):
 
     def read(self, i: int) -> bytes:
         database, index, i = self._where(i)
+        require_size(int(index.sizes[i]))
         return database.read(int(index.offsets[i]), int(index.sizes[i]))
 
     def will_need(self, indices: np.ndarray) -> None:
@@ -111,7 +113,11 @@ def _sampled(database: Database, index: KeyIndex) -> str:
     return digest.hexdigest()
 
 
-@register("lsun", categories=True)
+def _holds(root: Path) -> bool:
+    return PackSource.recognises(root) or LsunSource.recognises(root)
+
+
+@register("lsun", categories=True, holds=_holds)
 def lsun(request: Request) -> Source:
     """The databases at a place, or a pack made of some, whose own categories are checked as its size is."""
     root = request.root

@@ -1,21 +1,30 @@
 """What lies at a path: `kind_of` looks once, `open_source` opens it. And `folder`, the data set that is whatever lies at a path."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from data.decoding import SUFFIXES
 from data.extensions import import_extensions
 from data.files import located
 from data.images import DataError
+from data.sources.arrays import ArraySource
+from data.sources.containers import open_container
 from data.sources.folder import FileSource
 from data.sources.lsun import LsunSource
 from data.sources.pack import PackSource
 from data.sources.registry import Request, register
 from data.sources.source import Source
 
+LEVELS = 3  # of folders: split, class, images
 Kind = TypeVar("Kind", bound=type[Source])
 
-KINDS: list[type[Source]] = [PackSource, LsunSource]  # the first that recognises a path opens it: packs are LMDB files, too
+KINDS: list[type[Source]] = [
+    ArraySource,
+    PackSource,
+    LsunSource,
+]  # the first that recognises a path opens it: packs are LMDB files, too
 
 
 def source_kind(kind: Kind) -> Kind:
@@ -31,13 +40,33 @@ def kind_of(path: Path) -> type[Source]:
 
 
 def open_source(path: Path, split: str | None = None, categories: str | None = None) -> Source:
-    """A folder or zip of images, a pack, an LSUN database or a directory of such.
+    """A folder or archive of images, an array of them, a pack, an LSUN database or a directory of such.
 
     split: "train", "test", or None for whatever lies there (of a directory of LSUN databases, train).
     categories: of LSUN databases alone.
     Raises DataError for everything a user can put right.
     """
     return kind_of(path)(path, split, categories)
+
+
+def holds_images(path: Path) -> bool:
+    """Whether images lie at a path; of a directory, on its first LEVELS levels."""
+    if not path.exists():
+        return False
+    if kind_of(path) is not FileSource:
+        return True
+    try:
+        names = _names_below(path, LEVELS) if path.is_dir() else open_container(path).names
+        return any(name.lower().endswith(SUFFIXES) for name in names)
+    except (DataError, OSError):
+        return False
+
+
+def _names_below(directory: Path, levels: int) -> Iterator[str]:
+    for here, directories, files in os.walk(directory, followlinks=True):
+        yield from files
+        if len(Path(here).relative_to(directory).parts) >= levels - 1:
+            directories.clear()
 
 
 def open_one_split(path: str | Path, split: str | None, categories: str | None = None) -> Source:

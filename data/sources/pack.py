@@ -2,7 +2,7 @@
 
 In the file: database `images`, 8-byte big-endian index -> pixels (raw: 3×R×R uint8; webp: lossless WebP); database `rows`, index of
 the first image of a part -> ROW of each image of the part; and, unnamed, the JSON texts `job` (what is being packed), `state` (how
-far it is) and, in a finished pack alone, `manifest`.
+far it is) and, in a finished pack alone, `manifest`. The last two end with a sha256 of all they say, but for those of old packs.
 """
 
 import io
@@ -17,16 +17,19 @@ import numpy as np
 from PIL import Image
 
 from data.database.reader import Database, database_at
-from data.decoding import Crop, fit, reason
-from data.images import DataError
+from data.decoding import CROPS, Crop, fit, reason
+from data.images import DataError, advice_for
 from data.sources.source import Source, split_categories
 
 FORMAT = 1
+STORED = "raw", "webp"
 MANIFEST = {  # what a manifest holds, by type
     int: ("format", "count", "size", "skipped"),
     str: ("stored", "source", "sha256", "fingerprint", "crop", "filter", "made_with"),
     list: ("classes", "first_skipped"),
 }
+NAMES = {"rows_sha256", *(name for names in MANIFEST.values() for name in names)}
+SEAL = b', "seal": "'
 ROW = np.dtype([("sha256", "V32"), ("hash", "<u8"), ("label", "<i4")])  # of the pixels; of the name, for hold-outs
 
 
@@ -44,7 +47,10 @@ class PackSource(Source):
         self._database = Database(path)
         texts = self._database.texts()
         if "manifest" not in texts:
-            raise DataError(f"{path} is a half-finished pack: give the same `data pack` command again, which goes on with it")
+            raise DataError(
+                f"{path} is a half-finished pack: give the same `data pack` command again, which goes on with it; if that doesn't "
+                "help, it's damaged: remove it"
+            )
         self.manifest = _manifest(texts["manifest"], path)
         self._count, self.size, self._stored = (self.manifest[key] for key in ("count", "size", "stored"))
         found = self._database.records(self._database.tree("images"))
@@ -95,8 +101,7 @@ class PackSource(Source):
         self.require_crop(crop, f"pack again with --crop {crop}, or set dataset.crop={self.manifest['crop']}")
         if self.size < resolution:
             raise DataError(
-                f"{self.path} holds images of {self.size} pixels, and nothing is ever enlarged: pack again with "
-                f"--size {resolution}, or set dataset.resolution={self.size}"
+                f"{self.path} holds images of {self.size} pixels: pack again with --size {resolution}, or {advice_for(self.size)}"
             )
         if categories and self.classes not in (("all",), tuple(split_categories(categories))):
             raise DataError(
@@ -119,29 +124,68 @@ class PackSource(Source):
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """(N,) of ROW."""
+        """(N,) of ROW. DataError unless they are what the manifest was made of."""
+        found = self.stored_rows()
+        if wrong := self.problem(found):
+            raise DataError(f"{self.path} is damaged: {wrong}; pack again")
+        return found
+
+    def problem(self, rows: np.ndarray) -> str:
+        """What is wrong with the rows, if anything."""
+        if total_sha256(rows, self.size) != self.fingerprint:
+            return "the list of checksums is not the one that the manifest was made of"
+        if self.manifest.get("rows_sha256") not in (None, sha256(rows.tobytes()).hexdigest()):
+            return "labels or the hashes of names are not those that were packed"
+        return ""
+
+    def stored_rows(self) -> np.ndarray:
+        """(N,) of ROW, as they are."""
         where = self._database.records(self._database.tree("rows"))
         values = (self._database.read(int(offset), int(size)) for offset, size in zip(where.offsets, where.sizes))
-        found = np.frombuffer(b"".join(values), ROW)
-        if len(found) != self._count:
-            raise DataError(f"{self.path} is damaged: it describes {len(found):,} of {self._count:,} images; pack again")
-        return found
+        found = b"".join(values)
+        if len(found) != self._count * ROW.itemsize:
+            described = len(found) // ROW.itemsize
+            raise DataError(f"{self.path} is damaged: it describes {described:,} of {self._count:,} images; pack again")
+        return np.frombuffer(found, ROW)
 
     def _whole(self, i: int) -> np.ndarray:
         return unpack(self.read(i), self._stored, self.size)
 
 
-def _manifest(text: bytes, path: Path) -> dict:
+def sealed(found: dict, beside: bytes = b"") -> bytes:
+    """A dict as JSON text that ends with the sha256 of all it says, and of what lies `beside` it."""
+    text = json.dumps(found).encode()
+    return text[:-1] + SEAL + sha256(beside + text).hexdigest().encode() + b'"}'
+
+
+def unsealed(text: bytes, known: set[str], beside: bytes = b"") -> dict | None:
+    """The dict that was `sealed`; None if a bit of it changed. Old texts have no seal, and no keys but those known then."""
+    body, mark, seal = text.rpartition(SEAL)
+    if mark:
+        text = body + b"}"
+        if seal != sha256(beside + text).hexdigest().encode() + b'"}':
+            return None
     try:
         found = json.loads(text)
-    except ValueError:
-        found = None
-    if isinstance(found, dict) and found.get("format", FORMAT) != FORMAT:
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and (mark or found.keys() <= known) else None
+
+
+def _manifest(text: bytes, path: Path) -> dict:
+    found = unsealed(text, NAMES)
+    if found and found.get("format", FORMAT) != FORMAT:
         raise DataError(f"{path} is a pack of format {found['format']}, not {FORMAT}: pack again")
-    names = ((name, kind) for kind, names in MANIFEST.items() for name in names)
-    if not isinstance(found, dict) or not all(isinstance(found.get(name), kind) for name, kind in names):
+    if not found or not _is_manifest(found):
         raise DataError(f"{path} is damaged: its manifest can't be read; pack again")
     return found
+
+
+def _is_manifest(found: dict) -> bool:
+    kinds = ((name, kind) for kind, names in MANIFEST.items() for name in names)
+    if not all(isinstance(found.get(name), kind) for name, kind in kinds):
+        return False
+    return found["size"] > 0 and found["count"] > 0 and found["stored"] in STORED and found["crop"] in CROPS
 
 
 def key(i: int) -> bytes:
@@ -152,7 +196,7 @@ def unpack(value: bytes, stored: str, size: int) -> np.ndarray:
     """A stored image as (3, R, R) uint8. ValueError or what Pillow raises for damaged bytes."""
     if stored == "raw":
         return np.frombuffer(value, np.uint8).reshape(3, size, size)
-    return np.asarray(Image.open(io.BytesIO(value)).convert("RGB")).transpose(2, 0, 1)
+    return np.asarray(Image.open(io.BytesIO(value), formats=["WEBP"]).convert("RGB")).transpose(2, 0, 1)
 
 
 def total_sha256(rows: np.ndarray, size: int) -> str:
@@ -162,12 +206,8 @@ def total_sha256(rows: np.ndarray, size: int) -> str:
 
 def verify(source: PackSource, progress: Callable[[int], None] = lambda n: None) -> list[str]:
     """Read every image and compare it with its sha256, and all of these with the manifest's; what is wrong, a line each."""
-    rows = source.rows
-    problems = []
-    if total_sha256(rows, source.size) != source.fingerprint:
-        problems.append("the list of checksums is not the one that the manifest was made of")
-    elif source.manifest.get("rows_sha256") not in (None, sha256(rows.tobytes()).hexdigest()):
-        problems.append("labels or the hashes of names are not those that were packed")
+    rows = source.stored_rows()
+    problems = list(filter(None, [source.problem(rows)]))
 
     def check(part: range) -> list[str]:
         found = []

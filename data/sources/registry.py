@@ -79,29 +79,38 @@ class Request:
 
 @dataclass(frozen=True)
 class DataSet:
-    """open: request -> a Source, or an ImageSet that is ready. splits: it has a test split of its own; categories: it has those."""
+    """open: request -> a Source, or an ImageSet that is ready. splits: it has a test split of its own; categories: it has those.
+
+    paths: it's looked for at `dataset.path`. holds: whether what lies at a path is of this data set; None: who knows.
+    """
 
     open: "Callable[[Request], Source | ImageSet]"
     splits: bool
     categories: bool
+    paths: bool = True
+    holds: Callable[[Path], bool] | None = None
 
 
 _DATA_SETS: dict[str, DataSet] = {}
 Open = TypeVar("Open", bound="Callable[[Request], Source | ImageSet]")
 
 
-def register(name: str, *, splits: bool = False, categories: bool = False) -> Callable[[Open], Open]:
+def register(
+    name: str, *, splits: bool = False, categories: bool = False, paths: bool = True, holds: Callable[[Path], bool] | None = None
+) -> Callable[[Open], Open]:  # fmt: skip
     """Decorates the function that opens the data set `name`: Request -> a Source, which is then decoded, cropped, held out from and
     streamed as asked; or an ImageSet, of which all that is done.
 
     splits: it always has a test split of its own, and `dataset.hold_out` is refused. categories: it has `dataset.categories`.
+    paths: it's looked for at `dataset.path`, which is refused otherwise. holds: whether what lies at a path is of this data set:
+    where it isn't, and the user named a path but no data set, images there mean `folder`; None: it's asked for all the same.
     ValueError for a name that is taken.
     """
 
     def add(function: Open) -> Open:
         if name in _DATA_SETS:
             raise ValueError(f"there is a data set '{name}' already, of {_DATA_SETS[name].open.__module__}")
-        _DATA_SETS[name] = DataSet(function, splits, categories)
+        _DATA_SETS[name] = DataSet(function, splits, categories, paths, holds)
         return function
 
     return add

@@ -11,7 +11,7 @@ import lmdb
 from data.database.writer import alone, commit, open_writer, publish
 from data.decoding import as_rgb, quiet_decoding
 from data.images import DataError
-from data.sources.pack import PackSource, parts
+from data.sources.pack import parts
 from data.sources.source import Source, unusable
 from data.workers import cores
 
@@ -37,11 +37,11 @@ def export(
     on_bad: of images that can't be decoded: "keep" writes them too, as they are, unless they can't even be read; "skip" leaves them
         out; "refuse" raises DataError at the first.
 
-    Raises DataError when the file is there already or can't be written, when no image is left, and for packs, which hold no
-    encoded images.
+    Raises DataError when the file is there already or can't be written, when no image is left, and for packs and arrays, which
+    hold no encoded images. Whatever is raised, nothing half written stays.
     """
-    if isinstance(source, PackSource):
-        raise DataError(f"{source.path} is a pack, which holds no encoded images: export what it was made of")
+    if not source.encoded:
+        raise DataError(f"{source.path} holds no encoded images, as packs and arrays don't: export what it was made of")
     count = len(source) if count is None else count
     file = out / "data.mdb"
     with alone(file) as partial:
@@ -74,12 +74,15 @@ def export(
                     commit(environment, partial, write, ANEW)
                     written += len(values)
                     progress(len(part))
+            if not written:
+                raise DataError(
+                    f"{source.path}: none of its images can be used, the first is {next(iter(bad.values()))}: choose others"
+                )
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
         finally:
             environment.close()
-        if not written:
-            raise DataError(
-                f"{source.path}: none of its images can be used, the first is {next(iter(bad.values()))}: choose others"
-            )
         publish(partial, file)
     return Exported(file, written, tuple(bad.values()))
 

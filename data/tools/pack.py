@@ -21,7 +21,7 @@ from data import workers as worker
 from data.database.writer import alone, commit, explained, open_writer, publish
 from data.decoding import FILTER, Crop
 from data.images import DataError
-from data.sources.pack import FORMAT, ROW, PackSource, key, parts, total_sha256
+from data.sources.pack import FORMAT, ROW, PackSource, key, parts, sealed, total_sha256, unsealed, verify
 from data.sources.source import Source, unusable
 
 PART = 64  # images that a worker decodes at a time
@@ -68,6 +68,8 @@ def pack(
             growing.finish(source.about)
         finally:
             growing.environment.close()
+        if growing.begun:  # by another process, on a disk that may have changed what it had been given
+            _require_whole(partial)
         publish(partial, out)
         return PackSource(out)
 
@@ -78,18 +80,42 @@ class _GrowingPack:
     def __init__(self, file: Path, job: dict, map_size: int):
         self.file, self.job = file, job
         self.waiting: list[tuple[bytes, bytes, int, int]] = []  # stored, sha256, hash of the name, label
+        self.state = {"next": 0, "count": 0, "bad": 0, "first_bad": [], "rows": ""}
         self.environment, (self.images, self.rows) = open_writer(file, map_size, (b"images", b"rows"))
         try:
             with self.environment.begin() as texts:
-                begun, state = (json.loads(texts.get(name) or b"null") for name in (b"job", b"state"))
+                begun, state = texts.get(b"job"), texts.get(b"state")
+            if begun and state:
+                self._go_on(begun, state)
         except lmdb.Error as error:
-            raise explained(error, file) from None
-        except ValueError:
-            raise DataError(f"{file} is damaged: remove it, then give the same command again") from None
-        self.state = state or {"next": 0, "count": 0, "bad": 0, "first_bad": []}
-        if begun is not None and begun != job:
             self.environment.close()
-            raise DataError(f"{file} was begun with another {_changes(begun, job)}: remove it, or choose another --out")
+            raise explained(error, file) from None
+        except DataError:
+            self.environment.close()
+            raise
+        self.begun = self.state["next"] > 0
+
+    def _go_on(self, begun: bytes, text: bytes) -> None:
+        """Take over what an interrupted process had committed. DataError: damaged, or of another job."""
+        state = unsealed(text, {"next", "count", "bad", "first_bad"}, begun)
+        try:
+            job = json.loads(begun)
+        except ValueError:
+            job = None
+        if state is None or not isinstance(job, dict):
+            raise _damaged(self.file, "how far it is can't be read")
+        if job != self.job:
+            raise DataError(f"{self.file} was begun with another {_changes(job, self.job)}: remove it, or choose another --out")
+        rows, digest = self._rows(), ""
+        for value in rows:
+            digest = _chained(digest, value)
+        if sum(map(len, rows)) != state["count"] * ROW.itemsize or state.get("rows", digest) != digest:
+            raise _damaged(self.file, "the list of its images isn't the one that was written")
+        self.state = {**state, "rows": digest}
+
+    def _rows(self) -> list[bytes]:
+        with self.environment.begin(db=self.rows) as transaction:
+            return [value for _, value in transaction.cursor()]
 
     def add(self, decoded: Decoded, source: Source) -> None:
         """The next images of the source, in order."""
@@ -105,9 +131,12 @@ class _GrowingPack:
 
     def commit(self, manifest: dict | None = None) -> None:
         first = self.state["count"]
-        state = {**self.state, "count": first + len(self.waiting)}
         rows = np.array([tuple(row) for _, *row in self.waiting], ROW)
-        texts = {"job": self.job, "state": state, **({"manifest": manifest} if manifest else {})}
+        state = {**self.state, "count": first + len(rows)}
+        if len(rows):
+            state["rows"] = _chained(state["rows"], rows.tobytes())
+        job = json.dumps(self.job).encode()
+        texts = {b"job": job, b"state": sealed(state, job), **({b"manifest": sealed(manifest)} if manifest else {})}
 
         def write(transaction: lmdb.Transaction) -> None:
             for i, (stored, *_) in enumerate(self.waiting, first):
@@ -115,7 +144,7 @@ class _GrowingPack:
             if len(rows):
                 transaction.put(key(first), rows.tobytes(), db=self.rows, append=True)
             for name, text in texts.items():
-                transaction.put(name.encode(), json.dumps(text).encode())
+                transaction.put(name, text)
 
         commit(self.environment, self.file, write)
         self.state = state
@@ -127,8 +156,7 @@ class _GrowingPack:
         bad = {"skipped": self.state["bad"], "first_skipped": self.state["first_bad"]}
         if not self.state["count"]:
             raise DataError(f"no image can be used, the first is {bad['first_skipped'][0]}: choose others, or a smaller --size")
-        with self.environment.begin(db=self.rows) as transaction:
-            rows = np.frombuffer(b"".join(value for _, value in transaction.cursor()), ROW)
+        rows = np.frombuffer(b"".join(self._rows()), ROW)
         made = {"source": about, "count": len(rows), **bad, "sha256": total_sha256(rows, self.job["size"])}
         made["rows_sha256"] = sha256(rows.tobytes()).hexdigest()
         self.commit({**self.job, **made, "made_with": f"Pillow {PIL.__version__}, lmdb {lmdb.__version__}"})
@@ -177,6 +205,24 @@ def _made_already(out: Path, job: dict) -> PackSource:
     if changes := _changes(found.manifest, job):
         raise DataError(f"{out} exists and was made with another {changes}: choose another --out, or remove it")
     return found
+
+
+def _require_whole(file: Path) -> None:
+    try:
+        problems = verify(PackSource(file))
+    except DataError as error:
+        problems = [str(error).removeprefix(f"{file} is damaged: ")]
+    if problems:
+        raise _damaged(file, problems[0].removesuffix("; pack again"))
+
+
+def _chained(digest: str, rows: bytes) -> str:
+    """A sha256 of all rows so far, from that of those before."""
+    return sha256(digest.encode() + rows).hexdigest()
+
+
+def _damaged(file: Path, how: str) -> DataError:
+    return DataError(f"{file}, which is half finished, is damaged ({how}): remove it, then give the same command again")
 
 
 def _changes(old: dict, job: dict) -> str:

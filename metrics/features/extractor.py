@@ -19,6 +19,7 @@ from metrics.features.resize import RESIZES, resize
 from metrics.precision import Precision, ieee_float32, settled
 
 PRECISIONS = get_args(Precision)
+AT_ONCE = 2**24  # values of images that are resized at a time
 
 # What a score is called on the 2015 Inception network, and the stem of its name on any other.
 SCORES = {"fid": "fd", "inception_score": "score", "kid": "kd"}
@@ -65,7 +66,8 @@ class Extractor:
         return base if self._genuine else f"{SCORES.get(base, base)}_{self.name}"
 
     def _embed(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        x = resize(images.to(self.device), self.size, self.resize)
+        large = max(1, AT_ONCE // images[0].numel())  # resized as float32, a few large images would take gigabytes
+        x = torch.cat([resize(part.to(self.device), self.size, self.resize) for part in images.split(large)])
         x = ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)  # faster on CPU
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             features = self._trunk(x)

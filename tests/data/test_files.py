@@ -1,13 +1,16 @@
 """Atomic writes: whole or not at all, whoever else writes, whoever is killed."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
-from data.files import located, remove_abandoned, replacing, write_atomically
+import data.files
+from data.files import UserError, cache_directory, located, remove_abandoned, replacing, write_atomically
 from tests.helpers import ROOT
 
 WRITER = """
@@ -97,6 +100,59 @@ def test_only_abandoned_files_are_removed(tmp_path, writer):
     remove_abandoned(tmp_path)
     assert names(tmp_path) == sorted(others)
     remove_abandoned(tmp_path / "nowhere")
+
+
+def test_what_other_machines_left_is_removed_after_a_week(tmp_path):
+    old, new = tmp_path / ".node-7.cluster-123.a.tmp", tmp_path / ".node-8.cluster-123.a.tmp"
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (time.time() - 8 * 24 * 3600,) * 2)
+    remove_abandoned(tmp_path)
+    assert names(tmp_path) == [new.name]
+
+
+def test_the_next_command_that_comes_by_tidies_the_cache(tmp_path, writer, monkeypatch):
+    monkeypatch.setenv("GAN_CACHE", str(tmp_path))
+    (tmp_path / "decoded").mkdir()
+    for place in (tmp_path / "a", tmp_path / "decoded/b"):
+        killed = writer(place, "killed")
+        killed.kill()
+        killed.communicate()
+    assert len(names(tmp_path)) == 2 and len(names(tmp_path / "decoded")) == 1
+    cache_directory()
+    assert names(tmp_path) == ["decoded"] and names(tmp_path / "decoded") == []
+
+
+@pytest.mark.parametrize("when", ["open", "write", "sync"])
+def test_a_full_disk_names_the_file_that_was_asked_for(tmp_path, monkeypatch, when):
+    def full(*arguments):
+        hidden = [str(argument) for argument in arguments if str(argument).endswith(".tmp")]
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *hidden)
+
+    if when == "open":
+        monkeypatch.setattr(data.files, "open", full, raising=False)
+    if when == "sync":
+        monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError) as error, replacing(tmp_path / "a") as file:
+        file.write(b"x")
+        if when == "write":
+            full()
+    assert error.value.filename == str(tmp_path / "a") and error.value.errno == errno.ENOSPC and names(tmp_path) == []
+
+
+def test_names_of_files_steer_no_terminal_and_break_no_line():
+    found = str(UserError("a\nb\x1b[31m\u202egnp.exe \udcff grün 写真"))
+    assert found == r"a\nb\x1b[31m\u202egnp.exe \udcff grün 写真" and str(UserError(found)) == found
+
+
+@pytest.mark.parametrize("path", ["~nosuchuser/a", "a\0b"])
+def test_a_path_that_cannot_be_is_a_sentence(path, monkeypatch):
+    with pytest.raises(UserError, match=r"home directory of a user who has none here|zero byte"):
+        located(path)
+    if "\0" not in path:
+        monkeypatch.setenv("GAN_CACHE", path)
+        with pytest.raises(UserError, match="write the path in full"):
+            cache_directory()
 
 
 def test_a_path_is_looked_for_here_and_below_gan_data(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 from data import DataError
 from data.sources.opening import open_source
-from data.streaming import full_size_batches
+from data.streaming import AT_ONCE, full_size_batches
 from data.tools.pack import pack
 
 
@@ -55,6 +56,40 @@ def test_batches_cut_the_images_but_do_not_change_them(root, batch_size, sizes):
     batches = list(full_size_batches(open_source(root), list(range(10)), batch_size))
     assert [len(batch) for batch in batches] == sizes and all(batch.is_contiguous() for batch in batches)
     assert torch.equal(torch.cat(batches), gather(root, list(range(10))))
+
+
+def test_large_images_come_in_small_batches_and_few_wait(tmp_path, monkeypatch):
+    """Of images of 12 MB each, a few tens of megabytes are at work, not 64 images for every thread."""
+    side, alive, most = 2048, 0, 0
+
+    class Counted:
+        """Stands for an image; how many there are is counted."""
+
+        size = width, height = side, side
+
+        def __init__(self):
+            nonlocal alive, most
+            with lock:
+                alive += 1
+                most = max(most, alive)
+
+        def __array__(self, dtype=None, copy=None):
+            return np.broadcast_to(np.uint8(7), (side, side, 3))
+
+        def __del__(self):
+            nonlocal alive
+            with lock:
+                alive -= 1
+
+    lock = threading.Lock()
+    for i in range(40):
+        picture(i).save(tmp_path / f"{i:02}.png")
+    source = open_source(tmp_path)
+    monkeypatch.setattr(source, "image", lambda i: Counted())
+    monkeypatch.setattr("data.workers.cores", lambda: 8)
+    sizes = [len(batch) for batch in full_size_batches(source, list(range(40)))]
+    assert sum(sizes) == 40 and max(sizes) * 3 * side**2 <= AT_ONCE
+    assert most * 3 * side**2 < 400e6
 
 
 def test_a_zip_equals_its_directory(root):

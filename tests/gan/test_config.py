@@ -1,10 +1,16 @@
 """Settings: what is written can be read again, and what is wrong is named with what would be right."""
 
 import re
+import time
+import zipfile
 from pathlib import Path
 
 import pytest
 
+import data
+from data import DataError
+from data.sources.shapes import COUNTS
+from gan.classification import config as classification
 from gan.config import KEYS, Config, ConfigError
 from gan.models.build import resolve
 
@@ -140,8 +146,8 @@ def test_an_unknown_key_in_a_file_is_named_with_the_nearest_and_the_file(text, m
         ("dataset.flip=perhaps", "'perhaps' is wrong, it should be a valid boolean"),
         ("train.steps=true", "must not be true or false"),
         ("train.lr_g=no", "must not be true or false"),
-        ("dataset.path=7", "7 is wrong, it should be a valid string"),
-        ("dataset.path=2020-01-01", "2020-01-01 is a date, which no setting takes; put quotes around it"),
+        ("train.seed=1:30", "'1:30' is wrong, it should be a valid integer"),
+        ("train.lr_g=2020-13-45", "'2020-13-45' is wrong, it should be a valid number"),
         ("train.device=gpu", "must be auto, cpu, cuda or cuda:N, got 'gpu'"),
         ("train.device=cuda:x", "must be auto, cpu, cuda or cuda:N, got 'cuda:x'"),
     ],
@@ -159,7 +165,7 @@ def test_every_wrong_value_is_named_at_once(write):
     assert all(part in str(caught.value) for part in ("train.steps: -1", "train.seed: -2", "'train.sed'", "generator.kernel: 'c9'"))
 
 
-@pytest.mark.parametrize("override", ["train.steps", "train.lr_g=[1", "train.lr_g='1", "train.lr_g=2020-13-45"])
+@pytest.mark.parametrize("override", ["train.steps", "train.lr_g=[1", "train.lr_g='1", "dataset.path='1", "train.lr_g=!!bool x"])
 def test_an_override_that_yaml_cannot_read_is_refused(override):
     with pytest.raises(ConfigError, match=r"is not of the form key=value|is not a value that YAML can read"):
         Config.load(None, [override])
@@ -173,7 +179,13 @@ def test_an_override_that_yaml_cannot_read_is_refused(override):
         ("7", "must hold sections such as 'train:'"),
         ("train: {steps: 3", "cannot be read as YAML"),
         ("train:\n\tsteps: 3", "cannot be read as YAML"),
-        ("train: {seed: 2020-13-45}", "cannot be read as YAML"),
+        ("train: {seed: !!bool 3}", "cannot be read as YAML"),
+        ("train: {seed: 1, steps: 2, seed: 3}", r"cannot be read as YAML: the key 'seed' stands there twice, again in line 1"),
+        ("train:\n  seed: 1\ntrain:\n  steps: 2\n", r"cannot be read as YAML: the key 'train' stands there twice, again in line 3"),
+        ("[" * 1000, "cannot be read as YAML: it is nested too deeply"),
+        ("{a: " * 1000, "cannot be read as YAML: it is nested too deeply"),
+        ("train: &a {steps: *a}", "cannot be read as YAML"),
+        ("train: &a [*a]", "cannot be read as YAML: the alias in line 1 holds itself"),
         ("train: {device: 'caf\xe9'}".encode("latin-1"), "cannot be read as YAML"),
         (b"\x00\x01\x02", "cannot be read as YAML"),
         ("!!python/object/apply:os.getcwd []", "cannot be read as YAML"),
@@ -205,6 +217,163 @@ def test_a_missing_file_is_answered_with_a_near_name(write):
         Config.load(near.with_name("quite_another.yaml"))
     with pytest.raises(ConfigError, match="no configuration file"):
         Config.load(near.parent / "nowhere" / "sngan.yaml")
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi")
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BOMB,
+        BOMB.replace("[", "{<<: [").replace("]", "]}"),
+        f"train: {{steps: {'x' * 10**6}}}",
+        f"{'x' * 10**6}: 1",
+        f"train: {{{'x' * 10**6}: 1}}",
+        f"train: {{steps: 0x{'f' * 10**5}, seed: -0x{'f' * 10**5}}}",
+        f"train: {{steps: {'9' * 10**5}}}",
+        f"generator: {{kernel: {'c' * 10**6}}}",
+        f"train: {{device: {'c' * 10**6}}}",
+        "train: {" + ", ".join(f"x{i}: 1" for i in range(2_000)) + "}",
+        "train: {steps: [" + "a, " * 2_000 + "]}",
+        "x" * (2**22 + 1),
+        b"\xff\xfe" + bytes(10_000),
+    ],
+    ids=range(13),
+)
+def test_whatever_a_file_holds_the_message_is_short(text, write):
+    if isinstance(text, str) and text.startswith("a: {"):
+        text = "a: &a {x: 1}\n" + text.partition("\n")[2]
+    start = time.monotonic()
+    with pytest.raises(ConfigError) as caught:
+        Config.load(write(text))
+    assert len(str(caught.value)) < 1500 and "\n" not in str(caught.value) and time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("text", ["train: {1: 2}", "train: {null: 2}", "train: {true: 2}", "1: {a: b}", "train: {1.5: 2}"])
+def test_keys_that_are_no_text_are_unknown_keys(text, write):
+    with pytest.raises(ConfigError, match=r"unknown key '.*'.*\(in .*mine\.yaml\)"):
+        Config.load(write(text))
+
+
+# --- text and numbers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2020",
+        "0001",
+        "#1",
+        "yes",
+        "2020-01-01",
+        "1:30",
+        "a: b",
+        "[x]",
+        "*x",
+        "!x",
+        "&x",
+        "0x10",
+        "1e3",
+        " x ",
+        "-",
+        "x # y",
+        "{",
+        "%",
+    ],
+)
+def test_a_path_is_the_text_that_was_typed(text, write):
+    config = Config.load(None, [f"dataset.path={text}"])
+    assert config.dataset.path == text and Config.load(write(config.dump())) == config
+
+
+@pytest.mark.parametrize(("text", "path"), [("null", None), ("~", None), ("", None), ("'null'", "null"), ('"a b"', "a b")])
+def test_nothing_and_quoted_texts_are_as_in_yaml(text, path):
+    assert Config.load(None, [f"dataset.path={text}"]).dataset.path == path
+
+
+@pytest.mark.parametrize(("text", "number"), [("010", 10), ("08", 8), ("1_000", 1000), ("0x10", 16), ("+5", 5), ("'7'", 7)])
+def test_numbers_are_decimal_unless_they_say_otherwise(text, number, write):
+    assert Config.load(None, [f"train.steps={text}"]).train.steps == number
+    assert Config.load(write(f"train: {{steps: {text}}}")).train.steps == number
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("2020", "2020 is wrong, it should be a valid string; put quotes around it"), ("yes", "got true; put quotes around a text")],
+)
+def test_in_a_file_a_text_that_looks_otherwise_needs_quotes(text, message, write):
+    with pytest.raises(ConfigError, match=rf"^dataset\.path: .*{message}"):
+        Config.load(write(f"dataset: {{path: {text}, name: folder}}"))
+    for quoted in (f"'{text}'", "2020-01-01", "010", "1:30"):
+        assert Config.load(write(f"dataset: {{path: {quoted}, name: folder}}")).dataset.path == quoted.strip("'")
+
+
+def test_aliases_and_merges_that_are_no_trap_are_read(write):
+    config = Config.load(write("train: &t {seed: 3, steps: 10}\n").with_name("mine.yaml"))
+    assert (config.train.seed, config.train.steps) == (3, 10)
+    file = write("discriminator: &d {kernel: c3, width: 4}\ngenerator: {<<: *d, kernel: c2}\n")
+    assert (Config.load(file).generator.kernel, Config.load(file).generator.width) == ("c2", 4)
+
+
+# --- a path and the data set that it means -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photos_folder(write_folder, small):
+    return write_folder({"cat/1.png": small(1)[0]})
+
+
+@pytest.mark.parametrize("named", [None, "dataset: {name: shapes}", "dataset: {name: cifar10}", "dataset: {name: lsun}"])
+def test_a_path_that_holds_images_means_folder(photos_folder, named, write, capsys):
+    source = write(named) if named else None
+    config = Config.load(source, [f"dataset.path={photos_folder}"])
+    assert config.dataset.name == "folder" and len(data.load(**{**config.dataset.arguments, "resolution": 16})) == 1
+    said = capsys.readouterr().err
+    assert f"dataset.path={photos_folder} is no " in said and said.count("dataset.name is folder") == 1
+    assert Config.load(source, changes={"dataset.path": str(photos_folder)}).dataset.name == "folder"
+
+
+def test_a_path_in_a_file_without_a_name_means_folder(photos_folder, write):
+    assert Config.load(write(f"dataset: {{path: {photos_folder}}}")).dataset.name == "folder"
+    assert classification.Config.load(write(f"dataset: {{path: {photos_folder}}}")).dataset.name == "folder"
+
+
+def test_a_path_that_is_not_there_is_not_answered_with_generated_shapes(tmp_path):
+    config = Config.load(None, [f"dataset.path={tmp_path / 'nowhere'}"])
+    with pytest.raises(DataError, match=r"there is nothing at .*nowhere"):
+        data.load(**config.dataset.arguments)
+
+
+def test_what_fits_keeps_its_name(tmp_path, write, write_lsun, small):
+    with zipfile.ZipFile(tmp_path / "cifar10-train.zip", "w") as archive:
+        archive.writestr("cat/1.png", small(1)[0])
+    cifar, lsun = write("dataset: {name: cifar10}"), write("dataset: {name: lsun}", "lsun.yaml")
+    for path in (tmp_path / "cifar10-train.zip", tmp_path):
+        assert Config.load(cifar, [f"dataset.path={path}"]).dataset.name == "cifar10"
+    directory = write_lsun(values={b"a": small(1)[0]})
+    for path in (directory, directory.parent):
+        assert Config.load(lsun, [f"dataset.path={path}"]).dataset.name == "lsun"
+        assert Config.load(cifar, [f"dataset.path={path}"]).dataset.name == ("folder")
+    faces = write(f"dataset: {{name: celeba, path: {tmp_path}}}", "faces.yaml")
+    assert Config.load(faces, [f"dataset.path={tmp_path}"]).dataset.name == "celeba"
+
+
+@pytest.mark.parametrize("typed", [["dataset.name=shapes"], ["dataset.name=shapes", "dataset.path=x"]])
+def test_a_path_for_what_lies_nowhere_is_refused(typed, write):
+    with pytest.raises(
+        DataError, match=r"shapes is found at no path, so that dataset\.path=x has no use: set dataset\.name=folder"
+    ):
+        Config.load(write("dataset: {name: celeba, path: x}"), typed)
+
+
+def test_a_run_that_was_begun_so_still_loads_and_says_so(write, capsys, monkeypatch):
+    monkeypatch.setitem(COUNTS, "train", 30)
+    config = Config.load(write("dataset: {name: shapes, path: somewhere/else}"), ["train.steps=5"])
+    assert config.dataset.name == "shapes" and len(data.load(**config.dataset.arguments)) == 30
+    assert capsys.readouterr().err == "shapes is found at no path: dataset.path=somewhere/else isn't looked at\n"
 
 
 # --- what may change when a run goes on --------------------------------------------------------------------------------------

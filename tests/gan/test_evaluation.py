@@ -3,6 +3,7 @@
 import dataclasses
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 
@@ -90,6 +91,43 @@ def test_a_count_of_what_has_no_images_is_refused(tmp_path):
         open_side(str(tmp_path / "s.npz"), 5)
 
 
+@pytest.mark.parametrize("name", ["samples.npz", "samples.npy"])
+def test_samples_in_an_array_are_a_side(tmp_path, name):
+    images = shapes(32, count=20).images
+    array = images.permute(0, 2, 3, 1).numpy()
+    np.savez(tmp_path / name, array) if name.endswith("npz") else np.save(tmp_path / name, array)
+    side = open_side(str(tmp_path / name))
+    assert torch.equal(gather(side), images) and (side.count, side.statistics) == (20, None)
+    assert torch.equal(gather(open_side(str(tmp_path / name), 5, seed=1)), images[choice(20, 5, 1, "x")])
+    assert sha256(side) == sha256(open_side(str(tmp_path / name))) != sha256(open_side(str(tmp_path / name), 5))
+
+
+def test_what_an_npz_holds_instead_is_described(tmp_path):
+    np.savez(tmp_path / "a.npz", mean=np.zeros(3), sigma=np.eye(3))
+    with pytest.raises(DataError, match=r"a\.npz holds no array of images, .*but mean float64 \(3\), sigma float64 \(3, 3\)"):
+        open_side(str(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize("name", ["shapes", "cifar10"])
+def test_a_folder_called_like_a_data_set_is_not_shadowed(tmp_path, monkeypatch, small, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(COUNTS, "train", 30)
+    (tmp_path / name).mkdir()
+    for i, image in enumerate(small(3)):
+        (tmp_path / name / f"{i}.png").write_bytes(image)
+    with pytest.raises(DataError, match=f"{name} is a data set, and {name} is there, too: say ./{name} for that, or {name}:train"):
+        open_side(name)
+    assert open_side(f"./{name}").count == 3
+    if name == "shapes":
+        assert open_side("shapes:train").count == 30
+
+
+def test_both_splits_of_a_folder_are_scored_together_with_a_word(write_folder, small, capsys):
+    path = write_folder(dict(zip(["train/1.png", "test/2.png"], small(2))))
+    assert open_side(str(path)).count == 2
+    assert capsys.readouterr().err == f"{path}: the images of its splits train and test, together\n"
+
+
 # --- what stands for images --------------------------------------------------------------------------------------------------
 
 
@@ -99,7 +137,7 @@ def sha256(side):
 
 def test_images_of_no_file_are_known_by_their_pixels(tiny, monkeypatch):
     monkeypatch.setitem(COUNTS, "train", 30)
-    for side in (open_side("shapes"), open_side("shapes", 10), reference_of(tiny("dcgan", "dataset.name=shapes"))):
+    for side in (open_side("shapes"), open_side("shapes", 10), reference_of(tiny("dcgan", "dataset.name=shapes", "dataset.path="))):
         assert sha256(side) == fingerprint(side.batches())
 
 

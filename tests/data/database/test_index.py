@@ -1,7 +1,10 @@
-"""The key index: made once, beside the data or in the cache, never in the working directory, never stale."""
+"""The key index: made once, in the cache, never in the user's folders, never stale."""
 
 import errno
 import os
+import shutil
+import socket
+import subprocess
 from pathlib import Path
 
 import lmdb
@@ -27,6 +30,12 @@ def builds(monkeypatch):
     return calls
 
 
+@pytest.fixture
+def kept(file):
+    """kept() -> the one index in the cache."""
+    return lambda: next(Path(os.environ["GAN_CACHE"]).glob("*.keys"))
+
+
 def keys_of(index):
     return [index.key(i) for i in range(len(index))]
 
@@ -42,30 +51,40 @@ def refuse(monkeypatch, *directories):
     monkeypatch.setattr(data.files, "open", opened, raising=False)
 
 
-def test_made_once_beside_the_data_and_nowhere_else(file, builds, tmp_path, monkeypatch):
+def test_made_once_in_the_cache_and_nowhere_else(file, builds, kept, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     first = key_index(Database(file))
     again = key_index(Database(file))
-    assert len(builds) == 1 and sorted(p.name for p in file.parent.iterdir()) == ["data.keys", "data.mdb"]
-    assert not list(Path().iterdir()) and not list(Path(os.environ["GAN_CACHE"]).iterdir())
+    assert len(builds) == 1 and [p.name for p in file.parent.iterdir()] == ["data.mdb"]
+    assert not list(Path().iterdir()) and list(Path(os.environ["GAN_CACHE"]).iterdir()) == [kept()]
     assert keys_of(first) == keys_of(again) == [f"{i:040}".encode() for i in range(50)]
     assert first.digest == again.digest and (first.hashes == again.hashes).all() and (first.offsets == again.offsets).all()
 
 
-def test_read_only_data_puts_it_into_the_cache(file, builds, monkeypatch):
-    refuse(monkeypatch, file.parent)
+def test_one_that_lies_beside_the_data_is_used(file, builds, kept):
+    wanted = keys_of(key_index(Database(file)))
+    shutil.move(kept(), file.with_name("data.keys"))
+    assert keys_of(key_index(Database(file))) == wanted and len(builds) == 1
+    assert not list(Path(os.environ["GAN_CACHE"]).iterdir())
+
+
+def test_what_a_killed_process_left_beside_the_data_is_removed(file):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = file.with_name(f".{socket.gethostname()}-{gone.pid}.data.keys.tmp")
+    theirs = file.with_name(f".{socket.gethostname()}-{gone.pid}.other.tmp")
+    for path in (left, theirs):
+        path.touch()
     key_index(Database(file))
-    assert keys_of(key_index(Database(file)))[0] == b"0" * 40
-    assert len(builds) == 1 and [p.suffix for p in Path(os.environ["GAN_CACHE"]).iterdir()] == [".keys"]
-    assert [p.name for p in file.parent.iterdir()] == ["data.mdb"]
+    assert not left.exists() and theirs.exists()
 
 
-def test_with_nowhere_to_write_it_lives_in_memory(file, builds, monkeypatch):
-    refuse(monkeypatch, file.parent, Path(os.environ["GAN_CACHE"]))
+def test_with_nowhere_to_write_it_lives_in_memory(file, builds, monkeypatch, capsys):
+    refuse(monkeypatch, Path(os.environ["GAN_CACHE"]))
     for _ in range(2):
         assert len(key_index(Database(file))) == 50
-    assert len(builds) == 2
+    assert len(builds) == 2 and capsys.readouterr().err.count("can't be kept: set GAN_CACHE") == 1
 
 
 def test_a_full_disk_leaves_no_half_of_it(file, monkeypatch):
@@ -92,9 +111,9 @@ def test_other_data_under_the_same_name_is_noticed(file, builds):
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "words", "longer"])
-def test_a_damaged_index_is_made_anew(file, builds, damage):
+def test_a_damaged_index_is_made_anew(file, builds, kept, damage):
     wanted = keys_of(key_index(Database(file)))
-    place = file.with_name("data.keys")
+    place = kept()
     whole = place.read_bytes()
     place.write_bytes({"empty": b"", "cut": whole[:-1], "words": b"words" * 999, "longer": whole + b"x"}[damage])
     assert keys_of(key_index(Database(file))) == wanted and len(builds) == 2
@@ -102,9 +121,9 @@ def test_a_damaged_index_is_made_anew(file, builds, damage):
 
 
 @pytest.mark.parametrize("part", ["header", "ends", "offsets", "sizes", "hashes", "keys"])
-def test_one_flipped_bit_makes_it_anew(file, builds, part):
+def test_one_flipped_bit_makes_it_anew(file, builds, kept, part):
     key_index(Database(file))
-    place = file.with_name("data.keys")
+    place = kept()
     whole = place.read_bytes()
     where = {name: HEADER + 400 * i + 80 for i, name in enumerate(["ends", "offsets", "sizes", "hashes", "keys"])}
     where["header"] = whole.index(b'"digest": "') + 20  # a fingerprint that is another

@@ -120,8 +120,17 @@ def test_a_branch_that_leads_to_itself(tmp_path):
     data[root * 4096 : (root + 1) * 4096] = page
     file.write_bytes(data)
     patched(file, 94, b"\x20\0")
-    with pytest.raises(DataError, match="its pages lead in circles"):
+    with pytest.raises(DataError, match="two of its pages lead to the same one"):
         Database(file).records()
+
+
+def test_a_file_cut_short_is_called_so_whatever_its_pages_lead_to(tmp_path):
+    file = write(tmp_path / "a", {f"{i:040}".encode(): bytes(300) for i in range(3000)})
+    whole = file.read_bytes()
+    for pages in range(3, len(whole) // 4096, 7):
+        file.write_bytes(whole[: 4096 * pages])
+        with pytest.raises(DataError, match=f"a is cut short: it has {4096 * pages:,} of at least"):
+            Database(file).records()
 
 
 def test_changed_bytes_give_an_answer_or_a_sentence_and_nothing_else(tmp_path):

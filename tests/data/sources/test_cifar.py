@@ -157,6 +157,19 @@ def test_download_false_never_asks_the_network(tmp_path, offline):
     assert not offline
 
 
+def test_nothing_is_downloaded_among_pictures_or_where_nothing_is(tmp_path, offline):
+    (tmp_path / "holiday/rome").mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(tmp_path / "holiday/rome/1.jpg")
+    for place in (tmp_path / "holiday", tmp_path):
+        with pytest.raises(
+            DataError, match=r"holds images but no cifar10, which isn't downloaded among them: set dataset\.name=folder"
+        ):
+            load("cifar10", place)
+    with pytest.raises(DataError, match=r"there is no directory .*nowhere: make it if cifar10 is to be downloaded into it"):
+        load("cifar10", tmp_path / "nowhere")
+    assert not offline and not (tmp_path / "nowhere").exists()
+
+
 def test_a_broken_download_leaves_nothing_behind(tmp_path, offline, monkeypatch):
     def break_off(url, root, filename, md5):
         Path(root, filename).write_bytes(b"half")

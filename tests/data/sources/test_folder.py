@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-import data.sources.folder
 from data import DataError, load
+from data.sources import containers
 from data.sources.folder import FileSource
 
 R = 8
@@ -121,7 +121,7 @@ def test_a_fingerprint_is_of_contents_and_the_same_for_a_zip(classes, monkeypatc
     first = FileSource(classes).fingerprint
     assert FileSource(Path(zip_of(classes))).fingerprint == first
     for whole in (2**33, 0):  # read wholly; in three pieces
-        monkeypatch.setattr(data.sources.folder, "WHOLE", whole)
+        monkeypatch.setattr(containers, "WHOLE", whole)
         before = FileSource(classes).fingerprint
         path = classes / "cat/9.PNG"
         kept = path.read_bytes()
@@ -142,11 +142,10 @@ def test_a_file_that_cannot_be_read_is_a_bad_image(classes):
 
 
 def test_the_pieces_of_a_large_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(data.sources.folder, "WHOLE", 0)
-    monkeypatch.setattr(data.sources.folder, "PIECE", 4)
+    monkeypatch.setattr(containers, "PIECE", 4)
     file = tmp_path / "a.png"
     file.write_bytes(bytes(range(100)))
-    assert data.sources.folder._crc(file, whole=False) == zlib.crc32(bytes([0, 1, 2, 3, 48, 49, 50, 51, 96, 97, 98, 99]))
+    assert containers._crc(file, whole=False) == zlib.crc32(bytes([0, 1, 2, 3, 48, 49, 50, 51, 96, 97, 98, 99]))
 
 
 # -- kinds of pixels ------------------------------------------------------------------------------------------------
@@ -267,7 +266,8 @@ def test_bad_image_is_refused_by_name_or_skipped(classes, name, zipped, capsys):
     assert found.skipped == (f"cat/{name}",) and len(found) == 4 and found.labels.tolist() == [0, 0, 1, 1]
     assert found.images.is_contiguous()
     assert torch.equal(found.images[-1], pixels(picture(3)))  # rows still belong to their labels
-    assert capsys.readouterr() == ("", "")
+    told = f"{path}: left out 1 file that is no image (1 .txt; the first is readme.txt)\n"
+    assert capsys.readouterr() == ("", told)
 
 
 def test_many_bad_images_are_counted_not_listed(classes):

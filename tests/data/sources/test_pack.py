@@ -30,7 +30,7 @@ def test_another_format_and_a_damaged_beginning(packed, tmp_path):
     with pytest.raises(DataError, match="is a pack of format 7, not 1: pack again"):
         load("folder", packed, R)
     packed.rename(tmp_path / ".b.pack.partial")
-    with pytest.raises(DataError, match=r"\.b\.pack\.partial is damaged: remove it"):
+    with pytest.raises(DataError, match=r"\.b\.pack\.partial, which is half finished, is damaged \(.*\): remove it"):
         pack(open_source(tmp_path / "folder"), tmp_path / "b.pack", R)
 
 

@@ -1,6 +1,7 @@
 """Packs: the folder reader's pixels, whole or not at all, and nothing lost by a kill, a full disk or a broken image."""
 
 import errno
+import json
 import os
 import resource
 import shutil
@@ -428,6 +429,109 @@ def test_labels_and_hashes_are_verified_too(hundred, tmp_path):
             key, value = next(iter(transaction.cursor()))
             transaction.put(key, value[:-4] + b"\1\0\0\0" if value[-4:] == bytes(4) else value[:-4] + bytes(4))
     assert verify(PackSource(path)) == ["labels or the hashes of names are not those that were packed"]
+
+
+def texts_of(file, change=lambda texts: None):
+    """The JSON texts of a pack, after `change`."""
+    with lmdb.open(str(file), subdir=False, lock=False, max_dbs=2) as environment, environment.begin(write=True) as transaction:
+        texts = {name: transaction.get(name) for name in (b"job", b"state", b"manifest")}
+        change(texts)
+        for name, text in texts.items():
+            if text is not None:
+                transaction.put(name, text)
+    return texts
+
+
+def place_of(file, name):
+    """Where in the file such a text begins."""
+    found = Database(file).records()
+    return next(int(found.offsets[i]) for i in range(len(found.ends)) if found.key(i) == name)
+
+
+def test_every_flipped_bit_of_a_manifest_is_found_before_use(write_folder, small, tmp_path):
+    folder = write_folder(dict(zip(["ä/a.png", "b/b.png", "b/bad.png"], [*small(2), b"no image"])))
+    path = pack_of(folder, tmp_path / "a.pack").path
+    text = texts_of(path)[b"manifest"]
+    for i in range(len(text)):
+        flipped = text[:i] + bytes([text[i] ^ 1 << i % 8]) + text[i + 1 :]
+        with pytest.raises(DataError, match=r"a\.pack is (damaged: its manifest|a pack of format)"):
+            data.sources.pack._manifest(flipped, path)
+    whole = bytearray(path.read_bytes())
+    whole[place_of(path, b"manifest") + 20] ^= 1
+    path.write_bytes(whole)
+    for use in (PackSource, lambda path: load("folder", path, R)):
+        with pytest.raises(DataError, match="its manifest can't be read; pack again"):
+            use(path)
+
+
+def without_seal(texts):
+    """As packs were before their texts had a checksum."""
+    for name, text in texts.items():
+        texts[name] = text if text is None else text.rpartition(b', "seal": ')[0] + b"}" if b'"seal"' in text else text
+    state = json.loads(texts[b"state"])
+    state.pop("rows")
+    texts[b"state"] = json.dumps(state).encode()
+
+
+def test_old_packs_without_a_checksum_still_load_and_go_on(hundred, tmp_path, by_tens, monkeypatch):
+    wanted = load("folder", hundred, R).images
+    path = pack_of(hundred, tmp_path / "a.pack").path
+    assert b"seal" not in b"".join(filter(None, texts_of(path, without_seal).values()))
+    assert verify(PackSource(path)) == [] and torch.equal(load("folder", path, R).images, wanted)
+    assert len(pack_of(hundred, path)) == 100
+    monkeypatch.setattr(data.tools.pack.worker, "in_order", _stops_after(8))
+    with pytest.raises(KeyboardInterrupt):
+        pack_of(hundred, tmp_path / "b.pack")
+    monkeypatch.undo()
+    texts_of(tmp_path / ".b.pack.partial", without_seal)
+    done = []
+    assert torch.equal(everything(pack_of(hundred, tmp_path / "b.pack", progress=done.append)), wanted) and done[0] == 40
+
+
+@pytest.mark.parametrize("part", ["state", "job", "rows", "image"])
+def test_a_half_finished_pack_that_rotted_is_not_gone_on_with(hundred, tmp_path, by_tens, monkeypatch, part):
+    monkeypatch.setattr(data.tools.pack.worker, "in_order", _stops_after(8))
+    with pytest.raises(KeyboardInterrupt):
+        pack_of(hundred, tmp_path / "a.pack")
+    monkeypatch.undo()
+    partial = tmp_path / ".a.pack.partial"
+    whole = bytearray(partial.read_bytes())
+    database = Database(partial)
+    where = {name: database.records(database.tree(name)) for name in ("images", "rows")}
+    places = {
+        "state": place_of(partial, b"state") + 12,
+        "job": place_of(partial, b"job") + 40,
+        "rows": int(where["rows"].offsets[1]) + 36,
+        "image": int(where["images"].offsets[13]) + 100,
+    }
+    whole[places[part]] ^= 4
+    partial.write_bytes(whole)
+    with pytest.raises(DataError, match=r"\.a\.pack\.partial, which is half finished, is damaged \(.*\): remove it, then give"):
+        pack_of(hundred, tmp_path / "a.pack")
+    assert not (tmp_path / "a.pack").exists()
+
+
+def test_labels_that_rotted_are_not_trained_with(hundred, tmp_path):
+    path = pack_of(hundred, tmp_path / "a.pack").path
+    found = PackSource(path)
+    where = found._database.records(found._database.tree("rows"))
+    whole = bytearray(path.read_bytes())
+    whole[int(where.offsets[0]) + 40] ^= 1  # the first label
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match="is damaged: labels or the hashes of names are not those that were packed; pack again"):
+        load("folder", path, R)
+
+
+def test_nothing_but_the_pack_stays_where_it_was_made(hundred, tmp_path):
+    (tmp_path / "out").mkdir()
+    pack_of(hundred, tmp_path / "out/a.pack")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.pack"]
+
+
+def test_the_advice_for_a_pack_of_small_images_is_possible(hundred, tmp_path):
+    path = pack_of(hundred, tmp_path / "a.pack").path
+    with pytest.raises(DataError, match=r"of 16 pixels: pack again with --size 32, or enlarge them to 32 pixels or more yourself"):
+        load("folder", path, 32)
 
 
 def test_a_pack_has_no_test_split(hundred, tmp_path):

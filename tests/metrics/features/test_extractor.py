@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from metrics.devices import DeviceError
-from metrics.features import efficientnet, open_extractor
+from metrics.features import efficientnet, extractor, open_extractor
 from metrics.features.network import DEFAULT, NETWORKS, FeatureError, Network, register, state_sha256
 from tests.helpers import ROOT, random_images, real_cifar10
 
@@ -67,6 +67,16 @@ def test_an_image_gives_the_same_features_in_any_company(small):
     chunked = small(images)[0]
     small.batch_size = before
     torch.testing.assert_close(chunked, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_large_images_are_resized_a_few_at_a_time_to_the_same_bits(small, monkeypatch):
+    images, resize, sizes = random_images(5), extractor.resize, []
+    wanted = small(images)[0]
+    monkeypatch.setattr(extractor, "AT_ONCE", 2 * images[0].numel())
+    monkeypatch.setattr(extractor, "resize", lambda part, *how: sizes.append(len(part)) or resize(part, *how))
+    assert torch.equal(small(images)[0], wanted) and sizes == [2, 2, 1]
+    monkeypatch.setattr(extractor, "AT_ONCE", 1)
+    assert torch.equal(small(images)[0], wanted) and sizes[3:] == [1] * 5
 
 
 def test_the_same_images_give_the_same_bits(small):
