@@ -1,6 +1,5 @@
 """`compare`: train every row of a study with every seed, score them alike, and write one table and one report."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -39,12 +38,13 @@ def compare(
     shown.
     """
     from gan.config import parsed
+    from gan.processes import world_size
     from study import run
     from study.folder import StudyFolder
     from study.report import write_report
     from study.study import Study, StudyError
 
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if world_size() > 1:
         raise StudyError("compare starts the runs itself: start it with python, not with torchrun (WORLD_SIZE is set)")
     folder = out or (study if study.is_dir() else Path("runs") / study.stem)
     loaded = Study.load(study, settings or []).settled(folder, launcher)

@@ -22,16 +22,19 @@ def train(
     Several GPUs: `torchrun --nproc-per-node 8 run_gan.py train ...`.
     """
     from gan.config import Config
+    from gan.memory import require_memory_to_train
     from gan.models.build import resolve_to_train
     from gan.models.summary import table
     from gan.run_directory import RunFiles
     from gan.training import train as train_run
+    from metrics.devices import open_device
 
     path, overrides = split_arguments(arguments)
     config = resolve_to_train(Config.load(path, overrides))
     quiet = quiet or not MAIN
     out = out or Path("runs") / run_name(path, overrides)
     if not quiet:
+        require_memory_to_train(config, open_device(config.train.device))
         console.print(table(config))
         say(f"run directory: {out}")
     outcome = train_run(config, out, progress=not quiet)

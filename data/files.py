@@ -1,8 +1,10 @@
 """Files and errors, for everybody: the base of all errors that a user can put right, atomic writes, where to look, the cache."""
 
+import errno
 import glob
 import os
 import re
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -10,12 +12,30 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+import filelock
+
+LONG = 60  # letters of a name that a temporary one repeats
+
+REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "your disk quota is used up",
+    errno.EFBIG: "files may not grow this large here, see `ulimit -f`",
+    errno.EROFS: "that disk is read-only",
+    errno.EMFILE: "too many files are open, see `ulimit -n`",
+    errno.ENFILE: "too many files are open on this machine",
+}
+
 
 class UserError(Exception):
     """Something that a user can put right: one sentence that says what is wrong and what to do. Nothing computed is lost by it."""
 
     style, exit_code = "red", 1  # how the command line says it, and ends
     said_by_all = True  # of several processes, whether each says it, or the main one alone
+
+
+def printable(text: str) -> str:
+    """The text on one line, as a terminal shows it: control characters, in names of files say, are written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
@@ -29,29 +49,85 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file beside `path` that takes its place when the block ends; if that raises, `path` stays as it was.
 
     The temporary file is called after the machine and the process, so two commands that write the same `path` don't mix: the last
-    one wins. What a killed process of this machine left is removed first. OSError (a full disk, no permission) after tidying up.
+    one wins. What killed processes of this machine left there is removed first. OSError (a full disk, no permission), which names
+    `path`, after tidying up.
     """
-    remove_abandoned(path.parent, path.name)
-    beside = path.with_name(f".{socket.gethostname()}-{os.getpid()}.{path.name}.tmp")
+    beside = _beside(path)
     try:
         with open(beside, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
+    except BaseException as error:
+        _remove(beside)
+        _name(error, path, beside)
         raise
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """As `replacing`, a folder that takes the place of `path`, which must not exist or be empty."""
+    beside = _beside(path)
+    try:
+        beside.mkdir()
+        yield beside
+        os.sync()  # once, and not after each of ten thousand files
+        os.replace(beside, path)
+    except BaseException as error:
+        _remove(beside)
+        _name(error, path, beside)
+        raise
+
+
+def _beside(path: Path) -> Path:
+    remove_abandoned(path.parent)
+    return path.with_name(f".{socket.gethostname()}-{os.getpid()}.{path.name[-LONG:]}.tmp")
+
+
+def _name(error: BaseException, path: Path, beside: Path) -> None:
+    """Let an error of writing name the file that was meant, where it names the temporary one, or none."""
+    if isinstance(error, OSError) and (error.filename == str(beside) or (error.filename is None and error.errno in REASONS)):
+        error.filename, error.filename2 = str(path), None
+
+
+def reason(error: OSError) -> str:
+    """Why a file can't be read or written, in words: 'the disk is full', 'permission denied'."""
+    return REASONS.get(error.errno or 0) or (error.strerror or str(error) or type(error).__name__).lower()
 
 
 def remove_abandoned(folder: Path, name: str | None = None) -> None:
     """Remove the temporary files that killed processes of this machine left there, of files called `name` or of all."""
     wanted = re.compile(rf"\.{re.escape(socket.gethostname())}-(\d+)\..*\.tmp", re.DOTALL)
-    with suppress(OSError):  # another user's: then they stay
+    with suppress(OSError):
         for file in folder.glob(f".*.{glob.escape(name) if name else '*'}.tmp"):
             found = wanted.fullmatch(file.name)
             if found and not _alive(int(found[1])):
-                file.unlink(missing_ok=True)
+                _remove(file)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # another user's: then it stays
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(file: Path, patience: float = 0) -> Iterator[None]:
+    """Hold the lock `file`; the system takes it back from a process that is killed. It is removed at the end.
+
+    filelock.Timeout, an OSError, if another process holds it for longer than `patience` seconds.
+    """
+    lock = filelock.FileLock(file)
+    lock.acquire(timeout=patience)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            file.unlink()  # while it is held: who has it open already sees that it is gone, and makes another
+        lock.release()
 
 
 def _alive(process: int) -> bool:
@@ -64,10 +140,18 @@ def _alive(process: int) -> bool:
     return True
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with `~` and `~user` filled in. UserError for a user that isn't there."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{path} begins with a user that this machine doesn't know: write the path out, or ./{path}") from None
+
+
 def located(path: str | Path) -> Path:
     """A path that a user gave, here or below the directory that GAN_DATA names."""
-    here = Path(path).expanduser()
-    there = Path(os.environ.get("GAN_DATA") or "").expanduser() / here
+    here = expanded(path)
+    there = expanded(os.environ.get("GAN_DATA") or "") / here
     return there if not here.exists() and there.exists() else here
 
 
@@ -75,7 +159,7 @@ def cache_directory() -> Path:
     """For what can be made again: $GAN_CACHE, else gan-scores in the user's cache directory, or without one in that for temporary
     files."""
     if os.environ.get("GAN_CACHE"):
-        return Path(os.environ["GAN_CACHE"]).expanduser()
+        return expanded(os.environ["GAN_CACHE"])
     try:
         return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "gan-scores"
     except RuntimeError:  # a user without a home, as in containers

@@ -82,5 +82,5 @@ def cached(key: dict, compute: Callable[[], Statistics]) -> Statistics:
         return Statistics.load(path)
     found = compute()
     with contextlib.suppress(OSError):  # a cache that can't be written only costs time
-        found.save(path)
+        found.save(path)  # which also removes what killed processes left there
     return found

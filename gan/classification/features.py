@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from data.checksums import whole
 from gan.models.classifiers import Classifier, build_classifier
 from metrics.features.network import FeatureError, Network, Options, register, state_sha256
 
@@ -30,7 +31,10 @@ def cifar_resnet(options: Options) -> Network:
     weights = Path(options.weights or SHIPPED)
     tensors, metadata = _load(weights)
     try:
-        card = json.loads(metadata["result"])["card"]
+        result = json.loads(metadata["result"])
+        if not whole(result):
+            raise FeatureError(f"{weights} is damaged, for what it says of its weights isn't what was written: {MAKE}")
+        card = result["card"]
         with torch.device("meta"):
             model = build_classifier(**card["model"], classes=len(card["classes"]))
         model.load_state_dict(tensors, assign=True)
