@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Quiet, say
+from cli.common import Overwrite, Quiet, say
+from cli.trust import Trust, require_trust
 
 
 def compare(
@@ -28,6 +29,8 @@ def compare(
     ] = None,
     report: Annotated[bool, typer.Option("--report", help="train nothing: table and report of the runs there are")] = False,
     quiet: Quiet = False,
+    trust: Trust = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train every row of a study with every seed, score them alike, and write one table and one report.
 
@@ -48,6 +51,8 @@ def compare(
         raise StudyError("compare starts the runs itself: start it with python, not with torchrun (WORLD_SIZE is set)")
     folder = out or (study if study.is_dir() else Path("runs") / study.stem)
     loaded = Study.load(study, settings or []).settled(folder, launcher)
+    if not report:
+        require_trust(study, loaded.features, settings or [], trust)
     options = dict(parsed(option) for option in launch or [])
     failed = []
     with run.disk_errors(folder):
@@ -63,7 +68,7 @@ def compare(
     say(f"table: {folder / 'table.md'}, report: {folder / 'report.html'}")
     if export:
         with run.disk_errors(export):
-            count = StudyFolder(folder).export(loaded, export)
+            count = StudyFolder(folder).export(loaded, export, overwrite)
         say(f"{count} runs without their weights: {export}")
     if failed:
         raise typer.Exit(1)

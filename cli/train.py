@@ -6,12 +6,14 @@ from typing import Annotated
 import typer
 
 from cli.common import MAIN, Quiet, Settings, console, run_name, say, split_arguments
+from cli.trust import Trust, require_trust
 
 
 def train(
     arguments: Settings = None,
     out: Annotated[Path | None, typer.Option(help="run directory; default: runs/, named after the config and the changes")] = None,
     quiet: Quiet = False,
+    trust: Trust = False,
 ) -> None:
     """Train a GAN, or go on with an interrupted run.
 
@@ -31,6 +33,8 @@ def train(
 
     path, overrides = split_arguments(arguments)
     config = resolve_to_train(Config.load(path, overrides))
+    if config.evaluate.every:
+        require_trust(path, [config.evaluate.features], overrides, trust)
     quiet = quiet or not MAIN
     out = out or Path("runs") / run_name(path, overrides)
     if not quiet:

@@ -189,11 +189,16 @@ class StudyFolder:
         shared = next((seed for seed in study.seeds if all(seed in own for own in seeds.values())), None)
         return {label: own[0] if shared is None else shared for label, own in seeds.items()}
 
-    def export(self, study: Study, target: Path) -> int:
+    def export(self, study: Study, target: Path, overwrite: bool = False) -> int:
         """Write tables, report and what the finished runs of a study left, but no weights, to another folder; how many runs.
 
-        That folder is light, and a study folder too: `compare` goes on with it, on another machine if need be.
+        That folder is light, and a study folder too: `compare` goes on with it, on another machine if need be. StudyError where it
+        holds runs that this study hasn't, unless told to overwrite.
         """
+        there = {job.name for job in study.jobs if self.record(job)}
+        lost = sorted((StudyFolder(target)._exported.keys() | _records_below(target)) - there)
+        if lost and not overwrite and target.resolve() != self.path.resolve():
+            raise StudyError(f"{target} holds {lost[0]}, which this study hasn't: name another folder, or say --overwrite")
         target.mkdir(parents=True, exist_ok=True)
         for name in EXPORTED:
             if (self.path / name).is_file():
@@ -219,8 +224,12 @@ class StudyFolder:
 
     def left_out(self, study: Study) -> list[str]:
         """Finished runs in the folder that the study no longer names: kept, but in no table."""
-        found = {f.parent.relative_to(self.path / "runs").as_posix() for f in self.path.glob(f"runs/*/*/{RECORD}")}
-        return sorted((found | self._exported.keys()) - {job.name for job in study.jobs})
+        return sorted((_records_below(self.path) | self._exported.keys()) - {job.name for job in study.jobs})
+
+
+def _records_below(path: Path) -> set[str]:
+    """The runs, ROW/seed_N, that have a record in a study's folder."""
+    return {file.parent.relative_to(path / "runs").as_posix() for file in path.glob(f"runs/*/*/{RECORD}")}
 
 
 def _changes(old: Tree, new: Tree) -> list[str]:

@@ -27,7 +27,7 @@ from study.folder import RECORD, StudyFolder
 from study.launch import Ended, default_workers, follow_parent, gpus_for, run_here, run_submitit
 from study.report import write_report
 from study.study import Job, Study, StudyError
-from study.tasks import open_run
+from study.tasks import check_runs, open_run
 
 
 def compare(
@@ -61,6 +61,7 @@ def run_all(
     total, jobs = len(study.jobs), [job for job in study.jobs if not folder.done(study, job)]
     say(f"{folder.path}: {total} runs, {total - len(jobs)} done, {len(jobs)} to do")
     if jobs:
+        check_runs([study.config(job) for job in jobs])
         check_scoring(study)
         tell_study_precision(study, jobs, say)
     failed = []

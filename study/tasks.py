@@ -10,12 +10,14 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
+from data.files import UserError, located
 from gan import sampling
 from gan.classification import config as classification_config
 from gan.classification.result import read_result
 from gan.classification.training import train as train_classifier
 from gan.config import Config
 from gan.evaluation import generator_side, open_side, reference_of
+from gan.memory import require_memory_to_train
 from gan.models.build import build
 from gan.models.classifiers import build_classifier
 from gan.models.counting import macs, parameter_count
@@ -155,6 +157,22 @@ class ClassifierRun:
 
     def draw(self) -> None:
         """Nothing: the training has drawn its pictures."""
+
+
+def check_runs(configs: list[study.Config]) -> None:
+    """Raise the first reason why none of these runs could even start: known in a moment, and said once for all of them."""
+    reasons = []
+    for config in configs:
+        try:
+            require_memory_to_train(config, open_device(config.train.device))
+            path = config.dataset.path
+            if config.dataset.name == "folder" and path and not located(path).exists():
+                raise study.StudyError(f"there is nothing at {path}, nor below GAN_DATA: dataset.path names the images to train on")
+            return
+        except UserError as error:
+            reasons.append(error)
+    if reasons:
+        raise reasons[0]
 
 
 def open_run(config: study.Config, directory: Path) -> GanRun | ClassifierRun:

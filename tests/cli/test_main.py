@@ -122,7 +122,7 @@ def test_images_alone_write_no_grid(run, call, tmp_path):
 def test_an_earlier_checkpoint_and_another_seed_give_other_pictures(run, call, tmp_path):
     pictures = set()
     for arguments in (["--checkpoint", 4], ["--checkpoint", 3], ["--seed", 1]):
-        assert call("sample", run, "--grid", tmp_path / "grid.png", *arguments)[0] == 0
+        assert call("sample", run, "--grid", tmp_path / "grid.png", "--overwrite", *arguments)[0] == 0
         pictures.add((tmp_path / "grid.png").read_bytes())
     assert len(pictures) == 3
 
@@ -285,7 +285,7 @@ def test_what_sample_cannot_do_ends_in_one_sentence(run, call, arguments, messag
 def test_a_damaged_checkpoint_ends_in_one_sentence(run, call):
     (run / "checkpoints/step_00000004.pt").write_bytes(b"garbage")
     status, _, err = call("sample", run)
-    assert status == 1 and err.startswith(f"error: {run}/checkpoints/step_00000004.pt can't be read") and err.count("\n") == 1
+    assert status == 1 and err.startswith(f"error: {run}/checkpoints/step_00000004.pt is damaged (") and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ def test_damaged_settings_and_checkpoints_are_named(run, tmp_path):
     with pytest.raises(RunError, match=r"settings of .* can't be read: unknown key 'train\.sed'"):
         load_generator(tmp_path)
     (tmp_path / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
-    with pytest.raises(CheckpointError, match=r"step_00000003\.pt can't be read"):
+    with pytest.raises(CheckpointError, match=r"step_00000003\.pt is damaged"):
         load_generator(tmp_path)
 
 
