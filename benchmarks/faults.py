@@ -340,7 +340,11 @@ def at_once(runs: Path, root: Path, numbers: random.Random) -> str | None:
         ends = [wait() for wait in [start([*sample, seed], folder) for seed in ("1", "2")]]
         wrong = None if (folder / "z.zip").read_bytes() in alone else "the zip is of neither"
     left = [name for name in contents(folder) if Path(name).name.startswith(".")]
-    wrong = wrong or next((trouble for end in ends if (trouble := end.trouble())), None) or (f"{left[0]} is left over" if left else None)
+    wrong = (
+        wrong
+        or next((trouble for end in ends if (trouble := end.trouble())), None)
+        or (f"{left[0]} is left over" if left else None)
+    )
     shutil.rmtree(folder)
     return f"two at once: {wrong}" if wrong else None
 

@@ -25,7 +25,9 @@ def number(name: str, default: int | None = None) -> int:
     try:
         return int(text)
     except (TypeError, ValueError):
-        raise ConfigError(f"{name}={text} is set in the environment, which is no number: unset it, or start with torchrun") from None
+        raise ConfigError(
+            f"{name}={text} is set in the environment, which is no number: unset it, or start with torchrun"
+        ) from None
 
 
 def world_size() -> int:

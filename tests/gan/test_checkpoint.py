@@ -220,7 +220,9 @@ def test_a_damaged_file_is_refused_with_the_one_before(tmp_path):
     newest = path_of(tmp_path, 5)
     whole = newest.read_bytes()
     newest.write_bytes(flipped(whole, whole.index(STATE["ema"]["w"].numpy().tobytes()) + 2))
-    with pytest.raises(CheckpointError, match=r"step_00000005\.pt is damaged \(.*\); delete it, the one before is step_00000003\.pt"):
+    with pytest.raises(
+        CheckpointError, match=r"step_00000005\.pt is damaged \(.*\); delete it, the one before is step_00000003\.pt"
+    ):
         load(newest)
     best = save(STATE, tmp_path, 5, 0, "best.pt")
     best.write_bytes(flipped(best.read_bytes(), 700))
