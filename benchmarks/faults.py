@@ -2,9 +2,9 @@
 
     python benchmarks/faults.py --trials 300 --seed 0
 
-A trial runs `train`, `classify`, `evaluate` or `sample` in a process of its own, and lets one system call go wrong: killed before it,
-refused by it (disk full, quota, input/output error), a write that is cut short or killed half way, or kill -9 at any moment. Then the
-same command is given again, and all that it leaves must be what an untroubled run leaves, to the last bit, and nothing else: no
+A trial runs `train`, `classify`, `evaluate` or `sample` in a process of its own, and lets one system call go wrong: killed before
+it, refused by it (disk full, quota, input/output error), a write that is cut short or killed half way, or kill -9 at any moment. Then
+the same command is given again, and all that it leaves must be what an untroubled run leaves, to the last bit, and nothing else: no
 temporary file, no lock. An error must be one sentence. Other trials give two commands at once, or damage a file that is read back:
 then the result is the same, or the command refuses in one sentence.
 
@@ -164,7 +164,7 @@ def _become(arguments: list[str], root: Path, fault: Fault, said: Path, counted:
     try:
         descriptor = os.open(said, os.O_WRONLY | os.O_CREAT)
         os.dup2(descriptor, 1), os.dup2(descriptor, 2)
-        sys.stdout, sys.stderr = (open(number, "w", closefd=False, buffering=1) for number in (1, 2))
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
         sys.argv = ["run_gan.py", *arguments]
         count = os.open(counted, os.O_WRONLY | os.O_CREAT)
         changes = Changes(root, fault)

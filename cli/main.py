@@ -5,10 +5,6 @@ import sys
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # before torch is imported: its profiler chats
 
-from cli.streams import forgiving_stderr, open_closed
-
-open_closed()
-
 import typer
 
 from cli import data
@@ -19,6 +15,7 @@ from cli.evaluate import evaluate
 from cli.fid import fid
 from cli.probe import probe
 from cli.sample import sample
+from cli.streams import forgiving_stderr
 from cli.train import train
 from data.files import REASONS, UserError, reason
 from data.memory import lacks_memory

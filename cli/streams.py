@@ -19,7 +19,10 @@ def open_closed() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
+open_closed()  # with the command line's own import, before anything else is opened
 
 
 class Forgiving:

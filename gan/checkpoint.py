@@ -1,7 +1,7 @@
 """Checkpoints: plain tensors and numbers in one file, written beside, synced, renamed. A crash leaves the old one whole.
 
-They load with torch.load(weights_only=True): no code is ever unpickled. A file is the zip that torch.save writes, with the sha256 of
-all its bytes in the zip's comment, which is checked before a file is used. Files of before have none; of those the zip's own
+They load with torch.load(weights_only=True): no code is ever unpickled. A file is the zip that torch.save writes, with the sha256
+of all its bytes in the zip's comment, which is checked before a file is used. Files of before have none; of those the zip's own
 checksums are.
 """
 

@@ -1,4 +1,4 @@
-"""What a run is going to need of this machine's memory at the least, asked before it starts: else it ends in the middle, or never."""
+"""What a run needs of this machine's memory at the least, asked before it starts: else it ends in the middle, or never."""
 
 import torch
 from torch import nn

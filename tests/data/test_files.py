@@ -153,7 +153,7 @@ def test_an_error_names_the_file_that_was_meant(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert caught.value.filename == str(tmp_path / "a") and reason(caught.value) == "the disk is full"
     with pytest.raises(FileNotFoundError) as caught, replacing(tmp_path / "a"):
-        open(tmp_path / "other")
+        (tmp_path / "other").read_bytes()
     assert caught.value.filename == str(tmp_path / "other")
 
 
