@@ -3,7 +3,7 @@
     python benchmarks/faults.py --trials 300 --seed 0
 
 A trial runs `train`, `classify`, `evaluate` or `sample` in a process of its own, and lets one system call go wrong: killed before
-it, refused by it (disk full, quota, input/output error), a write that is cut short or killed half way, or kill -9 at any moment. Then
+it, refused by it (disk full, quota, input/output error), a write that is cut short or killed half way, or kill -9 at any time. Then
 the same command is given again, and all that it leaves must be what an untroubled run leaves, to the last bit, and nothing else: no
 temporary file, no lock. An error must be one sentence. Other trials give two commands at once, or damage a file that is read back:
 then the result is the same, or the command refuses in one sentence.

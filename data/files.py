@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import BinaryIO
 
 import filelock
 
+WEEK = 7 * 24 * 3600  # seconds after which another machine's temporary file was left by something that was killed
 LONG = 60  # letters of a name that a temporary one repeats
 
 REASONS = {
@@ -97,12 +99,20 @@ def reason(error: OSError) -> str:
 
 
 def remove_abandoned(folder: Path, name: str | None = None) -> None:
-    """Remove the temporary files that killed processes of this machine left there, of files called `name` or of all."""
-    wanted = re.compile(rf"\.{re.escape(socket.gethostname())}-(\d+)\..*\.tmp", re.DOTALL)
+    """Remove the temporary files that killed processes left there, of files called `name` or of all.
+
+    Of this machine, those whose process is gone; of others, those not written to for a week.
+    """
+    ours = re.compile(rf"\.{re.escape(socket.gethostname())}-(\d+)\..*\.tmp", re.DOTALL)
+    others = re.compile(r"\..+-\d+\..*\.tmp", re.DOTALL)
     with suppress(OSError):
         for file in folder.glob(f".*.{glob.escape(name) if name else '*'}.tmp"):
-            found = wanted.fullmatch(file.name)
-            if found and not _alive(int(found[1])):
+            found = ours.fullmatch(file.name)
+            if found:
+                abandoned = not _alive(int(found[1]))
+            else:
+                abandoned = others.fullmatch(file.name) and time.time() - file.stat().st_mtime > WEEK
+            if abandoned:
                 _remove(file)
 
 
@@ -140,18 +150,10 @@ def _alive(process: int) -> bool:
     return True
 
 
-def expanded(path: str | Path) -> Path:
-    """The path with `~` and `~user` filled in. UserError for a user that isn't there."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise UserError(f"{path} begins with a user that this machine doesn't know: write the path out, or ./{path}") from None
-
-
 def located(path: str | Path) -> Path:
     """A path that a user gave, here or below the directory that GAN_DATA names."""
-    here = expanded(path)
-    there = expanded(os.environ.get("GAN_DATA") or "") / here
+    here = Path(path).expanduser()
+    there = Path(os.environ.get("GAN_DATA") or "").expanduser() / here
     return there if not here.exists() and there.exists() else here
 
 
@@ -159,7 +161,7 @@ def cache_directory() -> Path:
     """For what can be made again: $GAN_CACHE, else gan-scores in the user's cache directory, or without one in that for temporary
     files."""
     if os.environ.get("GAN_CACHE"):
-        return expanded(os.environ["GAN_CACHE"])
+        return Path(os.environ["GAN_CACHE"]).expanduser()
     try:
         return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "gan-scores"
     except RuntimeError:  # a user without a home, as in containers

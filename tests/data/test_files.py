@@ -10,7 +10,6 @@ import filelock
 import pytest
 
 from data.files import (
-    UserError,
     located,
     locked,
     printable,
@@ -173,8 +172,3 @@ def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path):
 
 def test_control_characters_are_written_out():
     assert printable("a\x1b[31m\nb\u202ec é\udcff") == "a\\x1b[31m\\nb\\u202ec é\\udcff"
-
-
-def test_an_unknown_user_is_one_sentence():
-    with pytest.raises(UserError, match="~nosuchuser/x begins with a user that this machine doesn't know"):
-        located("~nosuchuser/x")
