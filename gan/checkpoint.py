@@ -6,27 +6,21 @@ checksums are.
 """
 
 import contextlib
-import hashlib
 import io
 import re
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from data.checksums import sealed_zip, whole_zip
 from data.files import UserError, reason, replacing
 from data.memory import lacks_memory
 from gan.config import Tree
 
 BEST = "best.pt"
 NAME = re.compile(r"step_([0-9]+)\.pt")
-
-END = b"PK\5\6"  # of a zip: 20 bytes that begin so, the length of the comment in two bytes, the comment
-MARK = b"sha256 "
-COMMENT = len(MARK) + 64
-PIECE = 2**22  # bytes that are hashed at a time
 
 LENGTHS = ("train.steps",)  # may grow without making it another run
 
@@ -61,7 +55,7 @@ def save(state: dict, directory: Path, step: int, keep: int, name: str | None = 
     torch.save(state, buffer)
     try:
         with replacing(path) as file:
-            file.write(_sealed(buffer))
+            file.write(sealed_zip(buffer))
     except OSError as error:
         last = latest_good(directory)
         rest = f"{last.name} is whole: mend that and repeat the command to go on from it" if last else "nothing was saved yet"
@@ -77,18 +71,6 @@ def prune(directory: Path, keep: int) -> None:
         old.unlink(missing_ok=True)
 
 
-def _sealed(buffer: io.BytesIO) -> memoryview:
-    """What torch.save wrote, with its sha256 as the comment of the zip."""
-    whole = buffer.getbuffer()
-    if bytes(whole[-22:-18]) != END or bytes(whole[-2:]) != b"\0\0":
-        raise ValueError("torch.save wrote no zip without a comment")
-    comment = MARK + hashlib.sha256(whole[:-2]).hexdigest().encode()
-    whole.release()  # else the buffer can't grow
-    buffer.seek(-2, io.SEEK_END)
-    buffer.write(len(comment).to_bytes(2, "little") + comment)
-    return buffer.getbuffer()
-
-
 # --- reading -----------------------------------------------------------------------------------------------------------------
 
 
@@ -97,7 +79,7 @@ def load(path: Path) -> dict:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint {path}")
     try:
-        sound = _sound(path)
+        sound = whole_zip(path)
         state = torch.load(path, map_location="cpu", weights_only=True) if sound else None
     except OSError as error:
         raise CheckpointError(f"{path} can't be read ({reason(error)}): mend that") from None
@@ -112,25 +94,6 @@ def load(path: Path) -> dict:
     if NAME.fullmatch(path.name) and step_of(path) != state["step"]:
         raise CheckpointError(f"{path} holds step {state['step']}, not the one of its name; {_instead(path)}")
     return state
-
-
-def _sound(path: Path) -> bool:
-    """Whether a file has the bytes that were written, as far as it says."""
-    with open(path, "rb") as file:
-        size = file.seek(0, io.SEEK_END)
-        file.seek(max(0, size - COMMENT - 22))
-        tail = file.read()
-        if tail.startswith(END) and tail[22:].startswith(MARK):
-            file.seek(0)
-            digest, left = hashlib.sha256(), size - COMMENT - 2
-            while left:
-                digest.update(piece := file.read(min(PIECE, left)))
-                left -= len(piece)
-            return digest.hexdigest().encode() == tail[-64:]
-    if not zipfile.is_zipfile(path):
-        return True  # older than zips; whatever it is, reading it will tell
-    with zipfile.ZipFile(path) as archive:
-        return archive.testzip() is None
 
 
 def _instead(path: Path) -> str:

@@ -69,9 +69,13 @@ def export(run: Path, file: Path) -> None:
     """
     files = RunFiles(run)
     result = read_result(files.result)
-    state = checkpoint.load(files.checkpoint_of(None))
+    path = files.checkpoint_of(None)
+    state = checkpoint.load(path)
     model: Classifier = build_classifier(**result["card"]["model"], classes=len(result["card"]["classes"]))
-    model.load_state_dict(state["model"])
+    with checkpoint.taking_over(path):
+        model.load_state_dict(state["model"])
+    if state_sha256(model) != result["card"]["weights_sha256"]:
+        raise RunError(f"{path} has other weights than {files.result} was tested with; give the same `classify` again")
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, safetensors_bytes(weights, {"result": json.dumps(result)}))
