@@ -287,7 +287,7 @@ def test_a_full_disk_loses_nothing(small, tmp_path, monkeypatch):
         log(self, name, record)
 
     monkeypatch.setattr(RunDirectory, "log", full)
-    with pytest.raises(RunError, match=r"No space left.*metrics.jsonl.*repeat the command"):
+    with pytest.raises(RunError, match=r"the disk is full.*metrics.jsonl.*repeat the command"):
         train(small(), tmp_path, progress=False)
     monkeypatch.undo()
     train(small(), tmp_path, progress=False)
