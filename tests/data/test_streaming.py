@@ -254,7 +254,5 @@ def test_a_machine_without_shared_memory_is_told_what_to_do(directory, monkeypat
         raise OSError(errno.ENOENT, "No such file or directory")
 
     monkeypatch.setattr(data.workers, "ProcessPoolExecutor", refused)
-    with pytest.raises(
-        UserError, match=r"2 processes that decode can't be started .*: set dataset\.workers=0, or .* /dev/shm"
-    ):
+    with pytest.raises(UserError, match=r"2 processes that decode can't be started .*: set dataset\.workers=0, or .* /dev/shm"):
         streamed(directory, workers=2)

@@ -305,11 +305,11 @@ def test_one_flipped_bit_in_the_newest_checkpoint_is_noticed_and_the_one_before_
         (lambda s: s.update(settings={}, ema={**s["ema"], "project.weight": torch.ones(3, 3)}), r"is of other networks"),
         (lambda s: s.pop("ema"), r"lacks 'ema'"),
         (lambda s: s.pop("pending"), r"lacks 'pending'"),
-        (lambda s: s["optimizer_d"]["state"].pop(0), r"is of other networks|lacks"),
+        (lambda s: s["optimizer_d"]["state"][0].pop("exp_avg"), r"averages don't fit the weights"),
         (lambda s: s["optimizer_g"]["state"][0].update(exp_avg=torch.ones(5)), r"averages don't fit the weights"),
         (lambda s: s.update(step=11), r"holds step 11, not the one of its name"),
         (
-            lambda s: s["ema"]["trunk.0.weight"].fill_(float("nan")),
+            lambda s: next(iter(s["ema"].values())).fill_(float("nan")),
             r"diverged: a weight in .*12\.pt is not finite.*checkpoint is .*10\.pt",
         ),
     ],
@@ -319,12 +319,7 @@ def test_a_foreign_or_sick_checkpoint_is_one_sentence_and_the_log_stays(tiny, tr
     run = shutil.copytree(trained_twelve, tmp_path / "run")
     file, log = checkpoint.saved(run / "checkpoints")[-1], (run / "metrics.jsonl").read_bytes()
     state = checkpoint.load(file)
-    state["ema"] = {name: value.clone() for name, value in state["ema"].items()}
-    name = next(n for n, v in state["ema"].items() if v.dim() == 4)
-    state["ema"]["trunk.0.weight"], alias = state["ema"][name], name
     change(state)
-    if alias != "trunk.0.weight" and "ema" in state:
-        del state["ema"]["trunk.0.weight"]
     torch.save(state, file)
     with pytest.raises((checkpoint.CheckpointError, Diverged), match=message) as refusal:
         train(tiny("dcgan", "train.steps=14"), run, progress=False)
