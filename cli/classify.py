@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Quiet, check_output, run_name, say, split_arguments
+from cli.common import Overwrite, Quiet, check_output, run_name, say, split_arguments
 
 DEFAULT = Path(__file__).parents[1] / "configs" / "classification" / "resnet20_cpu.yaml"
 
@@ -20,6 +20,7 @@ def classify(
         Path | None, typer.Option(help="write the weights to this .safetensors file, for `--features cifar_resnet`")
     ] = None,
     quiet: Quiet = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train an image classifier with any kernel, and test it.
 
@@ -39,7 +40,7 @@ def classify(
     path, overrides = split_arguments(arguments, DEFAULT)
     config = Config.load(path, overrides)
     out = out or Path("runs") / run_name(path, overrides)
-    check_output(export)
+    check_output(export, overwrite)
     if not quiet:
         say(f"run directory: {out}")
     outcome = train(config, out, progress=not quiet)

@@ -11,11 +11,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from data.files import UserError
+from data.files import UserError, printable, reason
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 
-console = Console(stderr=True, highlight=False)
+# What is shown may hold names of files and classes, which are no markup: [bold] and :smile: stay as they are.
+console = Console(stderr=True, highlight=False, markup=False, emoji=False)
 MAIN = os.environ.get("RANK", "0") == "0"  # under torchrun, one process speaks for all
 
 # --- options -----------------------------------------------------------------------------------------------------------------
@@ -51,12 +52,20 @@ Precision = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="seed of the latents, of the choice of images and of subsets")]
 
 
-def check_output(path: Path | None) -> None:
-    """RunError for a file that can't be written, before the work and not after it. Its directory is made."""
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace files that exist, which else are kept")]
+
+
+def check_output(path: Path | None, overwrite: bool = True) -> None:
+    """RunError for a file that can't be written, before the work and not after it. Its directory is made.
+
+    overwrite: whether the file may be replaced; if not, one that exists is refused too.
+    """
     if path is None:
         return
     from gan.run_directory import RunError
 
+    if not overwrite and path.is_file():
+        raise RunError(f"{path} exists: name another, or say --overwrite to replace it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
@@ -66,7 +75,7 @@ def check_output(path: Path | None) -> None:
         elif not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise RunError(f"{path} can't be written ({error.strerror}): choose another") from None
+        raise RunError(f"{path} can't be written ({reason(error)}): choose another") from None
 
 
 def split_arguments(arguments: list[str] | None, default: Path = QUICKSTART) -> tuple[Path, list[str]]:
@@ -100,8 +109,8 @@ def run_name(path: Path, overrides: list[str]) -> str:
 
 
 def say(text: str, style: str | None = None) -> None:
-    """One line to stderr. No markup: paths may hold brackets."""
-    console.print(text, style=style, markup=False, soft_wrap=True)
+    """One line to stderr, with control characters, which paths may hold, written out."""
+    console.print(printable(text), style=style, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -135,7 +144,7 @@ def print_scores(found: dict, warnings: list[str]) -> None:
         for s in scores:
             spread = f"± {s.spread:.3g} ({s.spread_of})" if s.spread is not None else ""
             spread += f", 95 %: {s.interval[0]:.2f} to {s.interval[1]:.2f}" if s.interval else ""
-            rows.add_row("" if step is None else f"{step:,}", s.name, f"{s.value:.4g}", spread)
+            rows.add_row("" if step is None else f"{step:,}", printable(s.name), f"{s.value:.4g}", spread)
     console.print(rows)
     card = scores[0].card
     say(

@@ -1,12 +1,12 @@
 """`compare`: train every row of a study with every seed, score them alike, and write one table and one report."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.common import Quiet, require_once, say
+from cli.common import Overwrite, Quiet, require_once, say
+from cli.trust import Trust, require_trust
 
 
 def compare(
@@ -29,6 +29,8 @@ def compare(
     ] = None,
     report: Annotated[bool, typer.Option("--report", help="train nothing: table and report of the runs there are")] = False,
     quiet: Quiet = False,
+    trust: Trust = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train every row of a study with every seed, score them alike, and write one table and one report.
 
@@ -39,16 +41,19 @@ def compare(
     shown.
     """
     from gan.config import parsed
+    from gan.processes import world_size
     from study import run
     from study.folder import StudyFolder
     from study.report import write_report
     from study.study import Study, StudyError
 
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if world_size() > 1:
         raise StudyError("compare starts the runs itself: start it with python, not with torchrun (WORLD_SIZE is set)")
     folder = out or (study if study.is_dir() else Path("runs") / study.stem)
     require_once(settings or [])
     loaded = Study.load(study, settings or []).settled(folder, launcher)
+    if not report:
+        require_trust(study, loaded.features, settings or [], trust)
     options = dict(parsed(option) for option in launch or [])
     failed = []
     with run.disk_errors(folder):
@@ -64,7 +69,7 @@ def compare(
     say(f"table: {folder / 'table.md'}, report: {folder / 'report.html'}")
     if export:
         with run.disk_errors(export):
-            count = StudyFolder(folder).export(loaded, export)
+            count = StudyFolder(folder).export(loaded, export, overwrite)
         say(f"{count} runs without their weights: {export}")
     if failed:
         raise typer.Exit(1)

@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.common import console, progress, say
+from cli.common import Overwrite, check_output, console, progress, say
 from data.files import printable
 
 HELP = "Pack images for training; look into packs and databases."
 
+LARGEST = 16_384  # pixels along a side: as much as WebP can store
 FEW, LISTED = 10, 1000  # unusable images that are named, and that a pack has a list of
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help=HELP)
@@ -37,7 +38,7 @@ Count = Annotated[int | None, typer.Option(min=1, help="how many, repeated under
 @app.command()
 def pack(
     source: From,
-    size: Annotated[int, typer.Option(min=1, help="side of the stored squares, in pixels")],
+    size: Annotated[int, typer.Option(min=1, max=LARGEST, help="side of the stored squares, in pixels")],
     out: Annotated[Path, typer.Option(help="the file to make")],
     crop: Crop = "center",
     workers: Annotated[int, typer.Option(min=0, help="processes that decode; 0: one per core")] = 0,
@@ -127,13 +128,14 @@ def grid(
     count: Annotated[int, typer.Option(min=1, help="how many images")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="of the choice")] = 0,
     size: Annotated[
-        int | None, typer.Option(min=1, help="side in pixels; default: a pack's own, else what most have, up to 128")
+        int | None, typer.Option(min=1, max=LARGEST, help="side in pixels; default: a pack's own, else what most have, up to 128")
     ] = None,
     crop: Annotated[
         Literal["center", "pad", "cut"] | None, typer.Option(help="as of `pack`; default: a pack's own, else center")
     ] = None,
     split: Split = None,
     categories: Categories = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw some images, each once, as training sees them."""
     from data.files import located
@@ -141,6 +143,7 @@ def grid(
     from data.tools.glance import glance
     from gan.sampling import save_grid
 
+    check_output(out, overwrite)
     found = open_source(located(source), split, categories)
     images, left_out = glance(found, count, seed, size, crop)
     save_grid(images, out)

@@ -9,6 +9,7 @@ from cli.common import (
     Device,
     Features,
     Insist,
+    Overwrite,
     Precision,
     RealCount,
     Resize,
@@ -53,6 +54,7 @@ def fid(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="write the scores, with their protocol cards, to this file")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Score generated images against real ones.
 
@@ -70,7 +72,7 @@ def fid(
     from metrics.protocol import PROTOCOLS
 
     for path in (json_file, save_statistics):
-        check_output(path)
+        check_output(path, overwrite)
     where = open_device(device)
     extractor = open_extractor(features, weights, resize, precision, device=where, insist=insist)
     tell_precision(precision, extractor)
@@ -86,9 +88,10 @@ def fid(
     with progress("images") as advance:
         a = scoring.identified(a)
         found, warnings = scoring.score(extractor, a, b, scores.split(","), seed, progress=advance)
+    if json_file:  # before anything that might go wrong
+        write_scores(found, json_file)
     print_scores({None: found}, warnings)
     if json_file:
-        write_scores(found, json_file)
         say(f"scores with their cards: {json_file}")
     # What is asked for besides comes last: if it fails, no score is lost.
     if floor:

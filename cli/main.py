@@ -15,8 +15,10 @@ from cli.evaluate import evaluate
 from cli.fid import fid
 from cli.probe import probe
 from cli.sample import sample
+from cli.streams import forgiving_stderr
 from cli.train import train
-from data.files import UserError
+from data.files import REASONS, UserError, reason
+from data.memory import lacks_memory
 from gan.allocator import keep_freed_memory
 
 # PyTorch takes seconds to import: the commands do it themselves, so that --help need not wait.
@@ -47,6 +49,11 @@ def about() -> None:
 
 
 def main() -> None:
+    with forgiving_stderr():
+        _main()
+
+
+def _main() -> None:
     keep_freed_memory()
     try:
         app()
@@ -70,8 +77,11 @@ def _resource_error(error: Exception) -> str | None:
     """A sentence for a lack of memory or a file that can't be used; None for an error in the program, which keeps its traceback."""
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
         return "the GPU is out of memory: other programs may hold some of it; free it, take another, or compute on the CPU"
-    if isinstance(error, MemoryError):
+    if lacks_memory(error):
         return "out of memory: close other programs, or ask for fewer or smaller images"
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename} can't be read or written ({error.strerror}): choose another"
-    return str(error) if isinstance(error, OSError) else None
+    if not isinstance(error, OSError):
+        return None
+    where = f"{error.filename} can't be read or written ({reason(error)})" if error.filename else reason(error)
+    if error.errno in REASONS:
+        return f"{where}: mend that and give the same command again"
+    return f"{where}: choose another" if error.filename else f"the system refuses ({where}): give the same command again"

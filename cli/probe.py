@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Device, check_output, console, progress, say, split_arguments
+from cli.common import Device, Overwrite, check_output, console, progress, say, split_arguments
 
 
 def probe(
@@ -29,6 +29,7 @@ def probe(
         Path | None, typer.Option(help="where to draw the figure, a PNG; default: RUN/probe.png, of a config nowhere")
     ] = None,
     device: Device = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure half-pixel drift, erosion at the borders and checkerboards of a generator, beside real images, in seconds.
 
@@ -55,6 +56,8 @@ def probe(
         raise typer.BadParameter(f"the settings of a run are fixed; leave out {' '.join(arguments[1:])}, or name a CONFIG")
     if checkpoint == "all" or (run is None and checkpoint != "last"):
         raise typer.BadParameter("--checkpoint is last, best, or a step, and of a run")
+    check_output(json_file, overwrite)
+    check_output(figure, overwrite)
     if run:
         config, target = read_config(run), run
         (step,) = checkpoint_steps(run, checkpoint)
@@ -76,10 +79,11 @@ def probe(
     with progress("images") as advance:
         which = range(seed, seed + seeds)
         found = measure(target, step=step, samples=samples, seeds=which, real=images, device=where, progress=advance)
+    if json_file:  # before anything that might go wrong
+        write_record(found.record, json_file)
     for table in tables(found.record):
         console.print(table)
     if json_file:
-        write_record(found.record, json_file)
         say(f"the numbers with their card: {json_file}")
     if figure:
         draw_probe(found, figure)

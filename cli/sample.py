@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Device, Run, check_output, say
+from cli.common import Device, Overwrite, Run, check_output, say
 
 FILES = (".png", ".jpg", ".jpeg", ".npz", ".npy", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
@@ -19,6 +19,7 @@ def sample(
     interpolate: Annotated[bool, typer.Option("--interpolate", help="each row of the grid walks between two latents")] = False,
     checkpoint: Annotated[str, typer.Option(help="which to draw from: last, best, or a step")] = "last",
     device: Device = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw pictures from a trained generator: its EMA weights, in eval mode.
 
@@ -29,6 +30,7 @@ def sample(
 
     from gan import sampling
     from gan.evaluation import checkpoint_steps
+    from gan.memory import require_memory
     from gan.run_directory import RunFiles
     from metrics.devices import open_device
 
@@ -40,9 +42,15 @@ def sample(
         raise typer.BadParameter(f"--grid writes a PNG: name a file such as {grid.stem or 'grid'}.png")
     if images is not None and images.suffix.lower() in FILES:
         raise typer.BadParameter(f"--images writes single PNGs into a directory or a .zip, not into a {images.suffix} file")
-    check_output(grid)
+    check_output(grid, overwrite)
+    if images is not None and images.suffix.lower() == ".zip":
+        check_output(images, overwrite)
+    elif images is not None:
+        sampling.require_empty(images)
     (step,) = checkpoint_steps(run, checkpoint)
     trained = sampling.load_generator(run, step, open_device(device))
+    if grid is not None or images is None:
+        require_memory(count * 3 * trained.config.dataset.resolution**2, f"a grid of {count:,} images", "use --images, or fewer")
     if images is not None:
         written = sampling.save_images(sampling.samples(trained.generator, seed, count), images)
         say(f"{written:,} images: {images}")

@@ -94,4 +94,4 @@ def _in_memory_or_streamed(source: Source, request: Request) -> ImageSet | Strea
     workers = request.workers
     if workers is None:
         workers = min(8, cores()) if source.encoded else 0
-    return StreamedSet(source, resolution, on_bad, crop, workers)
+    return StreamedSet(source, resolution, on_bad, crop, min(workers, len(source)))

@@ -4,6 +4,7 @@ import errno
 import glob
 import os
 import re
+import shutil
 import socket
 import tempfile
 import time
@@ -13,7 +14,19 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
+import filelock
+
 WEEK = 7 * 24 * 3600  # seconds after which another machine's temporary file was left by something that was killed
+LONG = 60  # letters of a name that a temporary one repeats
+
+REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "your disk quota is used up",
+    errno.EFBIG: "files may not grow this large here, see `ulimit -f`",
+    errno.EROFS: "that disk is read-only",
+    errno.EMFILE: "too many files are open, see `ulimit -n`",
+    errno.ENFILE: "too many files are open on this machine",
+}
 
 
 class UserError(Exception):
@@ -51,11 +64,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file beside `path` that takes its place when the block ends; if that raises, `path` stays as it was.
 
     The temporary file is called after the machine and the process, so two commands that write the same `path` don't mix: the last
-    one wins. What a killed process left is removed first. OSError (a full disk, no permission) after tidying up, of which `path` is
-    the file.
+    one wins. What killed processes of this machine left there is removed first. OSError (a full disk, no permission), which names
+    `path`, after tidying up.
     """
-    remove_abandoned(path.parent, path.name)
-    beside = path.with_name(f".{socket.gethostname()}-{os.getpid()}.{path.name}.tmp")
+    beside = _beside(path)
     try:
         with open(beside, "wb") as file:
             yield file
@@ -63,17 +75,40 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(beside, path)
     except BaseException as error:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-        if isinstance(error, OSError) and _is_of(error, beside):
-            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        _remove(beside)
+        _name(error, path, beside)
         raise
 
 
-def _is_of(error: OSError, file: Path) -> bool:
-    """Whether an error is of writing this file: of a full disk the system doesn't say the file's name."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return error.strerror is not None and (error.filename == os.fspath(file) or (error.filename is None and full))
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """As `replacing`, a folder that takes the place of `path`, which must not exist or be empty."""
+    beside = _beside(path)
+    try:
+        beside.mkdir()
+        yield beside
+        os.sync()  # once, and not after each of ten thousand files
+        os.replace(beside, path)
+    except BaseException as error:
+        _remove(beside)
+        _name(error, path, beside)
+        raise
+
+
+def _beside(path: Path) -> Path:
+    remove_abandoned(path.parent)
+    return path.with_name(f".{socket.gethostname()}-{os.getpid()}.{path.name[-LONG:]}.tmp")
+
+
+def _name(error: BaseException, path: Path, beside: Path) -> None:
+    """Let an error of writing name the file that was meant, where it names the temporary one, or none."""
+    if isinstance(error, OSError) and (error.filename == str(beside) or (error.filename is None and error.errno in REASONS)):
+        error.filename, error.filename2 = str(path), None
+
+
+def reason(error: OSError) -> str:
+    """Why a file can't be read or written, in words: 'the disk is full', 'permission denied'."""
+    return REASONS.get(error.errno or 0) or (error.strerror or str(error) or type(error).__name__).lower()
 
 
 def remove_abandoned(folder: Path, name: str | None = None) -> None:
@@ -83,7 +118,7 @@ def remove_abandoned(folder: Path, name: str | None = None) -> None:
     """
     ours = re.compile(rf"\.{re.escape(socket.gethostname())}-(\d+)\..*\.tmp", re.DOTALL)
     others = re.compile(r"\..+-\d+\..*\.tmp", re.DOTALL)
-    with suppress(OSError):  # another user's: then they stay
+    with suppress(OSError):
         for file in folder.glob(f".*.{glob.escape(name) if name else '*'}.tmp"):
             found = ours.fullmatch(file.name)
             if found:
@@ -91,7 +126,31 @@ def remove_abandoned(folder: Path, name: str | None = None) -> None:
             else:
                 abandoned = others.fullmatch(file.name) and time.time() - file.stat().st_mtime > WEEK
             if abandoned:
-                file.unlink(missing_ok=True)
+                _remove(file)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # another user's: then it stays
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(file: Path, patience: float = 0) -> Iterator[None]:
+    """Hold the lock `file`; the system takes it back from a process that is killed. It is removed at the end.
+
+    filelock.Timeout, an OSError, if another process holds it for longer than `patience` seconds.
+    """
+    lock = filelock.FileLock(file)
+    lock.acquire(timeout=patience)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            file.unlink()  # while it is held: who has it open already sees that it is gone, and makes another
+        lock.release()
 
 
 def _alive(process: int) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 
 from data.decoding import quiet_pillow
+from data.files import UserError, reason
 
 GRACE = 30  # seconds from SIGTERM to a worker's end
 shared: object = None  # in a worker: what process_pool was given
@@ -30,7 +31,13 @@ def speaks() -> bool:
 def process_pool(workers: int, thing: object) -> ProcessPoolExecutor:
     """Workers that find `thing` in `shared`. They may use NumPy and Pillow alone: PyTorch's threads don't survive a fork."""
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    return ProcessPoolExecutor(workers, multiprocessing.get_context(method), initializer=_begin, initargs=(os.getpid(), thing))
+    try:
+        return ProcessPoolExecutor(workers, multiprocessing.get_context(method), initializer=_begin, initargs=(os.getpid(), thing))
+    except OSError as error:  # its locks lie in /dev/shm
+        raise UserError(
+            f"{workers} processes that decode can't be started ({reason(error)}): set dataset.workers=0, or let this machine or "
+            "container have /dev/shm"
+        ) from None
 
 
 def _begin(parent: int, thing: object) -> None:

@@ -1,23 +1,32 @@
 """Checkpoints: plain tensors and numbers in one file, written beside, synced, renamed. A crash leaves the old one whole.
 
-They load with torch.load(weights_only=True): no code is ever unpickled.
+They load with torch.load(weights_only=True): no code is ever unpickled. A file is the zip that torch.save writes, with the sha256
+of all its bytes in the zip's comment, which is checked before a file is used. Files of before have none; of those the zip's own
+checksums are.
 """
 
-import errno
+import contextlib
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from data.files import UserError, write_atomically
+from data.checksums import sealed_zip, whole_zip
+from data.files import UserError, reason, replacing
+from data.memory import lacks_memory
+from gan.config import Tree
 
 BEST = "best.pt"
-NAME = re.compile(r"step_(\d+)\.pt")
+NAME = re.compile(r"step_([0-9]+)\.pt")
+
+LENGTHS = ("train.steps",)  # may grow without making it another run
 
 
 class CheckpointError(UserError):
-    """A checkpoint can't be written or read; the message says which and what to do."""
+    """A checkpoint can't be written, read or used; the message says which and what to do."""
 
 
 def path_of(directory: Path, step: int) -> Path:
@@ -33,6 +42,9 @@ def step_of(path: Path) -> int:
     return int(NAME.fullmatch(path.name)[1])
 
 
+# --- writing -----------------------------------------------------------------------------------------------------------------
+
+
 def save(state: dict, directory: Path, step: int, keep: int, name: str | None = None) -> Path:
     """Write the checkpoint of a step, then drop all but the newest `keep`. CheckpointError if the disk refuses.
 
@@ -42,27 +54,100 @@ def save(state: dict, directory: Path, step: int, keep: int, name: str | None = 
     buffer = io.BytesIO()
     torch.save(state, buffer)
     try:
-        write_atomically(path, buffer.getbuffer())
+        with replacing(path) as file:
+            file.write(sealed_zip(buffer))
     except OSError as error:
-        what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
-        last = saved(directory)
-        rest = f"{last[-1].name} is whole: mend that and repeat the command to go on from it" if last else "nothing was saved yet"
-        raise CheckpointError(f"step {step} can't be saved in {directory}: {what}; {rest}") from error
+        last = latest_good(directory)
+        rest = f"{last.name} is whole: mend that and repeat the command to go on from it" if last else "nothing was saved yet"
+        raise CheckpointError(f"step {step} can't be saved in {directory}: {reason(error)}; {rest}") from error
     if name is None:
-        for old in saved(directory)[:-keep]:
-            old.unlink(missing_ok=True)
+        prune(directory, keep)
     return path
 
 
+def prune(directory: Path, keep: int) -> None:
+    """Drop all but the newest `keep` checkpoints, among them what a run that was killed between two files left over."""
+    for old in saved(directory)[:-keep]:
+        old.unlink(missing_ok=True)
+
+
+# --- reading -----------------------------------------------------------------------------------------------------------------
+
+
 def load(path: Path) -> dict:
-    """Read a checkpoint onto the CPU. CheckpointError if there is none, or the file is not one of ours."""
+    """Read a checkpoint onto the CPU. CheckpointError if there is none, it is damaged, not one of ours, or of another step."""
     if not path.is_file():
         raise CheckpointError(f"no checkpoint {path}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        sound = whole_zip(path)
+        state = torch.load(path, map_location="cpu", weights_only=True) if sound else None
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read ({reason(error)}): mend that") from None
     except Exception as error:  # torn or foreign bytes make the reader raise a dozen kinds of error
-        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
-        raise CheckpointError(f"{path} can't be read ({reason}); delete it to go on from the one before it") from None
-    if not isinstance(state, dict) or "step" not in state:
-        raise CheckpointError(f"{path} is not a checkpoint of this program; delete it to go on from the one before it")
+        if lacks_memory(error):
+            raise
+        raise CheckpointError(f"{path} is damaged ({type(error).__name__}); {_instead(path)}") from None
+    if not sound:
+        raise CheckpointError(f"{path} is damaged (its bytes are not those that were written); {_instead(path)}")
+    if not isinstance(state, dict) or type(state.get("step")) is not int:
+        raise CheckpointError(f"{path} is not a checkpoint of this program; {_instead(path)}")
+    if NAME.fullmatch(path.name) and step_of(path) != state["step"]:
+        raise CheckpointError(f"{path} holds step {state['step']}, not the one of its name; {_instead(path)}")
     return state
+
+
+def _instead(path: Path) -> str:
+    """What to do about a checkpoint that can't be used."""
+    if not NAME.fullmatch(path.name):
+        return "delete it, and the next score in training keeps another"
+    before = [other for other in saved(path.parent) if step_of(other) < step_of(path)]
+    return f"delete it, the one before is {before[-1].name}" if before else "delete it; there is none before it to go on from"
+
+
+@contextlib.contextmanager
+def taking_over(path: Path) -> Iterator[None]:
+    """What fails while a state is filled from a checkpoint becomes a CheckpointError: the file belongs to another run."""
+    try:
+        yield
+    except KeyError as error:
+        raise CheckpointError(f"{path} lacks {error}, so it is of another program or version; {_instead(path)}") from error
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+        line = " ".join(str(error).split())[:160]
+        raise CheckpointError(f"{path} is of other networks than this run's ({line}); {_instead(path)}") from error
+
+
+def require_settings(state: dict, config: Tree, path: Path) -> None:
+    """CheckpointError if a checkpoint was written under other settings than its run has: it is another run's."""
+    kept = state.get("settings", {})  # none in checkpoints of before
+    unlike = [f"{key}: {kept[key]} there, {value} here" for key, value in settings(config).items() if kept.get(key, value) != value]
+    if unlike:
+        raise CheckpointError(f"{path} is of another run ({'; '.join(unlike)}); put back this run's own, or {_instead(path)}")
+
+
+def settings(config: Tree) -> dict:
+    """The settings that decide what a run computes, which its checkpoints keep."""
+    return {key: value for key, value in config.values().items() if key not in config.RUNTIME and key not in LENGTHS}
+
+
+# --- good ones ---------------------------------------------------------------------------------------------------------------
+
+
+def finite(state: dict) -> bool:
+    """Whether every number in a checkpoint's networks, EMA and buffers included, is finite."""
+    networks = [part for name in ("generator", "discriminator", "ema", "model") if isinstance(part := state.get(name), dict)]
+    return all_finite([value for part in networks for value in part.values() if isinstance(value, Tensor)])
+
+
+def all_finite(tensors: list[Tensor]) -> bool:
+    """Whether all of them are; whole numbers always are."""
+    floats = [tensor.detach() for tensor in tensors if tensor.is_floating_point() and tensor.numel()]
+    return not floats or bool(torch.stack(torch._foreach_norm(floats)).isfinite().all())
+
+
+def latest_good(directory: Path) -> Path | None:
+    """The newest checkpoint that can be read and in which every number is finite; None without one."""
+    for path in reversed(saved(directory)):
+        with contextlib.suppress(CheckpointError):
+            if finite(load(path)):
+                return path
+    return None

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 import data
 import gan.classification.features  # noqa: F401 (registers cifar_resnet)
 from data import DataError
-from data.files import located, write_atomically
+from data.checksums import sealed, whole
+from data.files import located, locked, write_atomically
 from data.notes import note
 from data.sources.arrays import stored_arrays
 from data.sources.folder import FileSource
@@ -29,6 +30,7 @@ from metrics.scoring import Side, identified, reference_statistics, score
 from metrics.statistics import Statistics
 
 BATCH = 64
+PATIENCE = 60  # seconds to wait for another `evaluate`, which adds its scores in a moment
 DATASETS = ("cifar10", "cifar100", "shapes")
 
 
@@ -134,26 +136,39 @@ def evaluate_run(
 
     After each step its scores are added to RUN/scores.json, where they take the place of the same scores by the same protocol.
     """
-    records = read_scores(run)
+    read_scores(run)  # what can't be added to is said now
     real = identified(real)
     found: dict[int, list[Score]] = {}
     warnings: list[str] = []
     for step, side in sides:
         found[step], warnings = score(extractor, real, side, wanted, seed, progress=progress)
-        records = merge(records, step, found[step])
-        write_atomically(RunFiles(run).scores, (json.dumps(records, indent=2) + "\n").encode())
+        add_scores(run, step, found[step])
     return found, warnings
 
 
+def add_scores(run: Path, step: int, scores: list[Score]) -> None:
+    """Add scores of a step to RUN/scores.json as it now is: another `evaluate` may have added to it meanwhile."""
+    file = RunFiles(run).scores
+    with locked(file.with_name(f".{file.name}.lock"), PATIENCE):
+        records = [sealed(record) for record in merge(read_scores(run), step, scores)]
+        write_atomically(file, (json.dumps(records, indent=2) + "\n").encode())
+
+
 def read_scores(run: Path) -> list[dict]:
-    """The records of RUN/scores.json, [{"step": ..., "scores": [...]}], by step; [] if there are none yet. RunError if torn."""
+    """The records of RUN/scores.json, [{"step": ..., "scores": [...], "sha256": ...}], by step; [] if there are none yet.
+
+    RunError if the file is damaged.
+    """
     file = RunFiles(run).scores
     try:
         records = json.loads(file.read_text()) if file.exists() else []
         for record in records:
             int(record["step"]), [Score.from_dict(s) for s in record["scores"]]  # for what they raise
-    except (ValueError, TypeError, KeyError, AttributeError):
+        sound = all(map(whole, records))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise RunError(f"{file} isn't what `evaluate` writes; move it away, and `evaluate` begins a new one") from None
+    if not sound:
+        raise RunError(f"{file} is damaged: a number isn't the one that was written; move it away, and `evaluate` begins a new one")
     return records
 
 
@@ -194,7 +209,7 @@ def checkpoint_steps(run: Path, which: str) -> list[int | str | None]:
         return steps
     if which in ("last", "best"):
         return [None if which == "last" else "best"]
-    if not which.isdigit():
+    if not (which.isascii() and which.isdigit() and len(which) < 19):
         raise RunError(f"--checkpoint is last, best, all or a step, not {which!r}")
     return [int(which)]
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+import sysconfig
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from data.files import UserError
+from data.files import UserError, reason
+from data.memory import lacks_memory
+from gan import checkpoint
 from gan.config import ConfigError, Tree
 from gan.processes import Processes
 from gan.run_directory import RunDirectory, RunError
@@ -84,7 +87,22 @@ def compiled(network: nn.Module) -> nn.Module:
     compiler = os.environ.get("CXX", {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++"))
     if next(network.parameters()).device.type == "cpu" and not shutil.which(compiler):
         raise ConfigError(f"train.compile=true needs the C++ compiler {compiler}, which isn't here: install it, or set CXX")
+    headers = Path(sysconfig.get_path("include"))
+    if next(network.parameters()).device.type == "cpu" and not (headers / "Python.h").is_file():
+        raise ConfigError(
+            f"train.compile=true needs Python.h, which isn't in {headers}: install the headers of Python (python3-dev), or set "
+            "train.compile=false"
+        )
     return torch.compile(network)
+
+
+def compiler_said(error: BaseException) -> str | None:
+    """The line of a failed torch.compile that says why; None for any other error."""
+    chain = [error, error.__cause__, getattr(error, "inner_exception", None)]
+    if not any(type(e).__module__.startswith(("torch._inductor", "torch._dynamo.exc")) for e in chain if e is not None):
+        return None
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if "error:" in line), (lines or [type(error).__name__])[0])[:160]
 
 
 def warn_device_change(saved: dict, device: torch.device, directory: Path) -> None:
@@ -123,17 +141,28 @@ class StopSignals:
 
 @contextlib.contextmanager
 def resource_errors(directory: str | Path, device: torch.device) -> Iterator[None]:
-    """A full or broken disk and a lack of GPU memory become a RunError that says what to do."""
+    """A full or broken disk, a lack of memory and a failed torch.compile become a RunError that says what to do."""
     try:
         yield
-    except OSError as error:
-        what = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
-        raise RunError(f"{directory}: {what}; mend that and repeat the command, which goes on from the last checkpoint") from error
-    except torch.OutOfMemoryError as error:
-        raise RunError(
-            f"{device} is out of memory; lower train.batch_size or the model's width, use train.precision=bf16, or, with GANs, "
-            "lower dataset.memory, or set train.gradient_accumulation=2 or train.activation_checkpointing=true"
-        ) from error
+    except UserError:
+        raise
+    except Exception as error:
+        if isinstance(error, torch.OutOfMemoryError) or lacks_memory(error):
+            raise RunError(
+                f"{device} is out of memory; lower train.batch_size or the model's width, use train.precision=bf16, or, with GANs, "
+                "lower dataset.memory, or set train.gradient_accumulation=2 or train.activation_checkpointing=true"
+            ) from error
+        if isinstance(error, OSError):
+            what = reason(error) + (f" ({error.filename})" if error.filename else "")
+            raise RunError(
+                f"{directory}: {what}; mend that and repeat the command, which goes on from the last checkpoint"
+            ) from error
+        if said := compiler_said(error):
+            raise ConfigError(
+                f"train.compile=true: PyTorch couldn't compile the networks ({said}); install a C++ compiler and the headers of "
+                "Python (python3-dev), or set train.compile=false"
+            ) from error
+        raise
 
 
 def flush_losses(state: LoopState, processes: Processes, run: RunDirectory | None) -> list[float]:
@@ -148,9 +177,9 @@ def flush_losses(state: LoopState, processes: Processes, run: RunDirectory | Non
 
 def diverged(what: str, run: RunDirectory | None) -> Diverged:
     """The error to raise; `what` names the step."""
-    last = run.latest() if run else None
+    last = checkpoint.latest_good(run.checkpoints) if run else None
     return Diverged(
         f"training diverged: {what}. "
-        + (f"The last good checkpoint is {last}" if last else "There is no checkpoint yet")
+        + (f"The last good checkpoint is {last}" if last else "There is no good checkpoint")
         + "; try a lower learning rate, another seed or precision=fp32, in a new --out"
     )

@@ -19,6 +19,22 @@ TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what it sets 
 PATIENCE = datetime.timedelta(hours=2)
 
 
+def number(name: str, default: int | None = None) -> int:
+    """A variable of torchrun's in the environment. ConfigError for what is no number."""
+    text = os.environ.get(name) or default
+    try:
+        return int(text)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"{name}={text} is set in the environment, which is no number: unset it, or start with torchrun"
+        ) from None
+
+
+def world_size() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return number("WORLD_SIZE", 1)
+
+
 @dataclass(frozen=True)
 class Processes:
     rank: int
@@ -31,16 +47,18 @@ class Processes:
 
         device: as metrics.devices takes it; of several processes each gets a GPU of its own. ConfigError, DeviceError.
         """
-        world = int(os.environ.get("WORLD_SIZE", 1))
+        world = world_size()
         if world > 1 and (missing := [name for name in TORCHRUN if name not in os.environ]):
             raise ConfigError(f"WORLD_SIZE={world} is set, but not {', '.join(missing)}; start several processes with torchrun")
+        for name in ("RANK", "LOCAL_RANK", "MASTER_PORT") if world > 1 else ():
+            number(name)
         found = open_device(device)
         if world == 1:
             return cls(0, 1, found)
         if found.type == "cuda":
             if found.index is not None:
                 raise ConfigError("train.device=cuda:N puts every process on one GPU; with torchrun use train.device=cuda")
-            found = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            found = torch.device("cuda", number("LOCAL_RANK"))
             if found.index >= torch.cuda.device_count():
                 raise ConfigError(f"torchrun started more processes than this machine has GPUs ({torch.cuda.device_count()})")
             torch.cuda.set_device(found)

@@ -2,12 +2,14 @@
 
 import sys
 import time
+from functools import cached_property
 from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from data import ImageSet, StreamedSet
+from data.files import printable
 from gan.config import Config
 from gan.randomness import derive, latents
 from gan.run_directory import RunDirectory
@@ -26,12 +28,16 @@ class RunLog:
         if run is None:
             return
         run.forget_after(step)
-        self.images_per_step = images_per_step
-        self.board = SummaryWriter(str(run.path), purge_step=step + 1)
+        self.images_per_step, self.step = images_per_step, step
         self.bar = tqdm(total=steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
         self.pace = Pace(steps, step, self.bar)
         self.since = (step, time.perf_counter())  # of the last line in timing.jsonl
         self.shown: dict[str, str] = {}  # beside the bar
+
+    @cached_property
+    def board(self) -> SummaryWriter:
+        """TensorBoard's file of this start. Begun with the first line: a start that trains nothing leaves none."""
+        return SummaryWriter(str(self.run.path), purge_step=self.step + 1)
 
     def tick(self) -> None:
         """One step is done."""
@@ -44,7 +50,8 @@ class RunLog:
         if self.run is not None and (skipped := images.skipped):
             names = ", ".join(skipped[:5]) + (", …" if len(skipped) > 5 else "")
             total = len(skipped) + len(images)
-            self.bar.write(f"{images.source}: left out {len(skipped):,} of {total:,} images: {names}", file=sys.stderr)
+            said = f"{images.source}: left out {len(skipped):,} of {total:,} images: {names}"
+            self.bar.write(printable(said), file=sys.stderr)
 
     def log_speed(self, step: int) -> float:
         """Images per second since the last call."""
@@ -67,7 +74,8 @@ class RunLog:
     def __exit__(self, *exception) -> None:
         if self.run is not None:
             self.bar.close()
-            self.board.close()
+            if "board" in vars(self):
+                self.board.close()
 
 
 class Writer(RunLog):

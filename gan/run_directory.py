@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import filelock
 
-from data.files import UserError, write_atomically
+from data.files import UserError, locked, reason, remove_abandoned, write_atomically
 from gan import checkpoint
 from gan.config import Config, ConfigError, OtherCommand, Tree
 
@@ -75,27 +75,29 @@ class RunDirectory(RunFiles):
     def __init__(self, path: str | Path, config: Tree):
         super().__init__(path)
         self.config = config
-        self._lock = filelock.FileLock(self.path / ".lock")  # the system drops it with the process, however that ends
+        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> "RunDirectory":
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self.samples.mkdir(exist_ok=True)
         except OSError as error:
-            raise RunError(f"{self.path} can't be used as a run directory: {error.strerror}; choose another with --out") from None
+            raise RunError(f"{self.path} can't be used as a run directory: {reason(error)}; choose another with --out") from None
         try:
-            self._lock.acquire(timeout=0)
+            self._held.enter_context(locked(self.path / ".lock"))
         except filelock.Timeout:
             raise RunError(f"{self.path} is in use by another training process; wait for it, or choose another --out") from None
         try:
+            for folder in (self.path, self.checkpoints, self.samples):
+                remove_abandoned(folder)
             self._compare_config()
         except BaseException:
-            self._lock.release()
+            self._held.close()
             raise
         return self
 
     def __exit__(self, *exception) -> None:
-        self._lock.release()
+        self._held.close()
 
     def _compare_config(self) -> None:
         file = self.settings_file
@@ -115,7 +117,7 @@ class RunDirectory(RunFiles):
         """Cut the logs back to a step: a resumed run writes the later lines again. A line torn by a crash goes too."""
         for file in (self.metrics, self.timing):
             if file.exists():
-                kept = [line for line in file.read_text().splitlines() if _step(line) <= step]
+                kept = [line for line, at in _lines(file) if at <= step]
                 write_atomically(file, "".join(line + "\n" for line in kept).encode())
 
     def log(self, name: str, record: dict) -> None:
@@ -135,9 +137,21 @@ def begun_config(path: str | Path, kind: type[AnyConfig] = Config) -> AnyConfig 
     return read_config(path, kind) if begun(Path(path)) and RunFiles(path).settings_file.exists() else None
 
 
+def _lines(file: Path) -> list[tuple[str, float]]:
+    """The lines of a log with their steps; infinity for a last one that a crash has torn. RunError for any other torn one."""
+    lines = file.read_bytes().decode(errors="replace").splitlines()
+    found = [(line, _step(line)) for line in lines]
+    torn = next((i for i, (_, step) in enumerate(found[:-1], 1) if step == float("inf")), None)
+    if torn:
+        raise RunError(f"{file} is damaged in line {torn}: mend that line or delete it, and repeat the command")
+    return found
+
+
 def _step(line: str) -> float:
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        return json.loads(line)["step"]
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+        step = json.loads(line)["step"]
+        if isinstance(step, int | float):
+            return step
     return float("inf")
 
 
@@ -162,4 +176,4 @@ def read_log(path: str | Path, name: str = "metrics") -> list[dict]:
     file = Path(path) / f"{name}.jsonl"
     if not file.exists():
         return []
-    return [json.loads(line) for line in file.read_text().splitlines() if _step(line) < float("inf")]
+    return [json.loads(line) for line, step in _lines(file) if step < float("inf")]

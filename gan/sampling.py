@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from data.files import write_atomically
+from data.files import replacing, replacing_folder, write_atomically
 from gan import checkpoint
 from gan.config import Config
 from gan.models.build import build_generator
@@ -41,8 +41,14 @@ def load_generator(run: str | Path, step: int | str | None = None, device: torch
     device = open_device(device)
     path = RunFiles(run).checkpoint_of(step)
     state = checkpoint.load(path)
+    checkpoint.require_settings(state, config, path)
     generator = build_generator(config)
-    generator.load_state_dict(state["ema"])
+    with checkpoint.taking_over(path):
+        generator.load_state_dict(state["ema"])
+    if not checkpoint.all_finite([*generator.parameters(), *generator.buffers()]):
+        good = checkpoint.latest_good(path.parent)
+        instead = f"the last good checkpoint is {good}" if good else "there is no good checkpoint"
+        raise checkpoint.CheckpointError(f"{path} has diverged: its EMA weights are not finite; {instead}")
     generator = generator.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     return Trained(generator, config, state["step"])
 
@@ -108,28 +114,31 @@ def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
 
 
 def save_images(batches: Iterator[Tensor], target: Path) -> int:
-    """Each image as 000000.png, ... into a directory or, where `target` ends in .zip, a zip. Returns how many."""
+    """Each image as 000000.png, ... into a directory or, where `target` ends in .zip, a zip: all or none. Returns how many.
+
+    RunError for a directory that holds something. OSError (a full disk).
+    """
     count = 0
     if target.suffix.lower() == ".zip":
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.tmp")
-        try:
-            with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
-                for name, data in _pngs(batches):
-                    archive.writestr(zipfile.ZipInfo(name), data)  # without a time: the same images make the same file
-                    count += 1
-            beside.replace(target)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
+        with replacing(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for name, data in _pngs(batches):
+                archive.writestr(zipfile.ZipInfo(name), data)  # without a time: the same images make the same file
+                count += 1
         return count
+    require_empty(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing_folder(target) as folder:
+        for name, data in _pngs(batches):
+            (folder / name).write_bytes(data)
+            count += 1
+    return count
+
+
+def require_empty(target: Path) -> None:
+    """RunError for a directory that holds something, or is none."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise RunError(f"{target} is not an empty directory; choose another for --images, or old images mix with new ones")
-    target.mkdir(parents=True, exist_ok=True)
-    for name, data in _pngs(batches):
-        (target / name).write_bytes(data)
-        count += 1
-    return count
 
 
 def _pngs(batches: Iterator[Tensor]) -> Iterator[tuple[str, bytes]]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 import data
 from gan.augmentation import AdaptiveProbability
+from gan.checkpoint import all_finite
 from gan.config import Config, ConfigError
 from gan.models.build import build
 from gan.objectives import LOSSES
@@ -83,17 +84,27 @@ class State:
         }
 
     def load(self, saved: dict) -> None:
+        """Whatever doesn't fit raises what PyTorch does, KeyError or ValueError (checkpoint.taking_over)."""
         self.step = saved["step"]
         for name in ("generator", "discriminator", "ema", "optimizer_g", "optimizer_d"):
             getattr(self, name).load_state_dict(saved[name])
+        for optimizer in (self.optimizer_g, self.optimizer_d):
+            require_shapes(optimizer, {"step", "exp_avg", "exp_avg_sq"})
         self.pending = [t.to(self.device) for t in saved["pending"]]
         if self.adaptive:
             self.adaptive.numbers = saved["adaptive"].to(self.device)
 
     def finite(self) -> bool:
-        """Whether every weight of both networks is a finite number."""
-        weights = [p for net in (self.generator, self.discriminator) for p in net.parameters()]
-        return bool(torch.stack(torch._foreach_norm(weights)).isfinite().all())
+        """Whether every weight, buffer and average of the networks is a finite number."""
+        networks = (self.generator, self.discriminator, self.ema)
+        return all_finite([t for net in networks for t in (*net.parameters(), *net.buffers())])
+
+
+def require_shapes(optimizer: torch.optim.Optimizer, names: set[str]) -> None:
+    """ValueError unless what an optimizer has loaded is of its parameters; it would fail, or go wrong, in the next step."""
+    for p, found in optimizer.state.items():
+        if found.keys() != names or any(found[name].shape not in (p.shape, ()) for name in names):
+            raise ValueError("the optimizer's averages don't fit the weights")
 
 
 class Batches:

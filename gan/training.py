@@ -25,6 +25,7 @@ from gan.loop import (
     set_precision,
     warn_device_change,
 )
+from gan.memory import require_memory_to_train
 from gan.models.build import resolve_to_train
 from gan.plots import plot_curves
 from gan.probe import training_instruments
@@ -50,6 +51,7 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
     """
     config = resolve_to_train(config)
     processes = Processes.start(config.train.device)
+    require_memory_to_train(config, processes.device)
     try:
         with resource_errors(directory, processes.device), contextlib.ExitStack() as stack:
             run = batches = error = None
@@ -83,13 +85,18 @@ def _train(
     latest = processes.tell(run.latest() if run else None)
     if latest is not None:
         saved = checkpoint.load(latest)
-        if saved["pixels"] != batches.sha256:
+        checkpoint.require_settings(saved, config, latest)
+        if saved.get("pixels", batches.sha256) != batches.sha256:
             raise RunError(
                 f"{latest.parents[1]} was trained on other images than {batches.set.source}; restore those, or choose another --out"
             )
-        state.load(saved)
-        if processes.main:
+        with checkpoint.taking_over(latest):
+            state.load(saved)
+        if not state.finite():
+            raise diverged(f"a weight in {latest} is not finite", run)
+        if run:
             warn_device_change(saved, state.device, latest.parents[1])
+            checkpoint.prune(run.checkpoints, t.keep_checkpoints)
     take_step = Step(config, processes, state, batches)
     keeper = BestKeeper(config, run, batches, processes) if config.evaluate.every and run else None
 
@@ -129,9 +136,12 @@ class BestKeeper:
         self.how = {**how, "sha256": self.scores.extractor.sha256, "latents": self.scores.LATENTS}
         self.lower = config.evaluate.best == "fid"
         self.instruments, self.seed = config.evaluate.instruments, config.train.seed
+        self.seen = checkpoint.settings(config)
         kept = checkpoint.load(run.best) if run.best.exists() else {}
+        checkpoint.require_settings(kept, config, run.best)
         # Checkpoints of before there was a setting have its default.
-        self.best = kept["score"] if {**default, **kept.get("how", {})} == self.how else None
+        with checkpoint.taking_over(run.best):
+            self.best = kept["score"] if {**default, **kept.get("how", {})} == self.how else None
 
     def score(self, state: State) -> dict[str, float]:
         if not state.finite():
@@ -142,7 +152,7 @@ class BestKeeper:
             found |= training_instruments(state.ema, seed=self.seed)
         if self.best is None or (value < self.best if self.lower else value > self.best):
             self.best = value
-            record = {**state.dump(), "score": value, "how": self.how}
+            record = {**state.dump(), "settings": self.seen, "score": value, "how": self.how}
             checkpoint.save(record, self.run.checkpoints, state.step, 0, checkpoint.BEST)
         return found
 
@@ -154,4 +164,7 @@ def save(state: State, batches: Batches, processes: Processes, run: RunDirectory
         raise diverged(f"a weight or a loss is not finite by step {state.step}", run)
     if state.pending:  # what one process saves, all will load
         state.pending = list(processes.mean(torch.stack(state.pending)))
-    return checkpoint.save({**state.dump(), "pixels": batches.sha256}, run.checkpoints, state.step, keep) if run else None
+    if run is None:
+        return None
+    seen = {"pixels": batches.sha256, "settings": checkpoint.settings(run.config)}
+    return checkpoint.save({**state.dump(), **seen}, run.checkpoints, state.step, keep)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.checksums import sealed_zip, whole_zip
 from data.files import UserError, cache_directory, write_atomically
 
 FORMAT = 2  # of what is cached; a new one makes old files unused
@@ -41,15 +42,19 @@ class Statistics:
         text = json.dumps({**self.card, "count": self.count})
         np.savez(buffer, mu=self.mean.numpy(), sigma=self.covariance.numpy(), card=np.array(text))
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, buffer.getbuffer())
+        write_atomically(path, sealed_zip(buffer))
 
     @classmethod
     def load(cls, path: Path) -> "Statistics":
         """Read ours, pytorch-fid's, TTUR's or clean-fid's npz. Nothing is unpickled. StatisticsError for anything else."""
         try:
+            if not whole_zip(path):
+                raise StatisticsError(f"{path} is damaged: its bytes are not those that were written; make it anew")
             with np.load(path, allow_pickle=False) as file:
                 mu, sigma = (torch.from_numpy(file[name].astype(np.float64)) for name in ("mu", "sigma"))
                 card = dict(json.loads(str(file["card"]))) if "card" in file else {}
+        except StatisticsError:
+            raise
         except FileNotFoundError:
             raise StatisticsError(f"there are no statistics at {path}") from None
         except Exception as error:  # foreign or damaged bytes make numpy and zipfile raise a dozen kinds of error
@@ -82,5 +87,5 @@ def cached(key: dict, compute: Callable[[], Statistics]) -> Statistics:
         return Statistics.load(path)
     found = compute()
     with contextlib.suppress(OSError):  # a cache that can't be written only costs time
-        found.save(path)
+        found.save(path)  # which also removes what killed processes left there
     return found

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from data.checksums import sealed, whole
 from data.files import write_atomically
 from gan.config import ConfigError, Tree
 from study.analysis import lines_of
@@ -18,6 +19,8 @@ def read_costs(study: Study, folder: StudyFolder) -> dict[str, dict]:
     rows = {row.label: row for row in study.rows}
     try:
         found = json.loads((folder.path / FILE).read_text())
+        if not whole(found):
+            return {}
         return {
             label: {**{k: v for k, v in cost.items() if k != "config"}, "machine": found["machine"]}
             for label, cost in found["rows"].items()
@@ -67,5 +70,6 @@ def measure_costs(study: Study, path: Path, say: Callable) -> bool:
         return False
     device = next(iter(configs.values())).train.device
     rows = {label: {**cost, "config": configs[label].model_dump(mode="json")} for label, cost in costs.items()}
-    write_atomically(folder.path / FILE, (json.dumps({"machine": machine(device), "rows": rows}, indent=1) + "\n").encode())
+    measured = sealed({"machine": machine(device), "rows": rows})
+    write_atomically(folder.path / FILE, (json.dumps(measured, indent=1) + "\n").encode())
     return True

@@ -4,12 +4,14 @@ import contextlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 import yaml
 
+from data.checksums import whole
 from data.files import write_atomically
 from gan import config as gan_config
 from gan.config import ConfigError, Tree
@@ -47,8 +49,11 @@ class StudyFolder:
         if not file.is_file():
             return {}
         try:
-            return {run["run"]: {name: run[name] for name in OF_RUN if name in run} for run in json.loads(file.read_text())["runs"]}
-        except (ValueError, KeyError, TypeError):
+            found = {r["run"]: {name: r[name] for name in OF_RUN if name in r} for r in json.loads(file.read_text())["runs"]}
+            if all(whole(record) for left in found.values() for record in left.values()):
+                return found
+            raise ValueError("a record isn't the one that was written")
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise StudyError(f"{file} is damaged: put the exported file back, or delete it to train its runs again") from None
 
     @cached_property
@@ -60,7 +65,7 @@ class StudyFolder:
         try:
             with zipfile.ZipFile(file) as grids:
                 return {name.removesuffix(".png"): grids.read(name) for name in grids.namelist()}
-        except zipfile.BadZipFile:
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
             raise StudyError(f"{file} is damaged: put the exported file back, or delete it, and no samples are shown") from None
 
     def _has_own(self, job: Job) -> bool:
@@ -78,7 +83,7 @@ class StudyFolder:
                 return None
             if record.keys() >= RECORDED and (record["status"] == "diverged" or record["last"]["scores"]):
                 return record
-        except (ValueError, AttributeError, KeyError, TypeError):
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
             pass
         raise StudyError(f"{self._place(job)} is damaged or of another version; delete it, and the run is scored or trained again")
 
@@ -86,7 +91,10 @@ class StudyFolder:
         """record, probe or result .json of a run. ValueError where it isn't JSON."""
         file = self.run(job) / f"{name}.json"
         if file.is_file():
-            return json.loads(file.read_text())
+            record = json.loads(file.read_text())
+            if not whole(record):
+                raise ValueError(f"{file} isn't what was written")
+            return record
         return None if self._has_own(job) else self._exported.get(job.name, {}).get(name)
 
     def finished(self, study: Study, job: Job) -> dict | None:
@@ -152,14 +160,14 @@ class StudyFolder:
         with contextlib.suppress(OSError):  # a full disk was said already
             if said:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(said)
+                write_atomically(file, said.encode(errors="replace"))
             else:
                 file.unlink()
 
     def failure(self, job: Job) -> str | None:
         """What a run that failed said last; None for any other."""
         file = self.run(job) / FAILED
-        return file.read_text() if file.is_file() else None
+        return file.read_bytes().decode(errors="replace") if file.is_file() else None
 
     def floor(self, job: Job) -> dict[str, float]:
         """What the instruments say of real images, as the run's `probe` measured them; {} for a run that was not probed."""
@@ -181,11 +189,16 @@ class StudyFolder:
         shared = next((seed for seed in study.seeds if all(seed in own for own in seeds.values())), None)
         return {label: own[0] if shared is None else shared for label, own in seeds.items()}
 
-    def export(self, study: Study, target: Path) -> int:
+    def export(self, study: Study, target: Path, overwrite: bool = False) -> int:
         """Write tables, report and what the finished runs of a study left, but no weights, to another folder; how many runs.
 
-        That folder is light, and a study folder too: `compare` goes on with it, on another machine if need be.
+        That folder is light, and a study folder too: `compare` goes on with it, on another machine if need be. StudyError where it
+        holds runs that this study hasn't, unless told to overwrite.
         """
+        there = {job.name for job in study.jobs if self.record(job)}
+        lost = sorted((StudyFolder(target)._exported.keys() | _records_below(target)) - there)
+        if lost and not overwrite and target.resolve() != self.path.resolve():
+            raise StudyError(f"{target} holds {lost[0]}, which this study hasn't: name another folder, or say --overwrite")
         target.mkdir(parents=True, exist_ok=True)
         for name in EXPORTED:
             if (self.path / name).is_file():
@@ -211,8 +224,12 @@ class StudyFolder:
 
     def left_out(self, study: Study) -> list[str]:
         """Finished runs in the folder that the study no longer names: kept, but in no table."""
-        found = {f.parent.relative_to(self.path / "runs").as_posix() for f in self.path.glob(f"runs/*/*/{RECORD}")}
-        return sorted((found | self._exported.keys()) - {job.name for job in study.jobs})
+        return sorted((_records_below(self.path) | self._exported.keys()) - {job.name for job in study.jobs})
+
+
+def _records_below(path: Path) -> set[str]:
+    """The runs, ROW/seed_N, that have a record in a study's folder."""
+    return {file.parent.relative_to(path / "runs").as_posix() for file in path.glob(f"runs/*/*/{RECORD}")}
 
 
 def _changes(old: Tree, new: Tree) -> list[str]:

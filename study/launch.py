@@ -34,7 +34,8 @@ class Ended:
 
 
 def command(folder: StudyFolder, job: Job) -> list[str]:
-    return [sys.executable, str(ENTRY), "compare", str(folder.path / ADOPTED), "--out", str(folder.path), "--only", job.name]
+    line = [sys.executable, str(ENTRY), "compare", str(folder.path / ADOPTED), "--out", str(folder.path), "--only", job.name]
+    return [*line, "--trust"]  # the `compare` that starts it has asked
 
 
 def gpus_for(study: Study) -> list[str]:
@@ -93,15 +94,17 @@ def run_here(
     threads = [threading.Thread(target=work, args=(slot,), daemon=True) for slot in range(workers)]
     for thread in threads:
         thread.start()
-    left = len(jobs)
+    left, alike = len(jobs), Alike()
     try:
         while left:
             tick()
             try:
-                yield ended.get(timeout=1.0)
-                left -= 1
+                end = ended.get(timeout=1.0)
             except queue.Empty:
                 continue
+            yield end
+            left -= 1
+            alike.require_hope(end, left)
     finally:
         with starting:
             stopping.set()
@@ -110,6 +113,27 @@ def run_here(
                 process.terminate()
         for thread in threads:
             thread.join()
+
+
+class Alike:
+    """Runs that fail one after the other for one cause, of which a study of hundreds needs no more than a few."""
+
+    ENOUGH = 3
+
+    def __init__(self):
+        self.count, self.cause, self.hope = 0, None, False
+
+    def require_hope(self, end: Ended, left: int) -> None:
+        """StudyError once the first runs have all failed with the same words, and others would do so after them."""
+        self.hope = self.hope or end.code == 0
+        cause = end.said.replace(end.job.name, "RUN")
+        self.count = self.count + 1 if cause == self.cause else 1
+        self.cause = cause
+        if not self.hope and self.count >= self.ENOUGH and left:
+            raise StudyError(
+                f"the first {self.count} runs failed alike ({end.said.removeprefix('error: ')}), so the other {left} were not "
+                "tried: mend the cause and repeat the command"
+            )
 
 
 def _environment(slot: int, workers: int, gpus: list[str]) -> dict[str, str]:
@@ -163,7 +187,7 @@ def run_submitit(
         except (OSError, RuntimeError, FailedJobError) as error:  # Slurm says no
             raise StudyError(f"the jobs can't be submitted: {' '.join(str(error).split())}") from None
 
-    waiting, submitted = list(jobs), []
+    waiting, submitted, alike = list(jobs), [], Alike()
     while waiting or submitted:
         if free := min(at_once - len(submitted), len(waiting)):
             submitted += submit(waiting[:free])
@@ -173,7 +197,10 @@ def run_submitit(
                 submitted.remove((job, handle))
                 error = handle.exception()
                 said = _last_words(handle.stderr() or handle.stdout() or str(error)) if error else ""
-                yield Ended(job, 1 if error else 0, said.removeprefix("submitit.core.utils.FailedJobError: "))
+                end = Ended(job, 1 if error else 0, said.removeprefix("submitit.core.utils.FailedJobError: "))
+                yield end
+                if not submitted:  # what is in a queue already is left to run
+                    alike.require_hope(end, len(waiting))
         tick()
         time.sleep(1.0)
 

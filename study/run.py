@@ -1,7 +1,6 @@
 """`compare`, top down: which runs are missing, run them, then the table and the report; and what one run does, start to end."""
 
 import contextlib
-import errno
 import json
 import signal
 import sys
@@ -12,7 +11,9 @@ from pathlib import Path
 import filelock
 from tqdm import tqdm
 
-from data.files import write_atomically
+from data.checksums import sealed
+from data.files import locked as held
+from data.files import reason, write_atomically
 from gan.evaluation import open_side
 from gan.loop import EMULATED, Diverged, Interrupted
 from gan.run_directory import read_log
@@ -26,7 +27,7 @@ from study.folder import RECORD, StudyFolder
 from study.launch import Ended, default_workers, follow_parent, gpus_for, run_here, run_submitit
 from study.report import write_report
 from study.study import Job, Study, StudyError
-from study.tasks import open_run
+from study.tasks import check_runs, open_run
 
 
 def compare(
@@ -60,6 +61,7 @@ def run_all(
     total, jobs = len(study.jobs), [job for job in study.jobs if not folder.done(study, job)]
     say(f"{folder.path}: {total} runs, {total - len(jobs)} done, {len(jobs)} to do")
     if jobs:
+        check_runs([study.config(job) for job in jobs])
         check_scoring(study)
         tell_study_precision(study, jobs, say)
     failed = []
@@ -139,7 +141,9 @@ def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:
         record |= run.scores()
     record["finished"] = time.strftime("%Y-%m-%d", time.gmtime())
     record |= {"versions": library_versions(), "machine": machine(config.train.device)}
-    write_atomically(directory / RECORD, (json.dumps(record, indent=1) + "\n").encode())
+    write_atomically(directory / RECORD, (json.dumps(sealed(record), indent=1) + "\n").encode())
+    if record["status"] == "finished":
+        run.draw()
     return record
 
 
@@ -172,7 +176,7 @@ def locked(path: Path) -> Iterator[None]:
     """One `compare` at a time in a folder."""
     path.mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(path / ".lock", timeout=0):
+        with held(path / ".lock"):
             yield
     except filelock.Timeout:
         raise StudyError(f"{path} is in use by another compare; wait for it, or choose another --out") from None
@@ -184,9 +188,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
         where = f" ({error.filename})" if error.filename else ""
-        raise StudyError(f"{path}: {what}{where}; mend that and repeat the command: what has finished is kept") from error
+        raise StudyError(f"{path}: {reason(error)}{where}; mend that and repeat the command: what has finished is kept") from error
 
 
 @contextlib.contextmanager

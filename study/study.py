@@ -4,6 +4,7 @@ Rows share seeds: runs of one seed see the same images in the same order and the
 """
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ Config = gan_config.Config | classification_config.Config
 
 # Of `dataset`: which real images a run has, and what it sees of them.
 IMAGE_KEYS = ("name", "path", "resolution", "crop", "on_bad", "categories", "hold_out")
+
+MOST = 10_000  # runs of a study
 
 # What the scores taken in training depend on, which are drawn on one axis, and the best checkpoint that they choose.
 CURVE_KEYS = {key for key in gan_config.KEYS if key.startswith("evaluate.")} - {"evaluate.weights", "evaluate.instruments"}
@@ -187,6 +190,13 @@ class Study(Section):
             found[row.label] = partner if partner != row else None
         return found
 
+    @property
+    def features(self) -> set[str]:
+        """The feature networks that its scores, and those taken in training, are computed with."""
+        configs = [self.config(job) for job in self.jobs[: len(self.rows)]]
+        in_training = {c.evaluate.features for c in configs if isinstance(c, gan_config.Config) and c.evaluate.every}
+        return {self.scoring.features, *in_training} if self.task == "gan" else set()
+
     def facet(self, row: Row) -> tuple[str, str]:
         """A row's label in two parts: what it shares with the row that it is compared with, and what tells it from that one.
 
@@ -229,6 +239,12 @@ class Study(Section):
 
     def check(self) -> None:
         """StudyError or ConfigError for what would fail later: every run's settings are resolved once."""
+        count = len(self.given_rows) * math.prod(len(values) for values in self.axes.values())
+        if count * len(self.seeds) > MOST:
+            raise StudyError(
+                f"the study has {count:,} rows, {count * len(self.seeds):,} runs with its seeds, more than the {MOST:,} that there "
+                "may be: leave out axes or values"
+            )
         if not self.rows:
             raise StudyError("the study has no rows: an axis of it is empty")
         for row in self.rows:

@@ -3,7 +3,6 @@
 `open` comes before `train`, so that what scoring needs and can't be opened is said before hours of training.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -11,11 +10,14 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
+from data.files import UserError, located
 from gan import sampling
 from gan.classification import config as classification_config
+from gan.classification.result import read_result
 from gan.classification.training import train as train_classifier
 from gan.config import Config
 from gan.evaluation import generator_side, open_side, reference_of
+from gan.memory import require_memory_to_train
 from gan.models.build import build
 from gan.models.classifiers import build_classifier
 from gan.models.counting import macs, parameter_count
@@ -110,11 +112,14 @@ class GanRun:
         return {"step": trained.step, "scores": [s.to_dict() for s in scores], "warnings": warnings}
 
     def _instruments(self, real: Real, device: torch.device) -> dict[str, float]:
-        """The headline numbers of `probe`, whose record and figure are left in the run's folder."""
-        found = measure(self.directory, real=real, samples=PROBED, device=device)
-        write_record(found.record, RunFiles(self.directory).probe)
-        draw_probe(found, RunFiles(self.directory).probe_figure)
-        return summary(found.record)
+        """The headline numbers of `probe`, whose record is left in the run's folder."""
+        self.probe = measure(self.directory, real=real, samples=PROBED, device=device)
+        write_record(self.probe.record, RunFiles(self.directory).probe)
+        return summary(self.probe.record)
+
+    def draw(self) -> None:
+        """The figure of the instruments: last, so that a picture that can't be drawn costs no score."""
+        draw_probe(self.probe, RunFiles(self.directory).probe_figure)
 
 
 class ClassifierRun:
@@ -138,17 +143,36 @@ class ClassifierRun:
     def model_facts(self) -> dict:
         """Parameters, multiply-adds per image, and those of one training step: forward, and a backward pass twice as dear."""
         config, file = self.config, RunFiles(self.directory).result  # knows the classes; a run that diverged has none
-        classes = len(json.loads(file.read_text())["card"]["classes"]) if file.exists() else CLASSES.get(config.dataset.name, 10)
+        classes = len(read_result(file)["card"]["classes"]) if file.exists() else CLASSES.get(config.dataset.name, 10)
         model = build_classifier(**config.model.model_dump(), classes=classes)
         cost = macs(model, 1, 3, *[config.dataset.resolution] * 2)
         return {"parameters": parameter_count(model), "macs": cost, "step_macs": 3 * cost * config.train.batch_size}
 
     def scores(self) -> dict:
         """The test error in percent, whose card is that of result.json. No best checkpoint: the test set chooses nothing."""
-        result = json.loads(RunFiles(self.directory).result.read_text())
+        result = read_result(RunFiles(self.directory).result)
         error = 100 * (1 - result["test_accuracy"])
         last = {"step": result["card"]["steps"], "scores": [{"name": "test_error", "value": error, "card": result["card"]}]}
         return {"last": last, "diversity": None}
+
+    def draw(self) -> None:
+        """Nothing: the training has drawn its pictures."""
+
+
+def check_runs(configs: list[study.Config]) -> None:
+    """Raise the first reason why none of these runs could even start: known in a moment, and said once for all of them."""
+    reasons = []
+    for config in configs:
+        try:
+            require_memory_to_train(config, open_device(config.train.device))
+            path = config.dataset.path
+            if config.dataset.name == "folder" and path and not located(path).exists():
+                raise study.StudyError(f"there is nothing at {path}, nor below GAN_DATA: dataset.path names the images to train on")
+            return
+        except UserError as error:
+            reasons.append(error)
+    if reasons:
+        raise reasons[0]
 
 
 def open_run(config: study.Config, directory: Path) -> GanRun | ClassifierRun:

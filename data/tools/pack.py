@@ -164,6 +164,7 @@ class _GrowingPack:
 
 def _decode_all(source: Source, start: int, size: int, crop: Crop, stored: str, workers: int) -> Iterator[Decoded]:
     """The images from `start` on, in order, a part at a time, by worker processes that are a few parts ahead."""
+    workers = min(workers, -(-len(source) // PART))  # no more than there are parts
     pool = worker.process_pool(workers, source)
     try:
         yield from worker.in_order(

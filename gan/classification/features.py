@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from data.checksums import whole
 from gan.models.classifiers import Classifier, build_classifier
 from metrics.features.network import FeatureError, Network, Options, register, state_sha256
 
@@ -30,7 +31,10 @@ def cifar_resnet(options: Options) -> Network:
     weights = Path(options.weights or SHIPPED)
     tensors, metadata = _load(weights)
     try:
-        card = json.loads(metadata["result"])["card"]
+        result = json.loads(metadata["result"])
+        if not whole(result):
+            raise FeatureError(f"{weights} is damaged, for what it says of its weights isn't what was written: {MAKE}")
+        card = result["card"]
         with torch.device("meta"):
             model = build_classifier(**card["model"], classes=len(card["classes"]))
         model.load_state_dict(tensors, assign=True)
@@ -40,9 +44,9 @@ def cifar_resnet(options: Options) -> Network:
         raise FeatureError(f"{weights} holds no classifier of this program ({type(error).__name__}): {MAKE}") from error
     sha256 = state_sha256(model)
     name, trouble = "cifar_resnet", None
-    if sha256 != promised:
-        trouble = "aren't those of its card"
-    elif family != "resnet" or not source.startswith("cifar10 "):
+    if sha256 != promised:  # whoever insists wants other weights, no damaged ones
+        raise FeatureError(f"the weights in {weights} are damaged, for they aren't those of its card: {MAKE}")
+    if family != "resnet" or not source.startswith("cifar10 "):
         trouble = f"are of a {family} trained on {source}"
     if trouble and not options.insist:
         raise FeatureError(f"the weights in {weights} {trouble}: {MAKE}, or insist and get scores under another name")

@@ -18,7 +18,7 @@ class Writer(RunLog):
 
     def __init__(self, run: RunDirectory, step: int, progress: bool, config: Config, batches: Batches):
         if progress:
-            Console(stderr=True, highlight=False).print(table(config, len(batches.classes)))
+            Console(stderr=True, highlight=False, markup=False, emoji=False).print(table(config, len(batches.classes)))
         super().__init__(run, step, batches.steps, config.train.batch_size, progress)
         for split in (batches.train, batches.test):
             self.tell_skipped(split)

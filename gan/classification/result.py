@@ -5,6 +5,7 @@ from pathlib import Path
 
 from safetensors.torch import save as safetensors_bytes
 
+from data.checksums import sealed, whole
 from data.files import write_atomically
 from gan import checkpoint
 from gan.classification.config import Config
@@ -12,7 +13,7 @@ from gan.classification.state import Batches, State, Tested
 from gan.models.classifiers import Classifier, build_classifier
 from gan.models.counting import parameter_count
 from gan.models.summary import macs
-from gan.run_directory import RunFiles
+from gan.run_directory import RunError, RunFiles
 from metrics.features.network import state_sha256
 from metrics.protocol import library_versions
 
@@ -43,9 +44,22 @@ def write_result(file: Path, config: Config, state: State, batches: Batches, tes
         "precision": t.precision,
         "versions": library_versions(),
     }
-    result = {"test_accuracy": tested.accuracy, "test_loss": tested.loss, "card": card}
+    result = sealed({"test_accuracy": tested.accuracy, "test_loss": tested.loss, "card": card})
     write_atomically(file, (json.dumps(result, indent=2) + "\n").encode())
     return result
+
+
+def read_result(file: Path) -> dict:
+    """RUN/result.json. RunError where there is none, or it is damaged."""
+    try:
+        result = json.loads(file.read_text())
+        if whole(result) and isinstance(result["card"], dict):
+            return result
+    except FileNotFoundError:
+        raise RunError(f"there is no {file}: the run isn't finished; the same `classify` goes on with it") from None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    raise RunError(f"{file} is damaged; delete it, and the same `classify` writes it again") from None
 
 
 def export(run: Path, file: Path) -> None:
@@ -54,10 +68,14 @@ def export(run: Path, file: Path) -> None:
     gan/classification/features.py takes features from it.
     """
     files = RunFiles(run)
-    result = json.loads(files.result.read_text())
-    state = checkpoint.load(files.checkpoint_of(None))
+    result = read_result(files.result)
+    path = files.checkpoint_of(None)
+    state = checkpoint.load(path)
     model: Classifier = build_classifier(**result["card"]["model"], classes=len(result["card"]["classes"]))
-    model.load_state_dict(state["model"])
+    with checkpoint.taking_over(path):
+        model.load_state_dict(state["model"])
+    if state_sha256(model) != result["card"]["weights_sha256"]:
+        raise RunError(f"{path} has other weights than {files.result} was tested with; give the same `classify` again")
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, safetensors_bytes(weights, {"result": json.dumps(result)}))

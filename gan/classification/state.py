@@ -15,6 +15,7 @@ from gan.classification import augmentation
 from gan.classification.config import Config
 from gan.models.classifiers import build_classifier
 from gan.randomness import derive
+from gan.state import require_shapes
 from metrics.statistics import fingerprint
 
 
@@ -134,8 +135,10 @@ class State:
         return {"step": self.step, **networks, "pending": [values.cpu() for values in self.pending]}
 
     def load(self, saved: dict) -> None:
+        """Whatever doesn't fit raises what PyTorch does, KeyError or ValueError (checkpoint.taking_over)."""
         self.step = saved["step"]
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
+        require_shapes(self.optimizer, {"momentum_buffer"})
         device = next(self.model.parameters()).device
         self.pending = [values.to(device) for values in saved["pending"]]

@@ -5,7 +5,6 @@ the same bits as one which was not, and runs with other kernels see the same ima
 """
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +30,8 @@ from gan.loop import (
     set_precision,
     warn_device_change,
 )
-from gan.processes import Processes
+from gan.memory import require_memory_to_train
+from gan.processes import Processes, world_size
 from gan.run_directory import RunDirectory, RunError, begun_config, read_log
 
 TEST_BATCH = 500
@@ -50,9 +50,10 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
     Raises DataError, ConfigError, RunError, CheckpointError, Diverged or Interrupted; each says what to do. Nothing that was
     checkpointed is lost in any of them.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if world_size() > 1:
         raise ConfigError("classify runs in one process: start it with python, not with torchrun")
     processes = Processes.start(config.train.device)
+    require_memory_to_train(config, processes.device)
     kept = begun_config(directory, Config)
     asked, config = config, config.settled(processes.device, kept)
     announce_precision(asked, config, processes.device, kept is not None, progress)
@@ -67,14 +68,19 @@ def _train(config: Config, processes: Processes, run: RunDirectory, batches: Bat
     latest = run.latest()
     if latest is not None:
         saved = checkpoint.load(latest)
-        if saved["pixels"] != batches.sha256:
+        checkpoint.require_settings(saved, config, latest)
+        if saved.get("pixels", batches.sha256) != batches.sha256:
             raise RunError(f"{run.path} was trained on other images than {batches.source}; restore those, or choose another --out")
         if saved.get("test_pixels", batches.test_sha256) != batches.test_sha256:
             raise RunError(
                 f"{run.path} was tested on other images than {batches.test.source}; restore those, or choose another --out"
             )
-        state.load(saved)
+        with checkpoint.taking_over(latest):
+            state.load(saved)
+        if not checkpoint.finite(saved):
+            raise diverged(f"a weight in {latest} is not finite", run)
         warn_device_change(saved, device, run.path)
+        checkpoint.prune(run.checkpoints, t.keep_checkpoints)
     network = compiled(state.model) if t.compile else state.model
     tested = None
 
@@ -98,9 +104,10 @@ def _train(config: Config, processes: Processes, run: RunDirectory, batches: Bat
                     raise Interrupted(message, signals.received)
 
     tested = tested or evaluate(config, state.model, batches)
+    result = write_result(run.result, config, state, batches, tested)  # before the pictures: if one can't be drawn, it is there
     plot_curves(read_log(run.path), run.curves)
     plot_confusion(tested.confusion, batches.classes, run.confusion)
-    return Outcome(run.path, state.step, write_result(run.result, config, state, batches, tested))
+    return Outcome(run.path, state.step, result)
 
 
 def take_step(config: Config, state: State, network: nn.Module, batches: Batches) -> Tensor:
@@ -160,8 +167,8 @@ def learning_rate(t: Train, step: int, steps: int) -> float:
 
 def save(state: State, batches: Batches, run: RunDirectory, keep: int) -> Path:
     """Checkpoint a healthy state; a sick one raises Diverged and leaves the last good checkpoint in place."""
-    tensors = [t for t in state.model.state_dict().values() if t.is_floating_point()]
-    if not torch.stack(torch._foreach_norm([*tensors, *state.pending])).isfinite().all():
+    if not checkpoint.all_finite([*state.model.state_dict().values(), *state.pending]):
         raise diverged(f"a weight or a loss is not finite by step {state.step}", run)
     seen = {"pixels": batches.sha256, "test_pixels": batches.test_sha256, "device": batches.device.type}
+    seen["settings"] = checkpoint.settings(run.config)
     return checkpoint.save({**state.dump(), **seen}, run.checkpoints, state.step, keep)

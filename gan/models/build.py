@@ -18,8 +18,8 @@ def resolve(config: Config) -> Config:
     """The same settings with every null filled in by the family's published choice; a resolved config comes back as it is."""
     resolution = config.dataset.resolution
     family = config.discriminator.family or config.generator.family
-    g = FAMILIES[config.generator.family].published_generator(resolution)
-    d = FAMILIES[family].published_discriminator(resolution)
+    g = _published(config.generator.family, "generator", resolution)
+    d = _published(family, "discriminator", resolution)
     published = {
         "generator.kernel": g.kernel,
         "generator.upsampling": g.upsampling,
@@ -32,6 +32,16 @@ def resolve(config: Config) -> Config:
     }
     given = config.values()
     return config.replace({key: value for key, value in published.items() if given[key] is None})
+
+
+def _published(family: str, network: str, resolution: int) -> Layers:
+    """What a family was published with. ConfigError where one of a user's own doesn't say it."""
+    try:
+        return getattr(FAMILIES[family], f"published_{network}")(resolution)
+    except (KeyError, NotImplementedError) as error:
+        raise ConfigError(
+            f"the family {family} has no {network} of {resolution} pixels: choose another {network}.family or dataset.resolution"
+        ) from error
 
 
 def resolve_to_train(config: Config) -> Config:
@@ -57,6 +67,7 @@ def build(config: Config) -> tuple[GeneratorFrame, DiscriminatorFrame]:
 
 def build_generator(config: Config) -> GeneratorFrame:
     """The generator of a resolved config, its width by generator.width_rule; initial weights from torch's global generator."""
+    config = resolve(config)
     rule, layers = config.generator.width_rule, _layers(config)
     if rule == "paper":  # x 3/k, in multiples of four for the four channel groups
         layers = replace(layers, width=layers.width * 3 / parse_kernel(layers.kernel)[0], multiple=4)
@@ -68,6 +79,7 @@ def build_generator(config: Config) -> GeneratorFrame:
 
 def build_discriminator(config: Config) -> DiscriminatorFrame:
     """The discriminator of a resolved config; initial weights from torch's global generator."""
+    config = resolve(config)
     d = config.discriminator
     layers = Layers(d.kernel, d.width, d.norm, fuse=_fuse(config), padding=d.padding)
     discriminator = FAMILIES[d.family].discriminator(config.dataset.resolution, layers)

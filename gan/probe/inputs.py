@@ -62,12 +62,12 @@ def settle(generator: nn.Module, z: Tensor, contrast: float = 0.5) -> None:
 def trained(run: Path, step: int | str | None, device: torch.device | str = "cpu") -> tuple[tuple[nn.Module, nn.Module], int]:
     """(EMA generator, discriminator) of a run, both in eval mode, and their step. RunError, CheckpointError as load_generator."""
     found = sampling.load_generator(run, step, device)
-    state = checkpoint.load(RunFiles(run).checkpoint_of(step))
+    path = RunFiles(run).checkpoint_of(step)
+    state = checkpoint.load(path)
     discriminator = build_discriminator(found.config)
-    discriminator.load_state_dict(state["discriminator"])
+    with checkpoint.taking_over(path):
+        discriminator.load_state_dict(state["discriminator"])
     discriminator = discriminator.to(device).eval().requires_grad_(False)
-    if not all(bool(p.isfinite().all()) for p in found.generator.parameters()):
-        raise RunError(f"the generator of {run} has weights that are not finite; measure an earlier checkpoint")
     return (found.generator, discriminator), found.step
 
 

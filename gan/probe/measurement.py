@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from data.checksums import sealed
 from data.files import write_atomically
 from gan import sampling
 from gan.config import Config
@@ -259,4 +260,4 @@ def _plain(value):
 
 def write_record(record: dict, path: Path) -> None:
     """Write probe.json, whole or not at all."""
-    write_atomically(path, (json.dumps(record, indent=2) + "\n").encode())
+    write_atomically(path, (json.dumps(sealed(record), indent=2) + "\n").encode())

@@ -69,8 +69,17 @@ class Extractor:
         large = max(1, AT_ONCE // images[0].numel())  # resized as float32, a few large images would take gigabytes
         x = torch.cat([resize(part.to(self.device), self.size, self.resize) for part in images.split(large)])
         x = ((x - self._mean) / self._std).contiguous(memory_format=torch.channels_last)  # faster on CPU
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            features = self._trunk(x)
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                features = self._trunk(x)
+        except SystemExit as error:
+            raise FeatureError(f"{self.name} ends the program while it computes features: take that out of it") from error
+        if features.shape != (len(x), self.dim) or features.is_complex():
+            kind = "complex " if features.is_complex() else ""
+            raise FeatureError(
+                f"{self.name} gave {kind}features {tuple(features.shape)} of {len(x)} images instead of {(len(x), self.dim)}: "
+                "each image must give one row of real numbers, whatever its company"
+            )
         features = features.float()
         if not features.isfinite().all():
             raise FeatureError(f"{self.name} gave features that aren't finite: its weights are damaged, or try precision fp32")

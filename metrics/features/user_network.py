@@ -27,9 +27,11 @@ def user_network(options: Options) -> Network:
     try:
         with torch.inference_mode():
             features = module(torch.zeros(2, 3, size, size))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise FeatureError(f"{name} can't take images (N, 3, {size}, {size}): {_line(error)}") from error
-    if not isinstance(features, Tensor) or features.dim() != 2 or len(features) != 2:
+    if isinstance(features, Tensor) and features.is_complex():
+        raise FeatureError(f"{name} gives complex features, of which no distance is taken: return their real and imaginary parts")
+    if not isinstance(features, Tensor) or features.dim() != 2 or len(features) != 2 or not features.shape[1]:
         shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise FeatureError(f"{name} must map (N, 3, {size}, {size}) to features (N, d), but gave {shape} for N = 2")
     return Network(
@@ -42,13 +44,14 @@ def _call(name: str) -> object:
     package, _, attribute = name.removeprefix("module:").rpartition(".")
     try:
         function = getattr(importlib.import_module(package), attribute)
-    except Exception as error:  # whatever stands in the user's file
+    except (Exception, SystemExit) as error:  # whatever stands in the user's file
         raise FeatureError(f"{name} can't be imported ({_line(error)}): write module:package.function, as in an import") from error
     try:
         return function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise FeatureError(f"{name}, called without arguments, fails: {_line(error)}") from error
 
 
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+def _line(error: BaseException) -> str:
+    exits = "it ends the program, " if isinstance(error, SystemExit) else ""
+    return f"{exits}{type(error).__name__}: {' '.join(str(error).split())[:160]}"

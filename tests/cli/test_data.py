@@ -85,8 +85,8 @@ def test_categories_and_splits_are_chosen(categories, write_folder, small, tmp_p
     assert "2 of 2 images" in run("grid", categories, "--out", tmp_path / "a.png", "--categories", "kitchen")
     assert "1 images of lsun bedroom, val" in run("export", categories, "--out", tmp_path / "x_train_lmdb", "--split", "test")
     split = write_folder({"train/a.png": small(1)[0], "test/a.png": small(1)[0], "test/b.png": small(1)[0]})
-    assert "2 of 2 images" in run("grid", split, "--out", tmp_path / "a.png", "--split", "test")
-    assert "1 of 1 images" in run("grid", split, "--out", tmp_path / "a.png", "--split", "train")
+    assert "2 of 2 images" in run("grid", split, "--out", tmp_path / "b.png", "--split", "test")
+    assert "1 of 1 images" in run("grid", split, "--out", tmp_path / "c.png", "--split", "train")
 
 
 def test_categories_where_there_are_none_are_refused(categories, write_folder, small, tmp_path):
@@ -151,7 +151,7 @@ def test_a_grid_of_few_small_images_counts_those_that_are_shown(write_folder, tm
     assert "4 of 5 images at 20 pixels" in text and "left out 1 images: bad.png (not an image)" in text
     assert Image.open(picture).size == (2 * 22 + 2, 2 * 22 + 2)
     with pytest.raises(DataError, match=r"none of 5 images can be used, the first is .*\): choose") as error:
-        run("grid", folder, "--out", picture, "--size", 64)
+        run("grid", folder, "--out", tmp_path / "b.png", "--size", 64)
     assert "BytesIO" not in str(error.value)
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from rich.table import Table
 
 from cli import main as cli
-from cli.common import run_name, split_arguments
+from cli.common import console, run_name, split_arguments
 from gan.classification import config as classification_config
 from gan.config import Config
 from gan.run_directory import read_log
@@ -122,7 +123,7 @@ def test_images_alone_write_no_grid(run, call, tmp_path):
 def test_an_earlier_checkpoint_and_another_seed_give_other_pictures(run, call, tmp_path):
     pictures = set()
     for arguments in (["--checkpoint", 4], ["--checkpoint", 3], ["--seed", 1]):
-        assert call("sample", run, "--grid", tmp_path / "grid.png", *arguments)[0] == 0
+        assert call("sample", run, "--grid", tmp_path / "grid.png", "--overwrite", *arguments)[0] == 0
         pictures.add((tmp_path / "grid.png").read_bytes())
     assert len(pictures) == 3
 
@@ -285,7 +286,70 @@ def test_what_sample_cannot_do_ends_in_one_sentence(run, call, arguments, messag
 def test_a_damaged_checkpoint_ends_in_one_sentence(run, call):
     (run / "checkpoints/step_00000004.pt").write_bytes(b"garbage")
     status, _, err = call("sample", run)
-    assert status == 1 and err.startswith(f"error: {run}/checkpoints/step_00000004.pt can't be read") and err.count("\n") == 1
+    assert status == 1 and err.startswith(f"error: {run}/checkpoints/step_00000004.pt is damaged (") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sample", "{run}", "--count", "2", "--images", "{file}.zip"],
+        ["sample", "{run}", "--count", "2", "--grid", "{file}.png"],
+        ["fid", "shapes", "{run}", "--json", "{file}.json"],
+        ["fid", "shapes", "{run}", "--save-statistics", "{file}.npz"],
+        ["probe", "{run}", "--json", "{file}.json"],
+        ["probe", "{run}", "--figure", "{file}.png"],
+        ["classify", "--export", "{file}.safetensors"],
+        ["data", "grid", "{run}/samples", "--out", "{file}.png"],
+    ],
+    ids=lambda c: f"{c[0]} {c[-2]}",
+)
+def test_a_file_that_exists_is_not_replaced_unless_told_to(run, call, tmp_path, command):
+    arguments = [a.format(run=run, file=tmp_path / "mine") for a in command]
+    (tmp_path / arguments[-1]).write_text("mine")
+    status, _, err = call(*arguments)
+    assert (status, err) == (1, f"error: {arguments[-1]} exists: name another, or say --overwrite to replace it\n")
+    assert Path(arguments[-1]).read_text() == "mine"
+    if command[0] == "sample":
+        assert call(*arguments, "--overwrite")[0] == 0 and Path(arguments[-1]).stat().st_size > 100
+
+
+def test_names_are_shown_as_they_are(call, capsys):
+    for text in ("[bold]x[/bold]", ":smile:", "a\x1b[31mb"):
+        status, _, err = call("sample", text)
+        shown = text.replace("\x1b", "\\x1b")
+        assert status == 1 and err.startswith(f"error: {shown} is not a run directory")
+    table = Table()
+    table.add_row("[red]:smile: [/x]")
+    console.print(table)
+    assert "[red]:smile: [/x]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(28, "No space left on device"), "the disk is full: mend that and give the same command again"),
+        (OSError(28, "No space left on device", "a"), "a can't be read or written (the disk is full): mend that and give"),
+        (OSError(24, "Too many open files", "b"), "b can't be read or written (too many files are open, see `ulimit -n`): mend"),
+        (OSError(13, "Permission denied", "c"), "c can't be read or written (permission denied): choose another"),
+        (OSError(38, "Function not implemented"), "the system refuses (function not implemented): give the same command again"),
+        (MemoryError(), "out of memory: close other programs"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), "out of memory: close other"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "out of memory: close other programs"),
+    ],
+    ids=lambda value: str(value)[:25],
+)
+def test_what_the_system_refuses_is_one_sentence(call, monkeypatch, error, sentence):
+    def fails():
+        raise error
+
+    monkeypatch.setattr(cli, "app", fails)
+    status, _, err = call("train")
+    assert status == 1 and err.startswith(f"error: {sentence}") and err.count("\n") == 1
+
+
+def test_a_grid_that_no_memory_could_hold_is_refused(run, call):
+    status, _, err = call("sample", run, "--count", 10**12)
+    assert status == 1 and err.startswith("error: a grid of 1,000,000,000,000 images takes at least") and "use --images" in err
 
 
 @pytest.mark.parametrize(

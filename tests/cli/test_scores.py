@@ -129,7 +129,7 @@ def test_evaluate_takes_the_part_that_is_asked_for_or_that_of_the_run(tiny, call
 
 @pytest.mark.parametrize("command", ["evaluate", "fid"])
 def test_resize_and_precision_reach_the_features_and_the_card(run, fifty, call, tmp_path, command):
-    arguments = [run] if command == "evaluate" else [fifty, run, "--json", tmp_path / "s.json"]
+    arguments = [run] if command == "evaluate" else [fifty, run, "--overwrite", "--json", tmp_path / "s.json"]
     found = {}
     for resize in ("clean", "pytorch_fid", "tf1"):
         options = ["--scores", "fid", "--count", 20, "--features", FEATURES, "--resize", resize, "--precision", "bf16"]
@@ -174,8 +174,10 @@ def test_what_evaluate_cannot_do_ends_in_one_sentence(run, call, arguments, word
 
 
 def test_fid_by_images_and_by_saved_statistics_agree(fifty, run, call, tmp_path):
+    output = ["--json", tmp_path / "s.json", "--overwrite"]
+
     def value(real, *more):
-        status, out, err = call("fid", real, run, "--count", 30, "--features", FEATURES, "--json", tmp_path / "s.json", *more)
+        status, out, err = call("fid", real, run, "--count", 30, "--features", FEATURES, *output, *more)
         assert (status, out) == (0, ""), err
         return json.loads((tmp_path / "s.json").read_text())[0]["value"]
 
@@ -235,7 +237,9 @@ def test_what_is_asked_for_besides_loses_no_score(fifty, call, tmp_path, monkeyp
     monkeypatch.setattr(scoring, "cached", lambda key, compute: compute())
     status, _, err = call("fid", fifty, fifty, "--features", FEATURES, "--json", tmp_path / "s.json", *more)
     assert status == 1 and f"{tmp_path}/s.json" in err and NAME in err
-    assert "s.npz can't be read or written (No space left on device): choose another" in one_error(err[err.index("error: ") :])
+    assert "s.npz can't be read or written (the disk is full): mend that and give the same command again" in one_error(
+        err[err.index("error: ") :]
+    )
     assert json.loads((tmp_path / "s.json").read_text())[0]["name"] == NAME
 
 

@@ -7,10 +7,22 @@ import subprocess
 import sys
 import time
 
+import filelock
 import pytest
 
 import data.files
-from data.files import UserError, cache_directory, located, remove_abandoned, replacing, write_atomically
+from data.files import (
+    UserError,
+    cache_directory,
+    located,
+    locked,
+    printable,
+    reason,
+    remove_abandoned,
+    replacing,
+    replacing_folder,
+    write_atomically,
+)
 from tests.helpers import ROOT
 
 WRITER = """
@@ -162,3 +174,58 @@ def test_a_path_is_looked_for_here_and_below_gan_data(tmp_path, monkeypatch):
     assert located("cats") == tmp_path / "all/cats" and str(located("all")) == "all" and str(located("dogs")) == "dogs"
     (tmp_path / "cats").mkdir()
     assert str(located("cats")) == "cats"
+
+
+def test_a_folder_is_there_as_a_whole_or_not_at_all(tmp_path):
+    for before in (False, True):
+        if before:
+            (tmp_path / "a").mkdir()
+        with pytest.raises(KeyError), replacing_folder(tmp_path / "a") as folder:
+            (folder / "x").write_bytes(b"1")
+            raise KeyError
+        assert names(tmp_path) == ["a"] * before
+    with replacing_folder(tmp_path / "a") as folder:
+        (folder / "x").write_bytes(b"1")
+        assert names(tmp_path / "a") == []
+    assert names(tmp_path) == ["a"] and names(tmp_path / "a") == ["x"]
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write_whatever_its_name(tmp_path, writer):
+    killed = writer(tmp_path / "a", "")
+    killed.kill()
+    killed.communicate()
+    (left,) = tmp_path.iterdir()
+    (tmp_path / left.name.replace(".a.", ".folder.")).mkdir()
+    write_atomically(tmp_path / "b", b"")
+    assert names(tmp_path) == ["b"]
+
+
+def test_an_error_names_the_file_that_was_meant(tmp_path, monkeypatch):
+    for place in (tmp_path / "none" / "a", tmp_path / ("n" * 300)):
+        with pytest.raises(OSError) as caught:
+            write_atomically(place, b"")
+        assert caught.value.filename == str(place)
+    with pytest.raises(OSError) as caught, replacing(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "a") and reason(caught.value) == "the disk is full"
+    with pytest.raises(FileNotFoundError) as caught, replacing(tmp_path / "a"):
+        (tmp_path / "other").read_bytes()
+    assert caught.value.filename == str(tmp_path / "other")
+
+
+def test_a_name_as_long_as_a_name_may_be_is_written(tmp_path):
+    write_atomically(tmp_path / ("é" * 127), b"x")
+    assert len(names(tmp_path)) == 1
+
+
+def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path):
+    with locked(tmp_path / "l"), pytest.raises(filelock.Timeout), locked(tmp_path / "l"):
+        pass
+    (tmp_path / "l").touch()  # as kill -9 leaves it
+    with locked(tmp_path / "l"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_control_characters_are_written_out():
+    assert printable("a\x1b[31m\nb\u202ec é\udcff") == "a\\x1b[31m\\nb\\u202ec é\\udcff"

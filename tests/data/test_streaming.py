@@ -11,8 +11,10 @@ import pytest
 import torch
 
 import data.streaming
+import data.workers
 from data import DataError, EpochOrder, Feeder, load
 from data.database.reader import Database
+from data.files import UserError
 from data.sources.opening import open_source
 from data.streaming import AHEAD, StreamedSet
 from data.tools.pack import pack
@@ -241,3 +243,16 @@ def _wait_until(condition, seconds=20):
     while not condition():
         assert time.monotonic() < end, "nothing happened"
         time.sleep(0.01)
+
+
+def test_there_are_no_more_processes_than_images(directory):
+    assert streamed(directory, workers=400).workers == 50
+
+
+def test_a_machine_without_shared_memory_is_told_what_to_do(directory, monkeypatch):
+    def refused(*_, **__):
+        raise OSError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(data.workers, "ProcessPoolExecutor", refused)
+    with pytest.raises(UserError, match=r"2 processes that decode can't be started .*: set dataset\.workers=0, or .* /dev/shm"):
+        streamed(directory, workers=2)

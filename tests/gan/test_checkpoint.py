@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from data.files import write_atomically
-from gan.checkpoint import CheckpointError, load, path_of, save, saved, step_of
+from gan.checkpoint import CheckpointError, latest_good, load, path_of, save, saved, step_of
 
 STATE = {"step": 5, "ema": {"w": torch.arange(12.0).view(3, 4), "n": torch.tensor(3)}, "pending": [torch.ones(2)], "x": {0: 1.5}}
 
@@ -66,7 +66,7 @@ def test_a_saved_state_loads_equal(tmp_path):
 
 def test_saving_keeps_the_newest(tmp_path):
     for step in (5, 99_999_999, 100_000_000):
-        save(STATE, tmp_path, step, keep=2)
+        save({**STATE, "step": step}, tmp_path, step, keep=2)
     assert [step_of(p) for p in saved(tmp_path)] == [99_999_999, 100_000_000]
 
 
@@ -78,7 +78,7 @@ def test_a_first_save_on_a_full_disk_says_that_nothing_is_saved(tmp_path, monkey
 
 def test_a_failed_save_drops_no_older_checkpoint(tmp_path, monkeypatch):
     for step in (1, 2):
-        save(STATE, tmp_path, step, keep=2)
+        save({**STATE, "step": step}, tmp_path, step, keep=2)
     monkeypatch.setattr(os, "replace", full_disk)
     with pytest.raises(CheckpointError, match=r"step_00000002\.pt is whole"):
         save(STATE, tmp_path, 3, keep=1)
@@ -116,7 +116,7 @@ def test_a_missing_checkpoint_is_named(file):
 )
 def test_garbage_is_refused_by_name(file, data):
     file.write_bytes(data)
-    with pytest.raises(CheckpointError, match=r"step_00000005\.pt can't be read .*; delete it"):
+    with pytest.raises(CheckpointError, match=r"step_00000005\.pt is damaged .*; delete it"):
         load(file)
 
 
@@ -173,7 +173,7 @@ def pickled(thing, file):
 def test_code_in_a_checkpoint_never_runs(file, tmp_path, write):
     trace = tmp_path / "trace"
     write({"step": 5, "ema": Bait(trace)}, file)
-    with pytest.raises(CheckpointError, match="can't be read"):
+    with pytest.raises(CheckpointError, match="is damaged"):
         load(file)
     assert not trace.exists()
     pickle.loads(pickle.dumps(Bait(trace)))
@@ -188,3 +188,72 @@ def test_a_refusal_never_advises_to_trust_the_file(file, write):
     with pytest.raises(CheckpointError) as caught:
         load(file)
     assert "`False`" not in str(caught.value) and "trust" not in str(caught.value)
+
+
+# --- checksums ---------------------------------------------------------------------------------------------------------------
+
+
+def flipped(whole, place, bit=0):
+    data = bytearray(whole)
+    data[place] ^= 1 << bit
+    return bytes(data)
+
+
+@pytest.mark.parametrize("sealed", [True, False], ids=["ours", "of before"])
+def test_a_flipped_bit_changes_nothing_or_is_refused(tmp_path, file, sealed):
+    save(STATE, tmp_path, 5, keep=2)
+    if not sealed:  # as files were before there was a checksum of the whole
+        torch.save(STATE, file)
+    whole, numbers, refused = file.read_bytes(), random.Random(0), 0
+    for place in [*(numbers.randrange(len(whole)) for _ in range(150)), *range(len(whole) - 100, len(whole), 7)]:
+        file.write_bytes(flipped(whole, place, numbers.randrange(8)))
+        try:
+            assert torch.equal(load(file)["ema"]["w"], STATE["ema"]["w"]), place
+        except CheckpointError:
+            refused += 1
+    assert refused > 120 if sealed else refused > 20
+
+
+def test_a_damaged_file_is_refused_with_the_one_before(tmp_path):
+    for step in (3, 5):
+        save({**STATE, "step": step}, tmp_path, step, keep=2)
+    newest = path_of(tmp_path, 5)
+    whole = newest.read_bytes()
+    newest.write_bytes(flipped(whole, whole.index(STATE["ema"]["w"].numpy().tobytes()) + 2))
+    with pytest.raises(
+        CheckpointError, match=r"step_00000005\.pt is damaged \(.*\); delete it, the one before is step_00000003\.pt"
+    ):
+        load(newest)
+    best = save(STATE, tmp_path, 5, 0, "best.pt")
+    best.write_bytes(flipped(best.read_bytes(), 700))
+    with pytest.raises(CheckpointError, match=r"best\.pt is damaged .*; delete it, and the next score in training keeps another"):
+        load(best)
+
+
+def test_a_file_of_before_there_was_a_checksum_still_loads(file):
+    torch.save(STATE, file)
+    assert torch.equal(load(file)["ema"]["w"], STATE["ema"]["w"])
+
+
+def test_a_checksum_leaves_the_file_one_that_pytorch_reads(tmp_path):
+    assert torch.load(save(STATE, tmp_path, 5, keep=2), weights_only=True)["step"] == 5
+
+
+def test_a_file_of_another_step_than_its_name_says_is_refused(tmp_path):
+    save(STATE, tmp_path, 5, keep=2).rename(path_of(tmp_path, 7))
+    with pytest.raises(CheckpointError, match=r"step_00000007\.pt holds step 5, not the one of its name"):
+        load(path_of(tmp_path, 7))
+
+
+@pytest.mark.parametrize("sick", [float("nan"), float("inf")])
+@pytest.mark.parametrize("network", ["ema", "generator", "discriminator", "model"])
+def test_the_last_good_checkpoint_is_whole_and_finite(tmp_path, sick, network):
+    for step in (1, 2, 3):
+        state = {"step": step, network: {"w": torch.ones(2), "running_mean": torch.zeros(2), "n": torch.tensor(3)}}
+        if step == 2:
+            state[network]["running_mean"][1] = sick
+        save(state, tmp_path, step, keep=5)
+    newest = path_of(tmp_path, 3)
+    newest.write_bytes(newest.read_bytes()[:-400])
+    assert latest_good(tmp_path) == path_of(tmp_path, 1)
+    assert latest_good(tmp_path / "nowhere") is None

@@ -1,7 +1,9 @@
 """Where scored images come from: runs, zips, directories, saved statistics and data sets."""
 
 import dataclasses
+import json
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from data.sources.shapes import COUNTS, shapes
 from data.tools.export import export
 from data.tools.pack import pack
 from gan import sampling
-from gan.evaluation import checkpoint_steps, choice, merge, open_side, read_scores, reference_of
+from gan.evaluation import add_scores, checkpoint_steps, choice, merge, open_side, read_scores, reference_of
 from gan.run_directory import RunError
 from metrics.protocol import Card, ProtocolError, Score
 from metrics.scoring import identified
@@ -206,6 +208,23 @@ def test_a_file_of_scores_that_is_none_is_refused_before_it_is_written_over(tmp_
         read_scores(tmp_path)
 
 
+def test_scores_that_another_command_added_meanwhile_are_kept(tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda step: add_scores(tmp_path, step, [Score("fd", float(step), CARD)]), range(8)))
+    assert names_and_values(read_scores(tmp_path)) == [(step, "fd", float(step)) for step in range(8)]
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]
+
+
+def test_a_changed_number_in_a_file_of_scores_is_noticed(tmp_path):
+    add_scores(tmp_path, 3, [Score("fd", 61.25, CARD)])
+    file = tmp_path / "scores.json"
+    file.write_text(file.read_text().replace("61.25", "41.25"))
+    with pytest.raises(RunError, match=r"scores\.json is damaged: a number isn't the one that was written; move it away"):
+        read_scores(tmp_path)
+    file.write_text(json.dumps([{"step": 3, "scores": [Score("fd", 1.0, CARD).to_dict()]}]))  # of before there was a checksum
+    assert names_and_values(read_scores(tmp_path)) == [(3, "fd", 1.0)]
+
+
 def test_a_data_set_is_opened_by_its_name_and_split(monkeypatch):
     monkeypatch.setitem(COUNTS, "train", 30)
     monkeypatch.setitem(COUNTS, "test", 20)
@@ -264,7 +283,7 @@ def test_checkpoints_are_chosen_by_word_or_step(run, which, steps):
     assert checkpoint_steps(run, which) == steps
 
 
-@pytest.mark.parametrize("which", ["first", "-1", "2.5", ""])
+@pytest.mark.parametrize("which", ["first", "-1", "2.5", "", "²", "٣", "9" * 5000])
 def test_another_word_for_a_checkpoint_is_refused(run, which):
     with pytest.raises(RunError, match=f"--checkpoint is last, best, all or a step, not '{which}'"):
         checkpoint_steps(run, which)

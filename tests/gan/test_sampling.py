@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 import time
 import zipfile
 
@@ -191,6 +192,21 @@ def test_a_failing_write_leaves_no_half_zip(tmp_path, before, error):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == ({"a.zip": before} if before else {})
 
 
+@pytest.mark.parametrize("before", [False, True], ids=["new", "empty"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["disk", "interrupt"])
+def test_a_failing_write_leaves_no_half_folder(tmp_path, before, error):
+    def breaks():
+        yield random_images(2)
+        raise error
+
+    if before:
+        (tmp_path / "a").mkdir()
+    with pytest.raises(type(error)):
+        save_images(breaks(), tmp_path / "a")
+    assert [p.name for p in tmp_path.rglob("*")] == ["a"] * before
+    assert save_images(iter([random_images(2)]), tmp_path / "a") == 2
+
+
 @pytest.mark.parametrize(
     ("count", "columns", "across", "down"), [(64, None, 8, 8), (5, None, 3, 2), (2, None, 2, 1), (10, 10, 10, 1), (7, 5, 5, 2)]
 )
@@ -247,8 +263,29 @@ def test_damaged_settings_and_checkpoints_are_named(run, tmp_path):
     with pytest.raises(RunError, match=r"settings of .* can't be read: unknown key 'train\.sed'"):
         load_generator(tmp_path)
     (tmp_path / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
-    with pytest.raises(CheckpointError, match=r"step_00000003\.pt can't be read"):
+    with pytest.raises(CheckpointError, match=r"step_00000003\.pt is damaged"):
         load_generator(tmp_path)
+
+
+@pytest.mark.parametrize("sick", ["trunk weight", "buffer"])
+def test_a_run_that_has_diverged_is_not_drawn_from(run, tmp_path, sick):
+    copy = shutil.copytree(run, tmp_path / "run")
+    last = checkpoint.saved(copy / "checkpoints")[-1]
+    state = checkpoint.load(last)
+    names = [n for n, v in state["ema"].items() if v.is_floating_point() and ("running" in n) == (sick == "buffer")]
+    state["ema"][names[0]].view(-1)[0] = float("nan")
+    torch.save(state, last)
+    with pytest.raises(CheckpointError, match=r"00004\.pt has diverged: its EMA weights are not finite; the last good .*00003\.pt"):
+        load_generator(copy)
+    assert load_generator(copy, 3).step == 3
+
+
+@pytest.mark.parametrize("other", ["generator.width=8", "train.seed=5", "generator.family=cnn"])
+def test_weights_of_another_run_are_refused(run, tmp_path, other):
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "config.yaml").write_text(Config.load(copy / "config.yaml", [other]).dump())
+    with pytest.raises(CheckpointError, match=rf"is of another run \({other.partition('=')[0]}: .* there, .* here"):
+        load_generator(copy)
 
 
 @pytest.mark.parametrize(("n", "columns"), [(1, 1), (2, 8), (7, 3), (9, 3), (64, 8)])

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 import zipfile
 
@@ -306,7 +307,7 @@ def test_a_disk_that_fills_between_checkpoints(tiny, tmp_path, monkeypatch):
         log(self, name, record)
 
     monkeypatch.setattr(RunDirectory, "log", full)
-    with pytest.raises(RunError, match=r"No space left.*metrics.jsonl.*repeat the command"):
+    with pytest.raises(RunError, match=r"the disk is full.*metrics.jsonl.*repeat the command"):
         train(tiny(), tmp_path, progress=False)
     monkeypatch.undo()
     train(tiny(), tmp_path, progress=False)
@@ -317,11 +318,149 @@ def test_a_damaged_checkpoint_is_named(tiny, tmp_path):
     train(tiny(), tmp_path, progress=False)
     last = checkpoint.saved(tmp_path / "checkpoints")[-1]
     last.write_bytes(last.read_bytes()[:1000])
-    with pytest.raises(checkpoint.CheckpointError, match=rf"{last.name} can't be read .* delete it"):
+    with pytest.raises(
+        checkpoint.CheckpointError, match=rf"{last.name} is damaged .* delete it, the one before is step_00000010.pt"
+    ):
         train(tiny(), tmp_path, progress=False)
     last.unlink()
     train(tiny(), tmp_path, progress=False)
     assert final_state(tmp_path)["step"] == 12
+
+
+def test_one_flipped_bit_in_the_newest_checkpoint_is_noticed_and_the_one_before_goes_on(tiny, tmp_path):
+    train(tiny(), tmp_path, progress=False)
+    whole, before = final_state(tmp_path), (tmp_path / "metrics.jsonl").read_bytes()
+    last = checkpoint.saved(tmp_path / "checkpoints")[-1]
+    data = bytearray(last.read_bytes())
+    data[len(data) // 2] ^= 1
+    last.write_bytes(data)
+    with pytest.raises(checkpoint.CheckpointError, match=r"is damaged .*; delete it, the one before is step_00000010\.pt"):
+        train(tiny(), tmp_path, progress=False)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+    last.unlink()
+    train(tiny(), tmp_path, progress=False)
+    assert_same(whole, final_state(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda s: s["settings"].update({"train.seed": 7}), r"is of another run \(train\.seed: 7 there, 0 here\); put back"),
+        (lambda s: s.update(settings={}, ema={**s["ema"], "project.weight": torch.ones(3, 3)}), r"is of other networks"),
+        (lambda s: s.pop("ema"), r"lacks 'ema'"),
+        (lambda s: s.pop("pending"), r"lacks 'pending'"),
+        (lambda s: s["optimizer_d"]["state"][0].pop("exp_avg"), r"averages don't fit the weights"),
+        (lambda s: s["optimizer_g"]["state"][0].update(exp_avg=torch.ones(5)), r"averages don't fit the weights"),
+        (lambda s: s.update(step=11), r"holds step 11, not the one of its name"),
+        (
+            lambda s: next(iter(s["ema"].values())).fill_(float("nan")),
+            r"diverged: a weight in .*12\.pt is not finite.*checkpoint is .*10\.pt",
+        ),
+    ],
+    ids=["seed", "width", "no EMA", "no losses", "few averages", "other averages", "step", "NaN"],
+)
+def test_a_foreign_or_sick_checkpoint_is_one_sentence_and_the_log_stays(tiny, trained_twelve, tmp_path, change, message):
+    run = shutil.copytree(trained_twelve, tmp_path / "run")
+    file, log = checkpoint.saved(run / "checkpoints")[-1], (run / "metrics.jsonl").read_bytes()
+    state = checkpoint.load(file)
+    change(state)
+    torch.save(state, file)
+    with pytest.raises((checkpoint.CheckpointError, Diverged), match=message) as refusal:
+        train(tiny("dcgan", "train.steps=14"), run, progress=False)
+    assert "\n" not in str(refusal.value) and (run / "metrics.jsonl").read_bytes() == log
+
+
+@pytest.fixture(scope="module")
+def trained_twelve(tiny, tmp_path_factory):
+    path = tmp_path_factory.mktemp("twelve") / "run"
+    train(tiny(), path, progress=False)
+    return path
+
+
+@pytest.mark.parametrize("tensor", ["ema weight", "buffer"])
+def test_nan_in_the_ema_or_a_buffer_is_never_saved(tiny, tmp_path, monkeypatch, tensor):
+    update = State.update_ema
+
+    def poison(self):
+        update(self)
+        if self.step == 10:
+            sick = next(self.ema.parameters()) if tensor == "ema weight" else next(b for b in self.ema.buffers() if b.dim())
+            sick.data[0] = float("nan")
+
+    monkeypatch.setattr(State, "update_ema", poison)
+    with pytest.raises(Diverged, match=r"by step 10.*step_00000005.pt"):
+        train(tiny(), tmp_path, progress=False)
+
+
+def test_a_surplus_checkpoint_and_what_a_kill_left_go_with_the_next_start(tiny, trained_twelve, tmp_path):
+    run = shutil.copytree(trained_twelve, tmp_path / "run")
+    state = checkpoint.load(checkpoint.path_of(run / "checkpoints", 10))
+    checkpoint.save({**state, "step": 3}, run / "checkpoints", 3, keep=9)
+    dead = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    dead.wait()
+    for place in (".", "checkpoints", "samples"):
+        (run / place / f".{socket.gethostname()}-{dead.pid}.x.tmp").touch()
+    (run / ".lock").touch()
+    train(tiny(), run, progress=False)
+    assert [checkpoint.step_of(path) for path in checkpoint.saved(run / "checkpoints")] == [10, 12]
+    assert [path.name for path in run.rglob(".*")] == []
+
+
+def test_a_damaged_line_in_the_middle_of_the_log_is_named_and_nothing_is_cut(tiny, trained_twelve, tmp_path):
+    run = shutil.copytree(trained_twelve, tmp_path / "run")
+    lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_bytes(lines[0] + b"\xff\xfe{" + lines[1] + lines[2])
+    before = (run / "metrics.jsonl").read_bytes()
+    with pytest.raises(RunError, match=r"metrics\.jsonl is damaged in line 2: mend that line or delete it"):
+        train(tiny("dcgan", "train.steps=14"), run, progress=False)
+    assert (run / "metrics.jsonl").read_bytes() == before
+    (run / "metrics.jsonl").write_bytes(lines[0] + lines[1] + lines[2][:9] + b"\xff")  # a crash tears the last one
+    assert [r["step"] for r in read_log(run)] == [4, 8]
+
+
+def test_only_a_start_that_trains_adds_a_file_of_tensorboards(tiny, trained_twelve, tmp_path):
+    run = shutil.copytree(trained_twelve, tmp_path / "run")
+    count = lambda: len(list(run.glob("events.out.tfevents*")))
+    assert count() == 1
+    train(tiny(), run, progress=False)
+    assert count() == 1
+    train(tiny("dcgan", "train.steps=14"), run, progress=False)
+    assert count() == 2
+
+
+def test_a_lack_of_memory_in_a_step_is_one_sentence(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(Step, "compute", lambda *_: torch.empty(2**40, 2**12))
+    with pytest.raises(RunError, match=r"cpu is out of memory; lower train\.batch_size"):
+        train(tiny("dcgan", "train.device=cpu"), tmp_path, progress=False)
+
+
+def test_compile_without_the_headers_of_python_is_refused(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    with pytest.raises(ConfigError, match=r"needs Python\.h, which isn't in .*: install the headers"):
+        train(tiny("sngan", "train.compile=true", "train.device=cpu"), tmp_path / "run", progress=False)
+
+
+def test_what_a_compiler_says_is_one_sentence(tiny, tmp_path, monkeypatch):
+    from torch._inductor.exc import CppCompileError
+
+    def fails(*_):
+        raise CppCompileError(["g++"], "In file included from a.cpp:1:\nfatal error: Python.h: No such file\n" + "x\n" * 140)
+
+    monkeypatch.setattr(Step, "compute", fails)
+    with pytest.raises(ConfigError, match=r"couldn't compile the networks \(.*fatal error: Python\.h: No such file\)") as refusal:
+        train(tiny(), tmp_path, progress=False)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT"])
+def test_a_variable_of_torchruns_that_is_no_number_is_named(tiny, tmp_path, monkeypatch, name):
+    for variable in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(variable, "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv(name, "abc")
+    with pytest.raises(ConfigError, match=f"{name}=abc is set in the environment, which is no number"):
+        train(tiny(), tmp_path, progress=False)
 
 
 def test_checkpoints_are_plain_and_few(tiny, tmp_path):

@@ -4,6 +4,10 @@ import io
 import json
 import os
 import pickle
+import random
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +40,30 @@ def test_what_is_saved_is_loaded(tmp_path):
     saved.save(tmp_path / "new" / "s.npz")
     assert_equal(Statistics.load(tmp_path / "new" / "s.npz"), saved)
     assert files_below(tmp_path) == [tmp_path / "new" / "s.npz"]
+
+
+def test_a_flipped_bit_changes_nothing_or_is_refused(tmp_path):
+    saved, numbers, refused = some(real="shapes"), random.Random(0), 0
+    saved.save(tmp_path / "s.npz")
+    whole = (tmp_path / "s.npz").read_bytes()
+    for _ in range(200):
+        data = bytearray(whole)
+        data[numbers.randrange(len(data))] ^= 1 << numbers.randrange(8)
+        (tmp_path / "s.npz").write_bytes(data)
+        try:
+            assert_equal(Statistics.load(tmp_path / "s.npz"), saved)
+        except StatisticsError:
+            refused += 1
+    assert refused > 100
+
+
+def test_what_a_killed_process_left_in_the_cache_goes_with_the_next_statistics(tmp_path, monkeypatch):
+    monkeypatch.setenv("GAN_CACHE", str(tmp_path))
+    dead = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    dead.wait()
+    (tmp_path / f".{socket.gethostname()}-{dead.pid}.0123.npz.tmp").touch()
+    cached({"pixels": "b"}, some)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_pytorch_fid_reads_our_files(tmp_path):

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from data.checksums import sealed
 from study.analysis import lines_of
 from study.folder import StudyFolder
 from study.study import Job, Study, StudyError
@@ -206,3 +207,34 @@ def test_what_curves_depend_on_is_one_for_all_rows(study_file, tmp_path):
     with pytest.raises(StudyError, match=r"evaluate\.best: fid -> is"):
         folder.adopt(Study.load(study_file(settings={"evaluate.best": "is"})))
     folder.adopt(Study.load(study_file(settings={"evaluate.weights": "there.pth"})))
+
+
+def test_an_export_never_replaces_the_runs_of_another_study(exported, study_file, tmp_path):
+    study, folder, light = exported
+    other, elsewhere = Study.load(study_file(axes={}, baseline="base")), StudyFolder(tmp_path / "other")
+    leave_result(elsewhere, other, other.jobs[0])
+    elsewhere.adopt(other)
+    before = (light.path / "runs.json").read_bytes()
+    for target in (light.path, folder.path):
+        with pytest.raises(StudyError, match=r"holds c2/seed_0, which this study hasn't: name another folder, or say --overwrite"):
+            elsewhere.export(other, target)
+    assert (light.path / "runs.json").read_bytes() == before
+    assert folder.export(study, light.path) == 4  # its own may be renewed
+    assert elsewhere.export(other, light.path, overwrite=True) == 1
+
+
+def test_a_changed_number_in_an_exported_or_a_kept_record_is_refused(exported):
+    study, folder, _ = exported
+    for job in study.jobs:
+        file = folder.run(job) / "record.json"
+        file.write_text(json.dumps(sealed(json.loads(file.read_text()))))
+    target = folder.path.parent / "again"
+    folder.export(study, target)
+    runs = target / "runs.json"
+    assert StudyFolder(target).record(study.jobs[0])
+    runs.write_text(runs.read_text().replace("10.0", "10.5"))
+    with pytest.raises(StudyError, match=r"runs\.json is damaged"):
+        StudyFolder(target).record(study.jobs[0])
+    file.write_text(file.read_text().replace('"seed": 1', '"seed": 0'))
+    with pytest.raises(StudyError, match=r"record\.json is damaged"):
+        folder.record(study.jobs[-1])

@@ -33,8 +33,27 @@ def test_a_run_that_was_killed_says_so_and_not_what_stood_last_in_its_log(monkey
 
 def test_every_run_ends_and_failures_end_with_their_last_line(monkeypatch, tmp_path, jobs):
     python(monkeypatch, "import sys; print('first'); sys.exit('error: last')")
-    ends = list(launch.run_here(StudyFolder(tmp_path), jobs, 3, []))
-    assert {(end.code, end.said) for end in ends} == {(1, "error: last")} and len(ends) == len(jobs)
+    ends = list(launch.run_here(StudyFolder(tmp_path), jobs[:3], 3, []))
+    assert {(end.code, end.said) for end in ends} == {(1, "error: last")} and len(ends) == 3
+
+
+def test_one_cause_that_fails_every_run_is_said_once_and_ends_the_study(monkeypatch, tmp_path, jobs):
+    failing = "import sys; sys.exit(f'error: {sys.argv[1]} has no images')"
+    monkeypatch.setattr(launch, "command", lambda folder, job: [sys.executable, "-S", "-c", failing, job.name])
+    ends = []
+    with pytest.raises(StudyError, match=r"the first 3 runs failed alike \(.* has no images\), so the other 5 were not tried"):
+        for end in launch.run_here(StudyFolder(tmp_path), jobs, 1, []):
+            ends.append(end)
+    assert len(ends) == 3 and len(list(tmp_path.glob("runs/*/*/log.txt"))) <= 4
+
+
+def test_runs_that_fail_for_reasons_of_their_own_or_beside_good_ones_end_nothing(monkeypatch, tmp_path, jobs):
+    for text in (
+        "import sys, random; sys.exit(f'error: {random.random()}')",
+        "import sys; sys.exit('error' * ('c3' in sys.argv[1]))",
+    ):
+        monkeypatch.setattr(launch, "command", lambda folder, job, text=text: [sys.executable, "-S", "-c", text, job.name])
+        assert len(list(launch.run_here(StudyFolder(tmp_path), jobs, 1, []))) == len(jobs)
 
 
 def test_runs_are_asked_to_save_when_the_loop_over_them_ends_early(monkeypatch, tmp_path, jobs):

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from data.checksums import sealed
 from data.files import write_atomically
 from study import launch
 from study.folder import StudyFolder
@@ -52,7 +53,7 @@ def test_one_failing_row_leaves_the_others(study_of, fifty, tmp_path, call, monk
     assert (tmp_path / "out/runs/there/seed_0/record.json").is_file()
     assert "gone, seed 0 failed: error:" in (tmp_path / "out/table.md").read_text()
     monkeypatch.setattr(launch, "command", lambda folder, job: [sys.executable, "-S", "-c", "raise SystemExit('error: again')"])
-    said = call("compare", study_of(rows=rows[:1], axes={}, baseline="gone"), "--out", tmp_path / "alone", "--quiet")[2]
+    said = call("compare", study_of(rows=rows[1:], axes={}, baseline="there"), "--out", tmp_path / "alone", "--quiet")[2]
     assert "1 of 1 runs failed: mend the cause" in said
 
 
@@ -154,7 +155,11 @@ def test_runs_are_not_trained_where_the_images_are_others_than_those_of_finished
     first, second = study.jobs
     run_job(study, folder, first)
     record = folder.run(first) / "record.json"
-    record.write_text(record.read_text().replace('"real_sha256": "', '"real_sha256": "0'))
+    text = record.read_text().replace('"real_sha256": "', '"real_sha256": "0')
+    record.write_text(text)
+    with pytest.raises(StudyError, match=r"record\.json is damaged"):
+        folder.record(first)
+    record.write_text(json.dumps(sealed(json.loads(text))))
     with pytest.raises(StudyError, match=r"c2/seed_0 was scored against other images \(folder fifty.zip, train split\) than"):
         run_job(study, folder, second)
     assert not folder.run(second).exists()
@@ -192,6 +197,34 @@ def test_a_study_file_edited_while_its_runs_go_on_changes_the_next_compare_only(
 def test_wrong_options_are_one_sentence(study_of, tmp_path, call, options, words):
     code, _, said = call("compare", study_of(), "--out", tmp_path / "out", *options)
     assert code == 1 and words in said and len(said.strip().splitlines()) <= 2
+
+
+def test_what_no_run_could_do_is_said_before_any_starts(study_of, tmp_path, call):
+    for settings, words in (
+        ({"dataset.path": str(tmp_path / "gone.zip")}, "there is nothing at"),
+        ({"train.batch_size": 10**9}, "takes at least"),
+    ):
+        code, _, said = call("compare", study_of(settings), "--out", tmp_path / "out", "--quiet")
+        assert code == 1 and words in said and said.count("error: ") == 1
+        assert not (tmp_path / "out/runs").exists()
+
+
+def test_code_that_a_study_from_elsewhere_names_is_asked_about_once(study_of, tmp_path, call):
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    study_of().rename(foreign / "study.yaml")
+    for source in (foreign, foreign / "study.yaml"):
+        code, _, said = call("compare", source, "--out", tmp_path / "out", "--only", "c9/seed_0")
+        assert code == 1 and "names module:tiny_features.build, a Python function that would run here" in said and "--trust" in said
+    for trust in (["--trust"], []):
+        assert "it has c2/seed_0" in call("compare", foreign, "--out", tmp_path / "out", "--only", "c9/seed_0", *trust)[2]
+
+
+def test_a_study_file_of_ones_own_is_trusted_and_so_is_its_folder_then(study_of, tmp_path, call):
+    file, out = study_of(), tmp_path / "out"
+    StudyFolder(out).adopt(Study.load(file))
+    assert "it has c2/seed_0" in call("compare", file, "--out", out, "--only", "c9/seed_0")[2]
+    assert "it has c2/seed_0" in call("compare", out, "--only", "c9/seed_0")[2]
 
 
 def test_torchrun_is_refused(study_of, tmp_path, call, monkeypatch):

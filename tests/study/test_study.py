@@ -205,3 +205,15 @@ def test_a_setting_may_make_a_base_possible_that_is_not_by_itself(study_file):
 def test_a_wrong_setting_is_told_apart_from_a_wrong_base(study_file, changes, words):
     with pytest.raises(ConfigError, match=words):
         Study.load(study_file(**changes))
+
+
+def test_a_study_of_millions_of_rows_is_refused_at_once(study_file):
+    axes = {"generator.kernel": ["c2", "c3"], "train.lr_g": [i / 1e4 for i in range(1, 2001)], "train.steps": list(range(1, 3001))}
+    with pytest.raises(StudyError, match=r"has 12,000,000 rows, 24,000,000 runs with its seeds, more than the 10,000"):
+        Study.load(study_file(axes=axes))
+
+
+def test_a_study_knows_whose_features_it_asks_for(study_file):
+    settings = {"evaluate.features": "module:mine.net", "evaluate.every": 5}
+    assert Study.load(study_file(settings=settings)).features == {"module:mine.net", "efficientnet_lite0"}
+    assert Study.load(study_file(settings={"evaluate.features": "module:mine.net"})).features == {"efficientnet_lite0"}

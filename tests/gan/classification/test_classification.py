@@ -287,7 +287,7 @@ def test_a_full_disk_loses_nothing(small, tmp_path, monkeypatch):
         log(self, name, record)
 
     monkeypatch.setattr(RunDirectory, "log", full)
-    with pytest.raises(RunError, match=r"No space left.*metrics.jsonl.*repeat the command"):
+    with pytest.raises(RunError, match=r"the disk is full.*metrics.jsonl.*repeat the command"):
         train(small(), tmp_path, progress=False)
     monkeypatch.undo()
     train(small(), tmp_path, progress=False)
@@ -402,6 +402,49 @@ def exported(file):
     """The weights and the result of an exported file."""
     with safe_open(file, framework="pt") as saved:
         return {name: saved.get_tensor(name) for name in saved.keys()}, json.loads(saved.metadata()["result"])  # noqa: SIM118
+
+
+def test_a_result_is_written_before_the_pictures(small, tmp_path, monkeypatch):
+    def fails(*_):
+        raise ValueError("no such font")
+
+    monkeypatch.setattr(training, "plot_confusion", fails)
+    with pytest.raises(ValueError, match="no such font"):
+        train(small(), tmp_path, progress=False)
+    assert json.loads((tmp_path / "result.json").read_text())["card"]["steps"] == 13
+
+
+def test_names_of_classes_are_no_formulas(small, tmp_path):
+    for split in ("train", "test"):
+        save_split(tmp_path / "data", 12, split)
+        for old, new in zip(sorted((tmp_path / "data" / split).iterdir()), ("US$1_a^{$", "=1+1", "[red]", "_x")):
+            old.rename(old.with_name(new))
+    outcome = train(small(f"dataset.path={tmp_path / 'data'}"), tmp_path / "run", progress=False)
+    assert {"US$1_a^{$", "=1+1", "[red]"} <= set(outcome.result["card"]["classes"])
+    assert (tmp_path / "run/confusion.png").stat().st_size > 1000
+
+
+def test_a_damaged_result_and_foreign_weights_are_refused(small, tmp_path):
+    outcome = train(small(), tmp_path / "run", progress=False)
+    file = tmp_path / "run/result.json"
+    text = file.read_text()
+    file.write_text(text.replace('"steps": 13', '"steps": 12'))
+    with pytest.raises(RunError, match=r"result\.json is damaged; delete it, and the same `classify` writes it again"):
+        export(tmp_path / "run", tmp_path / "w.safetensors")
+    file.unlink()
+    with pytest.raises(RunError, match=r"there is no .*result\.json"):
+        export(tmp_path / "run", tmp_path / "w.safetensors")
+    assert train(small(), tmp_path / "run", progress=False).result == outcome.result
+    newest = checkpoint.saved(tmp_path / "run/checkpoints")[-1]
+    state = checkpoint.load(newest)
+    for change, message in (
+        ({"settings": {"train.seed": 3}}, r"is of another run \(train\.seed: 3 there, 0 here\)"),
+        ({"model": {**state["model"], "head.bias": torch.ones(3)}}, "is of other networks"),
+        ({"optimizer": {**state["optimizer"], "state": {0: {}}}}, "averages don't fit the weights"),
+    ):
+        torch.save({**state, **change}, newest)
+        with pytest.raises(checkpoint.CheckpointError, match=message):
+            train(small(), tmp_path / "run", progress=False)
 
 
 def test_exported_weights_give_the_outputs_of_the_run(small, tmp_path):

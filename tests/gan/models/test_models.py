@@ -385,3 +385,23 @@ def test_table_prints_what_was_built():
     console.print(summary.table(settings("sngan", 32, "discriminator.padding=reflect", "generator.flat_layers=2", *SMALL)))
     text = console.export_text()
     assert "reflect" in text and "2 at each resolution" in text
+
+
+def test_a_family_of_ones_own_needs_no_discriminator_family(monkeypatch):
+    """Unresolved settings build the same networks as resolved ones; a size that a family hasn't is one sentence."""
+    from gan.models.families import FAMILIES as REGISTERED
+
+    class Own(type(REGISTERED["dcgan"])):
+        def published_discriminator(self, resolution):
+            return {32: super().published_discriminator(32)}[resolution]
+
+    monkeypatch.setitem(REGISTERED, "dcgan", Own())
+    plain = Config.load(None, ["generator.width=4", "discriminator.width=4"])
+    assert plain.discriminator.family is None
+    assert [parameter_count(net) for net in build(plain)] == [parameter_count(net) for net in build(resolve(plain))]
+    with pytest.raises(
+        ConfigError, match=r"the family dcgan has no discriminator of 64 pixels: choose another discriminator\.family"
+    ):
+        resolve(Config.load(None, ["dataset.resolution=64"]))
+    with pytest.raises(ConfigError, match="has no discriminator of 64 pixels"):
+        build(Config.load(None, ["dataset.resolution=64"]))

@@ -323,3 +323,58 @@ def test_features_that_are_not_finite_are_refused(own):
 
     with pytest.raises(FeatureError, match="aren't finite"):
         open_extractor(own(Broken), size=32)(random_images(3))
+
+
+def exits():
+    raise SystemExit(0)
+
+
+class Odd(Means):
+    """Behaves while it is looked at, with images of zeros, and not later."""
+
+    def __init__(self, later):
+        super().__init__()
+        self.later = later
+
+    def forward(self, x):
+        return self.later(super().forward(x)) if x.any() else super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "function, words",
+    [
+        (exits, "called without arguments, fails: it ends the program, SystemExit"),
+        (lambda: Later(lambda x: exits()), "can't take images .*: it ends the program, SystemExit"),
+        (lambda: Later(lambda x: x.to(torch.complex64)), "gives complex features"),
+        (lambda: Later(lambda x: x[:, :0]), "must map"),
+    ],
+    ids=["exits", "exits in forward", "complex", "none"],
+)
+def test_a_network_that_exits_or_gives_no_real_numbers_is_refused(own, function, words):
+    with pytest.raises(FeatureError, match=words):
+        open_extractor(own(function), size=32)
+
+
+@pytest.mark.parametrize(
+    "later, words",
+    [
+        (lambda x: x[:-1], r"gave features \(3, 3\) of 4 images instead of \(4, 3\)"),
+        (lambda x: x[:, :2], r"gave features \(4, 2\) of 4 images"),
+        (lambda x: x.to(torch.complex64), "gave complex features"),
+        (lambda x: exits(), "ends the program while it computes features"),
+    ],
+    ids=["fewer rows", "fewer features", "complex", "exits"],
+)
+def test_a_network_that_turns_odd_later_is_refused_then(own, later, words):
+    extractor = open_extractor(own(lambda: Odd(later)), size=32)
+    with pytest.raises(FeatureError, match=words):
+        extractor(random_images(4))
+
+
+class Later(Means):
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def forward(self, x):
+        return self.change(super().forward(x))

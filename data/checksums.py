@@ -1,0 +1,72 @@
+"""Checksums of what is read back: of records, as JSON, in a field of theirs; of zips, which checkpoints are, in their comment.
+
+A flipped bit in a number would otherwise be believed. Files of before have none, and are taken as they are.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+
+KEY = "sha256"
+
+END = b"PK\5\6"  # of a zip: 20 bytes that begin so, the length of the comment in two bytes, the comment
+MARK = b"sha256 "
+COMMENT = len(MARK) + 64
+PIECE = 2**22  # bytes that are hashed at a time
+
+# --- records -----------------------------------------------------------------------------------------------------------------
+
+
+def sealed(record: dict) -> dict:
+    """The record with a `sha256` of all the rest of it."""
+    rest = {key: value for key, value in record.items() if key != KEY}
+    return {**rest, KEY: _digest(rest)}
+
+
+def whole(record: dict) -> bool:
+    """Whether a record that was read is the one that was sealed. One without a `sha256`, as those of before, is taken as it is."""
+    return KEY not in record or sealed(record)[KEY] == record[KEY]
+
+
+def _digest(record: dict) -> str:
+    read_back = json.loads(json.dumps(record))  # as it will be read: keys are text, tuples are lists
+    return hashlib.sha256(json.dumps(read_back, sort_keys=True).encode()).hexdigest()
+
+
+# --- zips --------------------------------------------------------------------------------------------------------------------
+
+
+def sealed_zip(buffer: io.BytesIO) -> memoryview:
+    """A zip without a comment, with the sha256 of all its bytes as its comment. The buffer is changed."""
+    content = buffer.getbuffer()
+    if bytes(content[-22:-18]) != END or bytes(content[-2:]) != b"\0\0":
+        raise ValueError("no zip without a comment")
+    comment = MARK + hashlib.sha256(content[:-2]).hexdigest().encode()
+    content.release()  # else the buffer can't grow
+    buffer.seek(-2, io.SEEK_END)
+    buffer.write(len(comment).to_bytes(2, "little") + comment)
+    return buffer.getbuffer()
+
+
+def whole_zip(path: Path) -> bool:
+    """Whether a zip has the bytes that were sealed; of one without a seal, whether each file in it has its own checksum.
+
+    True for what is no zip at all: reading it will tell. OSError; zipfile.BadZipFile and others for a torn one.
+    """
+    with open(path, "rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - COMMENT - 22))
+        tail = file.read()
+        if tail.startswith(END) and tail[22:].startswith(MARK):
+            file.seek(0)
+            digest, left = hashlib.sha256(), size - COMMENT - 2
+            while left:
+                digest.update(piece := file.read(min(PIECE, left)))
+                left -= len(piece)
+            return digest.hexdigest().encode() == tail[-64:]
+    if not zipfile.is_zipfile(path):
+        return True
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip() is None

@@ -1,0 +1,69 @@
+"""What a run needs of this machine's memory at the least, asked before it starts: else it ends in the middle, or never."""
+
+import torch
+from torch import nn
+
+from data.memory import capacity, in_words, lacks_memory
+from gan.classification import config as classification
+from gan.config import Config
+from gan.models.build import build_discriminator, build_generator, resolve
+from gan.models.classifiers import build_classifier
+from gan.run_directory import RunError
+
+COPIES = 5  # of a weight while a GAN trains: itself, the gradient, two averages of Adam, and of the generator's the EMA
+CLASSES = 10  # of a classifier whose data set hasn't been opened yet
+ADVICE = "lower train.batch_size, generator.latent or the widths"
+
+
+def require_memory(size: float, what: str, advice: str) -> None:
+    """RunError if so many bytes are more than this process can ever have. what: 'a batch of 10 images'; advice: 'use fewer'."""
+    limit = capacity()
+    if limit is not None and size > limit:
+        raise RunError(f"{what} takes at least {in_words(size)} of memory, and there are {in_words(limit)} here: {advice}")
+
+
+def require_memory_to_train(config: Config | classification.Config, device: torch.device) -> None:
+    """RunError if a run of these settings can't fit: its weights, or, on a CPU, one batch and the largest map that is made of it.
+
+    That is less than it will take, so that nothing is refused which could run. Networks are built without memory to find out.
+    """
+    what = "the run"
+    try:
+        with torch.device("meta"):
+            weights, largest = _of_gan(config) if isinstance(config, Config) else _of_classifier(config)
+    except RuntimeError as error:
+        if not lacks_memory(error):
+            raise
+        raise RunError(f"{what} would take more memory than any machine has: {ADVICE}") from None
+    size = 4 * weights
+    if device.type == "cpu":
+        size += 4 * largest * config.train.batch_size
+    require_memory(size, what, ADVICE)
+
+
+def _of_gan(config: Config) -> tuple[int, int]:
+    """Values that lie in memory for each weight and its copies; values of the largest map per image of a batch."""
+    config = resolve(config)
+    generator, discriminator = build_generator(config), build_discriminator(config)
+    resolution = config.dataset.resolution
+    weights = COPIES * sum(p.numel() for p in generator.parameters())
+    weights += (COPIES - 1) * sum(p.numel() for p in discriminator.parameters())
+    largest = max(_largest(generator, generator.latent), _largest(discriminator, 3, resolution, resolution))
+    return weights, largest // config.train.gradient_accumulation
+
+
+def _of_classifier(config: classification.Config) -> tuple[int, int]:
+    model, resolution = build_classifier(**config.model.model_dump(), classes=CLASSES), config.dataset.resolution
+    return 3 * sum(p.numel() for p in model.parameters()), _largest(model, 3, resolution, resolution)
+
+
+def _largest(network: nn.Module, *shape: int) -> int:
+    """Values of the largest map of one image, among the outputs of its convolutions and linear layers."""
+    found = [1]
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(lambda _, __, out: found.append(out.numel())) for layer in layers]
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, *shape, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    return max(found)

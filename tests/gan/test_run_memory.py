@@ -1,0 +1,56 @@
+"""What cannot fit is refused before it starts; what could is never."""
+
+import pytest
+import torch
+
+from data import memory
+from gan.classification.config import Config as Classifier
+from gan.config import Config
+from gan.memory import require_memory, require_memory_to_train
+from gan.run_directory import RunError
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    "kind, overrides",
+    [
+        (Config, ["train.batch_size=10000000"]),
+        (Config, ["generator.latent=100000000000"]),
+        (Config, ["generator.latent=1000000000000000000"]),
+        (Config, ["generator.width=1e9"]),
+        (Config, ["generator.width=100000", "generator.width_rule=equal_parameters"]),
+        (Config, ["generator.family=sngan", "discriminator.width=1e6"]),
+        (Classifier, ["train.batch_size=100000000"]),
+        (Classifier, ["model.width=1000000"]),
+    ],
+    ids=str,
+)
+def test_a_run_that_cannot_fit_is_refused_in_a_moment(kind, overrides):
+    with pytest.raises(
+        RunError, match=r"takes? (at least [\d.,]+ .iB of memory, and there are|more memory than any).*lower train\.batch_size"
+    ):
+        require_memory_to_train(kind.load(None, overrides), CPU)
+
+
+def test_a_run_that_fits_is_let_be(monkeypatch):
+    for config in (
+        Config.load(None),
+        Config.load(None, ["generator.family=landscape", "dataset.resolution=128"]),
+        Classifier.load(None),
+    ):
+        require_memory_to_train(config, CPU)
+    require_memory_to_train(Config.load(None, ["train.batch_size=10000000"]), torch.device("cuda"))  # which will say so itself
+    monkeypatch.setattr(memory, "_of_the_machine", lambda: None)
+    monkeypatch.setattr(memory, "_of_the_container", lambda: None)
+    require_memory(2**80, "it", "do")
+
+
+def test_an_estimate_is_less_than_what_the_weights_take():
+    from gan.memory import _of_gan
+    from gan.models.build import build, resolve
+
+    config = resolve(Config.load(None, ["generator.width=8"]))
+    g, d = (sum(p.numel() for p in net.parameters()) for net in build(config))
+    with torch.device("meta"):
+        assert _of_gan(config)[0] == 5 * g + 4 * d
