@@ -1,4 +1,4 @@
-"""From the records of a study's runs to what they say: which converged, by how much rows differ, whether they had stopped improving."""
+"""From the records of a study's runs to what they say: which converged, by how much rows differ, which had stopped improving."""
 
 import math
 from collections.abc import Callable
@@ -140,12 +140,12 @@ def analyse(study: Study, folder: StudyFolder) -> Analysis:
     facets: dict[str, list[Row]] = {}
     for row in study.rows:
         facets.setdefault(study.facet(row)[0], []).append(row)
-    lines, groups, contrasts = [], {}, []
+    lines, groups, models = [], {}, {}
     for facet, rows in facets.items():
         own = {row.label: runs[row.label] for row in rows}
         model = fit({label: _logarithms(found.values) for label, found in own.items()})
         compared, groups[facet] = _compared(study, rows, own, model)
-        contrasts += _contrasts(study, facet, own, model)
+        models |= dict.fromkeys(own, model)
         flat = _flatness(study, own)
         instruments = _instruments({row.label: probes[row.label] for row in rows}, own)
         lines += [
@@ -168,6 +168,7 @@ def analyse(study: Study, folder: StudyFolder) -> Analysis:
             )
             for row in rows
         ]
+    contrasts = _contrasts(study, runs, models)
     return Analysis(lines, groups, contrasts, any(found.averaged for found in runs.values()))
 
 
@@ -254,12 +255,17 @@ def _compared(study: Study, rows: list[Row], runs: dict[str, _Runs], model: Fit)
     return {row: _comparison(study, row, baseline, d, runs, width) for row, d in found.items()}, group
 
 
-def _contrasts(study: Study, facet: str, runs: dict[str, _Runs], model: Fit) -> list[Comparison]:
-    """The declared contrasts of a facet, corrected for each other."""
-    pairs = [(a.label, b.label) for a, b in study.contrast_pairs if study.facet(a)[0] == facet]
-    known = sum(model.contrast(*pair) is not None for pair in pairs)
-    width = lambda seeds: pair_half_width(known, (len(model.rows) - 1) * (seeds - 1), seeds, model.deviation)
-    return [_comparison(study, a, b, d, runs, width) for (a, b), d in zip(pairs, holm(model, pairs)) if d is not None]
+def _contrasts(study: Study, runs: dict[str, _Runs], models: dict[str, Fit]) -> list[Comparison]:
+    """The declared contrasts, corrected for each other. models: by row, that of its facet."""
+    tests = {(a.label, b.label): models[a.label].test(a.label, b.label) for a, b in study.contrast_pairs}
+    known = {pair: test for pair, test in tests.items() if test is not None}
+    found = []
+    for (row, against), d in zip(known, holm(list(known.values()))):
+        model = models[row]
+        freedom = lambda seeds, model=model: (len(model.rows) - 1) * (seeds - 1)
+        width = lambda seeds, model=model, freedom=freedom: pair_half_width(len(known), freedom(seeds), seeds, model.deviation)
+        found.append(_comparison(study, row, against, d, runs, width))
+    return found
 
 
 def _comparison(
@@ -345,4 +351,5 @@ def _numbers(probe: dict) -> dict[str, float]:
     """The numbers of a probe's record; with the signed excess of the borders over real images, which older records lack."""
     numbers, real = probe.get("numbers", {}), probe.get("real", {})
     pairs = [name for name in ("border_left_right", "border_top_bottom") if name in numbers and name in real]
-    return {f"{name}_excess": numbers[name] - real[name] for name in pairs} | numbers
+    found = {f"{name}_excess": numbers[name] - real[name] for name in pairs} | numbers
+    return {name: 0.0 if value is not None and abs(value) < 1e-6 else value for name, value in found.items()}  # only rounding

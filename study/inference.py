@@ -1,18 +1,19 @@
 """The statistics of a study, on plain numbers: by how much rows differ, how sure that is, and how many seeds would tell.
 
-The logarithm of a run's distance follows row + seed, with one variance for all rows that are compared. Three runs of a row say next to
-nothing of that row's own variance (a paired t interval from three seeds is a lottery: its width varies 8-fold); all rows together do.
-On the logarithm a difference is a ratio, and rows of large and of small distances vary alike.
+The logarithm of a run's distance follows row + seed, with one variance for all rows that are compared. Three runs of a row say next
+to nothing of that row's own variance: a paired t interval from three seeds is a lottery, whose width varies 8-fold. All rows
+together do. On the logarithm a difference is a ratio, and rows of large and of small distances vary alike.
 
-Sources: Dunnett, "A multiple comparison procedure for comparing several treatments with a control", JASA 1955, and for unequal numbers
-of runs Hsu, "Multiple Comparisons", 1996, section 7; Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist.
-1979; Clopper and Pearson, Biometrika 1934. tests/study/test_inference.py compares with other programs; benchmarks/coverage.py simulates.
+Sources: Dunnett, "A multiple comparison procedure for comparing several treatments with a control", JASA 1955, and for unequal
+numbers of runs Hsu, "Multiple Comparisons", 1996, section 7; Holm, "A simple sequentially rejective multiple test procedure",
+Scand. J. Statist. 1979; Clopper and Pearson, Biometrika 1934. The tests compare with R; benchmarks/coverage.py simulates studies.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, exp, isfinite, log
+from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize, stats
@@ -27,6 +28,18 @@ def exact_share(converged: int, runs: int, level: float = LEVEL) -> tuple[float,
     """Clopper and Pearson's interval for the share of runs that converge: it holds the truth at least as often as it says."""
     found = stats.binomtest(converged, runs).proportion_ci(level, method="exact")
     return float(found.low), float(found.high)
+
+
+class Test(NamedTuple):
+    """Of one difference."""
+
+    estimate: float
+    error: float  # its standard error; nan without degrees of freedom
+    freedom: int
+
+    @property
+    def p(self) -> float:
+        return 2 * float(stats.t.sf(abs(self.estimate) / self.error, self.freedom)) if self.error else float(not self.estimate)
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,13 @@ class Fit:
         weights = np.zeros(len(self.effects))
         weights[self.rows.index(row)], weights[self.rows.index(against)] = 1, -1
         return weights if np.allclose(weights @ self.inverse @ self.normal, weights, atol=1e-8) else None
+
+    def test(self, row: str, against: str) -> Test | None:
+        """Of row - against; None where there is no such contrast."""
+        weights = self.contrast(row, against)
+        if weights is None:
+            return None
+        return Test(float(weights @ self.effects), self.deviation * float(np.sqrt(weights @ self.inverse @ weights)), self.freedom)
 
 
 def fit(values: Values) -> Fit:
@@ -111,28 +131,19 @@ def _critical(correlation: tuple[tuple[float, ...], ...], freedom: int, level: f
     return float(optimize.brentq(excess, 0.98 * alone, 1.02 * bonferroni, xtol=1e-3))
 
 
-def holm(model: Fit, pairs: Sequence[tuple[str, str]], level: float = LEVEL) -> list[Difference | None]:
-    """Each row - against, tested by Holm's procedure over all pairs; None for a pair of which a row has no run.
+def holm(tests: Sequence[Test], level: float = LEVEL) -> list[Difference]:
+    """Differences tested by Holm's procedure over all of them; without an interval where there are no degrees of freedom.
 
-    p is the corrected one. The interval is at the level at which the procedure tested the pair, so it holds 0 just where p is
+    p is the corrected one. The interval is at the level at which the procedure tested the difference, so it holds 0 just where p is
     above 1 - level: at least a t interval's, at most Bonferroni's.
     """
-    weights = [model.contrast(row, against) for row, against in pairs]
-    known = [i for i, contrast in enumerate(weights) if contrast is not None]
-    estimates = {i: float(weights[i] @ model.effects) for i in known}
-    found: list[Difference | None] = [Difference(estimates[i]) if i in estimates else None for i in range(len(pairs))]
-    if not model.freedom:
-        return found
-    errors = {i: model.deviation * float(np.sqrt(weights[i] @ model.inverse @ weights[i])) for i in known}
-    p = {
-        i: 2 * float(stats.t.sf(abs(estimates[i]) / errors[i], model.freedom)) if errors[i] else float(not estimates[i])
-        for i in known
-    }
-    corrected, left = 0.0, len(known)  # left: what is still tested when a pair's turn comes, until one is not rejected
-    for turn, i in enumerate(sorted(known, key=p.__getitem__)):
-        corrected = max(corrected, min(1.0, (len(known) - turn) * p[i]))
-        half = stats.t.ppf(1 - (1 - level) / 2 / left, model.freedom) * errors[i]
-        found[i] = Difference(estimates[i], float(estimates[i] - half), float(estimates[i] + half), corrected)
+    found = [Difference(test.estimate) for test in tests]
+    known = sorted((test.p, i) for i, test in enumerate(tests) if test.freedom)
+    corrected, left = 0.0, len(known)  # left: what is still tested when a turn comes, until one is not rejected
+    for turn, (p, i) in enumerate(known):
+        corrected = max(corrected, min(1.0, (len(known) - turn) * p))
+        half = float(stats.t.ppf(1 - (1 - level) / 2 / left, tests[i].freedom)) * tests[i].error
+        found[i] = Difference(tests[i].estimate, tests[i].estimate - half, tests[i].estimate + half, corrected)
         if corrected <= 1 - level:
             left = max(1, left - 1)
     return found

@@ -13,6 +13,7 @@ from study.folder import StudyFolder
 from study.inference import half_width, percent, seeds_needed, with_share
 from study.study import Study, StudyError
 from study.text import markdown
+from study.tuning import with_choices
 
 WIDTHS = (0.05, 0.1, 0.2)  # of intervals, that a plan is made for
 
@@ -23,7 +24,7 @@ def grown(study: Study, path: Path, wanted: float, most: int) -> Study | None:
     None once it has, with `most` seeds, or where nothing can be compared. At most twice the seeds there are: a deviation of few
     degrees of freedom may promise too much or too little.
     """
-    there = len(study.seeds)
+    there, study = len(study.seeds), with_choices(study, path)
     needed = _needed(study, analyse(study, StudyFolder(path)), math.log1p(wanted))
     target = min(most, max(2, min(needed, 2 * there)))
     if target <= there:
@@ -100,7 +101,7 @@ def _seeds(rows: int, deviation: float, wanted: float) -> int:
 
 
 def _seconds(study: Study, pilot: Study, analysis: Analysis, path: Path) -> tuple[float | None, str]:
-    """Of one run of the study, and where that is from: the pilot's records, longer or shorter in proportion; else its timed steps."""
+    """Of one run, and where that is from: the pilot's records, longer or shorter in proportion to the steps; else its timed steps."""
     length = study.config(study.jobs[0]).length / pilot.config(pilot.jobs[0]).length
     if found := [r["seconds"] for r in analysis.records if "seconds" in r]:
         seconds = fmean(s["training"] * length + s["scoring"] for s in found)

@@ -37,7 +37,7 @@ def change_text(difference: Difference) -> str:
     if low is None or high is None:
         return f"{change:+.0f}"
     ends = [100 * percent(end) for end in (low, high)]
-    digits = 1 if ends[1] - ends[0] < 10 else 0
+    digits = 1 if ends[1] - ends[0] < 10 or min(map(abs, ends)) < 0.5 else 0  # -0.2 is not 0
     return f"{change:+.{digits}f} [{ends[0]:+.{digits}f}, {ends[1]:+.{digits}f}]"
 
 
@@ -395,15 +395,15 @@ def _curves(study: Study, analysis: Analysis) -> list[str]:
     said = {"improving": "still improving", "worsening": "getting worse again", "flat": "flat", None: "not known"}
     parts = [f"{said[word]}: {', '.join(words[word])}" for word in said if word in words]
     found.append(
-        f"At the slope of the end of training, {'; '.join(parts)}. Flat: the distance changes by less than {FLAT:.0%} in a quarter of "
-        "training (90 % interval of the mean slope over seeds)."
+        f"At the slope of the end of training, {'; '.join(parts)}. Flat: the distance changes by less than {FLAT:.0%} in a quarter "
+        "of training (90 % interval of the mean slope over seeds)."
     )
     if any(word != "flat" for word in words):
         found.append("This table is a snapshot at equal steps, not a verdict on kernels.")
     if not all(same_protocol(r) for r in analysis.records if r["curve"]):
         found.append(
-            "Curves and table differ in how they were scored (number of images, split): the fewer images, the higher a distance and "
-            "the flatter its curve. scoring.every takes both alike."
+            "Curves and table differ in how they were scored (number of images, split): the fewer images, the higher a distance "
+            "and the flatter its curve. scoring.every takes both alike."
         )
     return found
 
@@ -429,7 +429,8 @@ def score_names(analysis: Analysis) -> list[str]:
 def tuning_note(study: Study, tuning: list[Choice]) -> str:
     """How rows chose, and which had better look further."""
     seeds = ", ".join(map(str, study.tune.seeds)) if study.tune else ""
-    text = f"Each row chose by its runs of seed {seeds}, which the table above has none of: the most that converged, then the lowest {VALUE[study.task]}."
+    text = f"Each row chose by its runs of seed {seeds}, which the tables above leave out: the most that converged, then the "
+    text += f"lowest {VALUE[study.task]}."
     unmoved = [choice.row for choice in tuning if not choice.settings]
     edges = [f"{choice.row} ({', '.join(choice.edge)})" for choice in tuning if choice.edge]
     text += f" No run of {', '.join(unmoved)} converged: the row keeps its own settings." * bool(unmoved)
