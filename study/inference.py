@@ -113,7 +113,7 @@ def against_baseline(model: Fit, baseline: str, rows: Sequence[str], level: floa
 
 
 @lru_cache(4096)
-def _critical(correlation: tuple[tuple[float, ...], ...], freedom: int, level: float, points: int = 10_000) -> float:
+def _critical(correlation: tuple[tuple[float, ...], ...], freedom: int, level: float, points: int = 4000) -> float:
     """c with P(all |T_i| <= c) = level for T of the multivariate t distribution, integrated over so many points."""
     k = len(correlation)
     alone, bonferroni = stats.t.ppf((1 + level) / 2, freedom), stats.t.ppf(1 - (1 - level) / 2 / k, freedom)

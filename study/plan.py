@@ -101,7 +101,7 @@ def _seeds(rows: int, deviation: float, wanted: float) -> int:
 
 
 def _seconds(study: Study, pilot: Study, analysis: Analysis, path: Path) -> tuple[float | None, str]:
-    """Of one run, and where that is from: the pilot's records, longer or shorter in proportion to the steps; else its timed steps."""
+    """Of one run, and where that is from: the pilot's records, in proportion to the length of a run; else its timed steps."""
     length = study.config(study.jobs[0]).length / pilot.config(pilot.jobs[0]).length
     if found := [r["seconds"] for r in analysis.records if "seconds" in r]:
         seconds = fmean(s["training"] * length + s["scoring"] for s in found)
