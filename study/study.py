@@ -305,10 +305,9 @@ class Study(Section):
             raise StudyError("scoring.real chooses images, and scoring.reference holds statistics only; leave one of them out")
         for label in {label for pair in self.contrasts or [] for label in pair} - set(labels):
             raise StudyError(f"contrasts: {label!r} is no row of the study; its rows are {', '.join(labels)}")
-        if apart := [
-            f"{a} and {b}" for a, b in self.contrasts or [] if len({self.facet(r)[0] for r in self.rows if r.label in (a, b)}) > 1
-        ]:
-            raise StudyError(f"contrasts: {apart[0]} are in groups of their own, which are not compared; leave that pair out")
+        for a, b in self.contrast_pairs if self.contrasts else []:
+            if self.facet(a)[0] != self.facet(b)[0]:
+                raise StudyError(f"contrasts: {a.label} and {b.label} stand in groups that are not compared; leave that pair out")
         self._check_scoring()
         self._check_tuning()
         if isinstance(self.baseline, str) and self.baseline not in labels:

@@ -103,7 +103,7 @@ def test_the_slope_is_that_of_the_line_through_the_end():
     falls = [math.exp(-0.2 * i) for i in range(11)]  # by 0.2 a step of ten: 0.5 in a quarter of training
     record = result(1.0, curve=falls)
     assert end_slope(record) == pytest.approx(-0.2 * 11 / 4)
-    assert end_slope(result(1.0, curve=(9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 5.0, 5.0, 5.0, 5.0))) == pytest.approx(0)
+    assert end_slope(result(1.0, curve=(9.0, 9.0, 9.0, 9.0, 9.0, 5.0, 5.0, 5.0, 5.0, 5.0))) == pytest.approx(0)
     assert end_slope(result(1.0, curve=(9.0, 8.0))) is None
 
 
