@@ -292,7 +292,7 @@ def _flatness(study: Study, runs: dict[str, _Runs]) -> dict[str, Flatness]:
         label: {seed: s for seed, r in own.converged.items() if (s := end_slope(r)) is not None} for label, own in runs.items()
     }
     found = {}
-    for label, change in means(slopes, level=0.9).items():  # 90 %: two one-sided tests at 5 % each
+    for label, change in means(slopes, level=0.9, pooled=True).items():  # 90 %: two one-sided tests at 5 % each
         low, high = change.low, change.high
         if low is None or high is None:
             word = None

@@ -128,7 +128,7 @@ def _critical(correlation: tuple[tuple[float, ...], ...], freedom: int, level: f
         )
         return float(inside) - level
 
-    return float(optimize.brentq(excess, 0.98 * alone, 1.02 * bonferroni, xtol=1e-3))
+    return float(optimize.brentq(excess, 0.9 * alone, 1.3 * bonferroni, xtol=1e-3))
 
 
 def holm(tests: Sequence[Test], level: float = LEVEL) -> list[Difference]:
@@ -149,22 +149,27 @@ def holm(tests: Sequence[Test], level: float = LEVEL) -> list[Difference]:
     return found
 
 
-def means(values: Values, level: float = LEVEL) -> dict[str, Difference]:
-    """The mean of each row over its seeds with its own t interval, from a deviation pooled over those rows that vary at all.
+def means(values: Values, level: float = LEVEL, pooled: bool = False) -> dict[str, Difference]:
+    """The mean of each row over its seeds with its t interval; without one for a single seed, and where nothing but rounding varies.
 
-    Seeds are not paired here: this is for what is read by itself and not as a difference.
+    pooled: from one deviation for all rows that vary, for values that vary alike; else each from its own.
     """
-    spreads = {row: np.var(list(own.values()), ddof=1) for row, own in values.items() if len(own) > 1}
     size = max((abs(value) for own in values.values() for value in own.values()), default=0.0)
-    varied = {row: len(values[row]) - 1 for row, spread in spreads.items() if spread > (1e-6 * size) ** 2}
-    freedom = sum(varied.values())
-    pooled = sum(spreads[row] * n for row, n in varied.items()) / freedom if freedom else 0.0
+    variances = {row: float(np.var(list(own.values()), ddof=1)) for row, own in values.items() if len(own) > 1}
+    variances = {row: variance for row, variance in variances.items() if variance > (1e-6 * size) ** 2}
+    freedoms = {row: len(values[row]) - 1 for row in variances}
+    if pooled and variances:
+        total = sum(freedoms.values())
+        shared = sum(variances[row] * n for row, n in freedoms.items()) / total
+        variances, freedoms = dict.fromkeys(variances, shared), dict.fromkeys(freedoms, total)
     found = {}
     for row, own in values.items():
-        if own:
+        if row in variances:
             mean = float(np.mean(list(own.values())))
-            half = float(stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(pooled / len(own))) if row in varied else None
-            found[row] = Difference(mean) if half is None else Difference(mean, mean - half, mean + half)
+            half = float(stats.t.ppf((1 + level) / 2, freedoms[row])) * (variances[row] / len(own)) ** 0.5
+            found[row] = Difference(mean, mean - half, mean + half)
+        elif own:
+            found[row] = Difference(float(np.mean(list(own.values()))))
     return found
 
 

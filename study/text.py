@@ -179,8 +179,8 @@ INSTRUMENTS = {
 OF_REAL = {"border_left_right_excess": "border_left_right", "border_top_bottom_excess": "border_top_bottom"}
 
 INSTRUMENTS_NOTE = (
-    "Means over the seeds of all finished runs at the last checkpoint, ± half of the 95 % interval of each by itself, from a "
-    "deviation pooled over rows; docs/instruments.md defines each. Signs are kept: drift is positive to the right and down, a "
+    "Means over the seeds of all finished runs at the last checkpoint, ± half of the 95 % interval of each by itself (Student's t of "
+    "its own seeds, since rows vary unlike); docs/instruments.md defines each. Signs are kept: drift is positive to the right and down, a "
     "border's excess where the left or the top has more detail than in real images. Overlap and phase gain: 0 for layers that "
     "can't, or don't, make checkerboards. The last line is what one half of the real images gives against the other."
 )
@@ -441,7 +441,7 @@ def tuning_note(study: Study, tuning: list[Choice]) -> str:
 
 
 def to_markdown(study: Study, analysis: Analysis, costs: dict[str, dict], tuning: list[Choice] | None = None) -> str:
-    parts = [f"# {study.title}", markdown(*cells(study, analysis))]
+    parts = [f"# {study.title}", summary(study, analysis), markdown(*cells(study, analysis))]
     if contrasts := contrast_cells(analysis):
         parts += ["## Declared contrasts", markdown(*contrasts)]
     parts.append("\n".join(f"- {note}" for note in notes(study, analysis, costs)))

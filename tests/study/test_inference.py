@@ -149,9 +149,12 @@ def test_seeds_needed_is_the_least_that_is_enough():
     assert with_share(6, 2 / 3) == 9 and with_share(6, 1.0) == 6
 
 
-def test_means_pool_the_deviation_of_rows_that_vary():
+def test_means_have_intervals_of_their_own_seeds_or_of_a_deviation_pooled_over_rows_that_vary():
     values = {"a": {0: 1.0, 1: 3.0}, "b": {0: 5.0, 1: 6.0, 2: 7.0}, "exact": {0: 0.484, 1: 0.484}, "one": {0: 2.0}, "none": {}}
-    found = means(values)
+    own = means(values)
+    assert own["b"].high - 6.0 == pytest.approx(stats.t.ppf(0.975, 2) * 1.0 / math.sqrt(3))
+    assert own["a"].high - 2.0 == pytest.approx(stats.t.ppf(0.975, 1) * math.sqrt(2.0 / 2))
+    found = means(values, pooled=True)
     pooled = math.sqrt((2.0 + 2.0) / 3)  # sums of squares 2 and 2, degrees of freedom 1 and 2
     assert found["b"].high - 6.0 == pytest.approx(stats.t.ppf(0.975, 3) * pooled / math.sqrt(3))
     assert found["exact"] == Difference(0.484) and found["one"] == Difference(2.0) and "none" not in found
