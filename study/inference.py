@@ -150,7 +150,7 @@ def holm(tests: Sequence[Test], level: float = LEVEL) -> list[Difference]:
 
 
 def means(values: Values, level: float = LEVEL, pooled: bool = False) -> dict[str, Difference]:
-    """The mean of each row over its seeds with its t interval; without one for a single seed, and where nothing but rounding varies.
+    """The mean of each row over its seeds with its t interval; none for a single seed, or where nothing but rounding varies.
 
     pooled: from one deviation for all rows that vary, for values that vary alike; else each from its own.
     """
