@@ -180,9 +180,9 @@ OF_REAL = {"border_left_right_excess": "border_left_right", "border_top_bottom_e
 
 INSTRUMENTS_NOTE = (
     "Means over the seeds of all finished runs at the last checkpoint, ± half of the 95 % interval of each by itself (Student's t "
-    "of its own seeds, since rows vary unlike); docs/instruments.md defines each. Signs are kept: drift is positive to the right and "
-    "down, a border's excess where the left or the top has more detail than in real images. Overlap and phase gain: 0 for layers "
-    "that can't, or don't, make checkerboards. The last line is what one half of the real images gives against the other."
+    "of its own seeds, since rows vary unlike); docs/instruments.md defines each. Signs are kept: drift is positive to the right "
+    "and down, a border's excess where the left or the top has more detail than in real images. Overlap and phase gain: 0 for "
+    "layers that can't, or don't, make checkerboards. The last line is what one half of the real images gives against the other."
 )
 
 
