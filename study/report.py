@@ -75,7 +75,7 @@ def to_html(
     lines, contrasts = analysis.lines, analysis.contrasts
     differences = [c.difference for c in (*(line.comparison for line in lines), *contrasts) if c]
     forest = Forest(differences, study.equal_within)
-    draw = lambda c: forest.row(c and c.difference, f"{change_text(c.difference)} %" if c else "no change to show")
+    draw = lambda c: c and forest.row(c.difference, f"{change_text(c.difference)} %")
     return template.render(
         study=study,
         summary=summary(study, analysis),
@@ -83,6 +83,7 @@ def to_html(
         drawn=[draw(line.comparison) for line in lines] if differences else None,
         contrasts=contrast_cells(analysis),
         drawn_contrasts=[draw(c) for c in contrasts],
+        empty=forest.row(None, "not compared"),
         axis=forest.axis(),
         band=f"{100 * study.equal_within:g} %",
         costs=cost_cells(study, analysis, costs),
