@@ -234,6 +234,8 @@ def same_protocol(record: dict) -> bool:
 
 
 def _geometric_mean(scores: list[float]) -> float:
+    if len(scores) == 1:
+        return scores[0]
     return math.exp(sum(map(math.log, scores)) / len(scores)) if min(scores) > 0 else sum(scores) / len(scores)
 
 

@@ -76,14 +76,17 @@ def _final(analysis: Analysis, c: Comparison) -> bool:
 
 
 def summary(study: Study, analysis: Analysis) -> str:
-    """One line: 'Against c3: c4 and c5 worse so far; c2, c2sp not resolved.'"""
+    """One line, what is resolved first: 'Against c3. Worse so far: c4; c5. Not resolved: c2; c2sp.'"""
     words: dict[str, list[str]] = {}
     for line in analysis.lines:
         if study.partner(line.row):
             word = verdict_text(analysis, line).partition(":")[0]
-            words.setdefault("without a run" if word == "-" else word, []).append(line.row.label)
-    said = "; ".join(f"{', '.join(labels)} {word}" for word, labels in words.items())
-    return f"Against {study.baseline_name}: {said}." if said else "There is one row: nothing is compared."
+            words.setdefault("no run yet" if word == "-" else word, []).append(line.row.label)
+    if not words:
+        return "There is one row: nothing is compared."
+    order = ("better", "worse", "equal", "not resolved", "one seed", "none converged", "no run yet")
+    ranked = sorted(words, key=lambda word: order.index(word.removesuffix(" so far")))
+    return " ".join([f"Against {study.baseline_name}.", *(f"{w.capitalize()}: {'; '.join(words[w])}." for w in ranked)])
 
 
 def cells(study: Study, analysis: Analysis) -> Text:
@@ -130,7 +133,7 @@ def contrast_cells(analysis: Analysis) -> Text | None:
         return None
     rows = []
     for c in analysis.contrasts:
-        p = "-" if c.difference.p is None else f"{c.difference.p:.3f}" if c.difference.p >= 0.001 else "< 0.001"
+        p = "-" if c.difference.p is None else f"{c.difference.p:.3g}" if c.difference.p >= 0.001 else "< 0.001"
         rows.append([f"{c.row} against {c.against}", change_text(c.difference), p, comparison_text(analysis, c)])
     return ["", "% [95 %]", "p (Holm)", "verdict"], rows
 

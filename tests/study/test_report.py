@@ -29,7 +29,7 @@ def test_every_row_has_its_interval_drawn_beside_the_table(study):
     table, contrasts = html.split("<table>")[1:3]
     assert table.count('<svg class="forest"') == 4 + 1 and contrasts.count('<svg class="forest"') == 1 + 1  # rows, and the axis
     assert table.count("<circle") == 2 and contrasts.count("<circle") == 1
-    assert html.count('<td data-head="verdict">') == 5 and "Against c3: " in html
+    assert html.count('<td data-head="verdict">') == 5 and "Against c3. " in html
 
 
 def test_a_study_without_a_comparison_draws_none(study_file, tmp_path):

@@ -103,9 +103,9 @@ def test_a_verdict_of_rows_that_may_still_improve_is_one_so_far(study, curve, wo
 
 
 def test_the_summary_says_the_verdict_of_every_row(study):
-    loaded, folder = study({"c2": [NAN, NAN], "c3": [9.0, 10.0], "c4": [20.0, 22.3], "c5": [8.0, 15.0]})
+    loaded, folder = study({"c2": [NAN, NAN], "c3": [9.0, 10.0], "c4": [9.5, 10.9], "c5": [80.0, 90.0]})
     analysis = analyse(loaded, folder)
-    assert summary(loaded, analysis) == "Against c3: c2 none converged; c4, c5 not resolved."
+    assert summary(loaded, analysis) == "Against c3. Worse so far: c5. Not resolved: c4. None converged: c2."
     loaded, folder = study({"c3": [9.0, 10.0]}, baseline="c3")
     assert summary(loaded, analyse(loaded, folder)) == "There is one row: nothing is compared."
 
@@ -142,7 +142,7 @@ def test_without_scores_in_training_nobody_knows_whether_a_row_had_settled(study
 
 
 def test_the_note_on_curves_names_rows_by_what_is_known_of_them(study):
-    falling = [result(9.0, curve=[v * f for v in (40.0, 30.0, 25.0, 18.0)]) for f in (1.0, 1.1)]
+    falling = runs((9.0, 9.0), (40.0, 30.0, 25.0, 18.0))
     loaded, folder = study({"c2": falling, "c3": [BLIND, BLIND]})
     text = said(loaded, folder)
     assert "still improving: c2; not known: c3" in text and "not a verdict on kernels" in text
