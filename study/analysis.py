@@ -111,6 +111,12 @@ class Analysis:
     def line(self, label: str) -> Line:
         return next(line for line in self.lines if line.row.label == label)
 
+    def final(self, c: Comparison) -> bool:
+        """Whether both rows had stopped improving, as far as is known; classifiers end with their schedule."""
+        lines = [self.line(label) for label in (c.row, c.against)]
+        classifiers = all(record["task"] == "classify" for line in lines for record in line.records)
+        return classifiers or all(line.flatness is not None and line.flatness.word == "flat" for line in lines)
+
     @property
     def records(self) -> list[dict]:
         return [record for line in self.lines for record in line.records]

@@ -15,6 +15,7 @@ from study.costs import read_costs
 from study.figures import image, plot_curves, plot_grids, plot_tradeoff
 from study.folder import StudyFolder
 from study.forest import Forest
+from study.notes import notes, score_names
 from study.study import Study, StudyError
 from study.table import table_of, to_csv, to_json
 from study.text import (
@@ -24,8 +25,6 @@ from study.text import (
     contrast_cells,
     cost_cells,
     instrument_cells,
-    notes,
-    score_names,
     summary,
     to_markdown,
     tuning_cells,
