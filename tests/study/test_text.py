@@ -103,7 +103,7 @@ def test_a_verdict_of_rows_that_may_still_improve_is_one_so_far(study, curve, wo
 
 
 def test_the_summary_says_the_verdict_of_every_row(study):
-    loaded, folder = study({"c2": [NAN, NAN], "c3": [9.0, 10.0], "c4": [9.5, 10.9], "c5": [80.0, 90.0]})
+    loaded, folder = study({"c2": [NAN, NAN], "c3": [9.0, 10.0], "c4": [9.5, 9.9], "c5": [80.0, 90.0]})
     analysis = analyse(loaded, folder)
     assert summary(loaded, analysis) == "Against c3. Worse so far: c5. Not resolved: c4. None converged: c2."
     loaded, folder = study({"c3": [9.0, 10.0]}, baseline="c3")
