@@ -143,7 +143,7 @@ def print_scores(found: dict, warnings: list[str]) -> None:
     for step, scores in found.items():
         for s in scores:
             spread = f"± {s.spread:.3g} ({s.spread_of})" if s.spread is not None else ""
-            spread += f", 95 %: {s.interval[0]:.2f} to {s.interval[1]:.2f}" if s.interval else ""
+            spread += f", 95 % over these: {s.interval[0]:.2f} to {s.interval[1]:.2f}" if s.interval else ""
             rows.add_row("" if step is None else f"{step:,}", printable(s.name), f"{s.value:.4g}", spread)
     console.print(rows)
     card = scores[0].card

@@ -27,6 +27,19 @@ def compare(
     export: Annotated[
         Path | None, typer.Option(help="copy report, records and samples, no weights, to this folder; compare goes on from it")
     ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="instead of the file's, such as 0,1,2,3,4: a study grows by naming the old ones and more")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="add seeds until the widest interval is at most so wide to either side, such as 10%")
+    ] = None,
+    max_seeds: Annotated[int, typer.Option(min=2, help="with --until: no more seeds than this")] = 20,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="train nothing: how many seeds and hours intervals of 5, 10 and 20 % take")
+    ] = False,
+    pilot: Annotated[
+        Path | None, typer.Option(help="with --plan: folder of the study whose spread it goes by; default: this study's own")
+    ] = None,
     report: Annotated[bool, typer.Option("--report", help="train nothing: table and report of the runs there are")] = False,
     quiet: Quiet = False,
     trust: Trust = False,
@@ -36,6 +49,8 @@ def compare(
 
     - `compare configs/studies/kernels_cifar10_cpu.yaml` trains c2 c2sp c3 c4 c4sp c5 with three seeds each.
     - `compare runs/kernels_cifar10_cpu --report` draws the report of what has finished so far.
+    - `compare runs/kernels_cifar10_cpu --until 10%` adds seeds until differences are known to ± 10 %.
+    - `compare configs/studies/kernels_cifar10.yaml --plan --pilot runs/kernels_cifar10_cpu` says how many that would take.
 
     The same command again goes on: finished runs are kept, interrupted ones resumed. A run that fails or diverges is counted and
     shown.
@@ -44,14 +59,24 @@ def compare(
     from gan.processes import world_size
     from study import run
     from study.folder import StudyFolder
+    from study.launch import default_workers, gpus_for
+    from study.plan import grown
+    from study.plan import plan as plan_of
     from study.report import write_report
     from study.study import Study, StudyError
 
     if world_size() > 1:
         raise StudyError("compare starts the runs itself: start it with python, not with torchrun (WORLD_SIZE is set)")
+    wanted = None if until is None else _share("--until", until)
     folder = out or (study if study.is_dir() else Path("runs") / study.stem)
     require_once(settings or [])
-    loaded = Study.load(study, settings or []).settled(folder, launcher)
+    loaded = Study.load(study, settings or [], None if seeds is None else _seeds(seeds)).settled(folder, launcher)
+    if plan:
+        other = pilot or folder
+        if not other.is_dir():
+            raise StudyError(f"there is no study in {other} to take a spread from: name a started one with --pilot")
+        print(plan_of(loaded, Study.load(other), other, workers or default_workers(gpus_for(loaded))))
+        return
     if not report:
         require_trust(study, loaded.features, settings or [], trust)
     options = dict(parsed(option) for option in launch or [])
@@ -64,6 +89,10 @@ def compare(
             table = write_report(loaded, folder)
         else:
             table, failed = run.compare(loaded, folder, workers, launcher, options, say, progress=not quiet)
+            while wanted and not failed and (more := grown(loaded, folder, wanted, max_seeds)):
+                loaded = more
+                say(f"{len(loaded.seeds)} seeds for intervals of ± {until.strip(' %')} %")
+                table, failed = run.compare(loaded, folder, workers, launcher, options, say, progress=not quiet)
     if not quiet:
         print(table)
     say(f"table: {folder / 'table.md'}, report: {folder / 'report.html'}")
@@ -73,3 +102,27 @@ def compare(
         say(f"{count} runs without their weights: {export}")
     if failed:
         raise typer.Exit(1)
+
+
+def _seeds(text: str) -> list[int]:
+    """'0,1,2' -> [0, 1, 2]."""
+    from study.study import StudyError
+
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise StudyError(f"--seeds takes whole numbers with commas between, such as 0,1,2,3,4, not {text!r}")
+    return list(map(int, parts))
+
+
+def _share(option: str, text: str) -> float:
+    """'10%' -> 0.1."""
+    from study.study import StudyError
+
+    number = text.strip().removesuffix("%").strip()
+    try:
+        share = float(number) / 100
+    except ValueError:
+        share = 0.0
+    if not (text.strip().endswith("%") and 0 < share < 10):
+        raise StudyError(f"{option} takes a percentage, such as 10%, not {text!r}")
+    return share

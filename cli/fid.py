@@ -42,7 +42,7 @@ def fid(
     protocol: Annotated[
         str | None, typer.Option(help="sn, mimicry or landscape: published counts and splits of a data set")
     ] = None,
-    floor: Annotated[bool, typer.Option(help="also score one half of the reference against the other")] = False,
+    floor: Annotated[bool, typer.Option(help="also say what a perfect generator would score at these counts")] = False,
     save_statistics: Annotated[Path | None, typer.Option(help="write the reference's mean and covariance as .npz")] = None,
     features: Features = "efficientnet_lite0",
     weights: Weights = None,
@@ -97,10 +97,14 @@ def fid(
     if floor:
         with progress("images") as advance:
             limit = scoring.floor(extractor, a, found[0].card, advance)
-        half, distance = limit.card.generated_count, limit.value
-        say(f"floor: {extractor.score_name('fid')} between two halves of the reference ({half:,} images each) is {distance:.3f}")
+        card, (one, other) = limit.score.card, limit.parts
+        say(
+            f"floor: a perfect generator would score about {limit.score.value:.3g} in {extractor.score_name('fid')}, at "
+            f"{card.generated_count:,} images against {card.real_count:,} (two parts of the reference, {one:,} and {other:,} "
+            f"images, score {limit.measured:.3g})"
+        )
         if json_file:
-            write_scores([*found, limit], json_file)
+            write_scores([*found, limit.score], json_file)
     if save_statistics:
         scoring.reference_statistics(extractor, a).save(save_statistics)
         say(f"statistics of the reference: {save_statistics}")

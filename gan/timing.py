@@ -40,6 +40,13 @@ def machine(device: str) -> str:
     )
 
 
+def instructions(device: str) -> dict[str, str]:
+    """The instruction sets that PyTorch's own loops and oneDNN's products use; of a GPU, its compute capability."""
+    if device != "cpu" and torch.cuda.is_available():
+        return {"cuda": ".".join(map(str, torch.cuda.get_device_capability()))}
+    return {"torch": torch.backends.cpu.get_cpu_capability(), "onednn": onednn_kind(torch.float32) or "none"}
+
+
 def fastest(runs: dict[str, Callable], rounds: int, device: str = "cpu", warm_up: int = 2) -> dict[str, float]:
     """Seconds of each function's fastest round, after the warm-up calls."""
     times = {name: [] for name in runs}

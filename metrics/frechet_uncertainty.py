@@ -66,10 +66,10 @@ def frechet_bootstrap(
 
 @register("interval", features=True)
 def interval(real: Embedded, generated: Embedded, seed: int) -> list[Value]:
-    """The distance, as `fid` gives it, with its interval over images."""
+    """The distance, as `fid` gives it, with its interval over generated images; the real ones are taken as they are."""
     (distance,) = fid(real, generated, seed)
     found = frechet_bootstrap(real.moments, generated.features, seed=seed)
-    return [distance._replace(spread=found.std, spread_of="images", interval=(found.low, found.high))]
+    return [distance._replace(spread=found.std, spread_of="generated images", interval=(found.low, found.high))]
 
 
 def _half(features: Tensor, generator: torch.Generator) -> Tensor:
@@ -122,6 +122,9 @@ def frechet_infinity(
 
 @register("infinity", features=True)
 def infinity(real: Embedded, generated: Embedded, seed: int) -> list[Value]:
-    """The distance with endlessly many generated images; its spread is the error of the fit."""
+    """The distance with endlessly many generated images; its spread is the error of the fit. Warns below 4 images per feature."""
     found = frechet_infinity(real.moments, generated.features, seed=seed)
-    return [Value("fid", found.value, found.error, "fit", suffix="_infinity")]
+    n, d = generated.features.shape
+    few = f"{n:,} generated images are fewer than 4 times the {d:,} features: the extrapolation to endless images can't be trusted"
+    warning = None if n >= 4 * d else f"{few}; score at least {4 * d:,}"
+    return [Value("fid", found.value, found.error, "fit", suffix="_infinity", warning=warning)]

@@ -67,6 +67,7 @@ class Value(NamedTuple):
     spread_of: str | None = None  # these
     interval: tuple[float, float] | None = None  # 95 %
     suffix: str = ""  # of the name, whatever the network
+    warning: str | None = None  # a sentence worth printing beside it
 
 
 Compute = Callable[[Embedded, Embedded, int], list[Value]]

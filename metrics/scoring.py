@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -69,7 +70,7 @@ def score(
     for value in values:
         name = extractor.score_name(value.base) + value.suffix
         scores[name] = Score(name, value.value, card, value.spread, value.spread_of, value.interval)
-    return list(scores.values()), _warnings(extractor, a, b)
+    return list(scores.values()), [*_warnings(extractor, a, b), *(value.warning for value in values if value.warning)]
 
 
 def _embed_both(
@@ -127,28 +128,44 @@ def check_halves(real: Side) -> None:
         raise ProtocolError(f"{real.name} holds only a mean and a covariance; a floor needs the images")
 
 
-def floor(extractor: Extractor, real: Side, card: Card, progress: Callable[[int], None] = lambda n: None) -> Score:
-    """The distance between two halves of the real images (every other one): what a perfect generator scores at that count.
+class Floor(NamedTuple):
+    """What a perfect generator would score."""
 
-    card: of a score against the same images, from which the floor's follows. ProtocolError for statistics and below 4 images.
+    score: Score  # at the counts of the score that it stands beside
+    measured: float  # the distance between two parts of the real images, from which it is scaled
+    parts: tuple[int, int]  # images in each
+
+
+def floor(extractor: Extractor, real: Side, card: Card, progress: Callable[[int], None] = lambda n: None) -> Floor:
+    """What other real images would score against these, at the counts of a score against them, whose card is given.
+
+    There are no others: so the real images are parted in two, of as many as were generated or of halves, whichever is less, and
+    the distance of the parts, which is all bias, is scaled as bias goes: with 1 / n of one side + 1 / n of the other, once there
+    are a few images for each feature (Chong and Forsyth 2020).
+
+    ProtocolError for statistics and below 4 images.
     """
     check_halves(real)
-    halves = Moments(extractor.dim), Moments(extractor.dim)
-    index = 0
+    total = real.count or 0
+    wanted = min(card.generated_count or total, total // 2)
+    if wanted < 2:
+        raise ProtocolError(f"{real.name} is too small to be halved")
+    parts = Moments(extractor.dim), Moments(extractor.dim)
+    first = 0
     for images in real.open():
         features, _ = extractor(images)
-        start = index % 2
-        halves[start].update(features[0::2])
-        halves[1 - start].update(features[1::2])
-        index += len(images)
+        index = torch.arange(first, first + len(images))
+        chosen = (index + 1) * wanted // total > index * wanted // total  # evenly over all, which may be sorted by class
+        parts[0].update(features[chosen])
+        parts[1].update(features[~chosen])
+        first += len(images)
         progress(len(images))
-    count = min(half.count for half in halves)
-    if count < 2:
-        raise ProtocolError(f"{real.name} is too small to be halved")
-    distance = frechet_distance(halves[0].mean, halves[0].covariance, halves[1].mean, halves[1].covariance)
-    about = {"generated": f"{real.name}, the other half", "ema": None, "batch_norm": None, "seed": None, "protocol": None}
-    card = replace(card, real=f"{real.name}, half", real_count=halves[0].count, generated_count=count, **about)
-    return Score(f"{extractor.score_name('fid')}_floor", distance, card)
+    measured = frechet_distance(parts[0].mean, parts[0].covariance, parts[1].mean, parts[1].covariance)
+    counts = card.generated_count or parts[0].count, card.real_count or total
+    value = measured * sum(1 / n for n in counts) / sum(1 / part.count for part in parts)
+    about = {"generated": f"other images like {real.name}", "ema": None, "batch_norm": None, "seed": None, "protocol": None}
+    score = Score(f"{extractor.score_name('fid')}_floor", value, replace(card, **about))
+    return Floor(score, measured, (parts[0].count, parts[1].count))
 
 
 def reference_statistics(extractor: Extractor, real: Side, progress: Callable[[int], None] = lambda n: None) -> Statistics:

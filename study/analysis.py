@@ -1,39 +1,61 @@
-"""From the records of a study's runs to numbers: means over training seeds, paired differences, and what didn't converge."""
+"""From the records of a study's runs to what they say: which converged, by how much rows differ, which had stopped improving."""
 
-import csv
-import io
-import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import fmean, stdev
 
 import numpy as np
-from scipy import stats
 
 from metrics.protocol import Score, require_alike
 from study.folder import StudyFolder
+from study.inference import (
+    Difference,
+    Fit,
+    Values,
+    against_baseline,
+    exact_share,
+    fit,
+    half_width,
+    holm,
+    means,
+    more_seeds,
+    pair_half_width,
+    verdict,
+    with_share,
+)
 from study.study import Row, Study
 
 COLLAPSED = 0.1  # diversity (study.tasks.diversity) below which a generator counts as collapsed
 GAVE_UP = 1e-3  # advantage (study.tasks.advantage) below which a discriminator has given up
-IMPROVING = 0.05  # a score that fell by more than this share over the last quarter of training, or a bit more, has not settled
+LATE = 3  # scored checkpoints, the last ones, whose distances are averaged
+FLAT = 0.05  # a row is flat if its distance, at the slope of the end, changes by less than this share in a quarter of training
+END = 0.4  # share of training over which that slope is taken, or the last LATE points where those reach further back
 VALUE = {"gan": "distance", "classify": "test error, %"}  # what the first score of a run is called
+SAME_WAY = ("samples", "real", "split", "features", "weights", "precision")  # that scores in training share with the final ones
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Paired over seeds: this row minus its partner. low, high: 95 % interval of the mean (Student's t); None for one seed."""
+class Comparison:
+    """A row against another: the difference of the logarithms of their distances, and what follows from it."""
 
+    row: str
     against: str
-    mean: float
-    low: float | None
-    high: float | None
-    seeds: int
+    difference: Difference
+    word: str | None  # equal, better, worse; None: not resolved
+    more: int | None  # seeds that would resolve it, if the difference stays what it is
+
+
+@dataclass(frozen=True)
+class Flatness:
+    """Whether a row had stopped improving, from the mean slope of its runs' curves over the end of training."""
+
+    change: Difference  # of the logarithm of the distance over a quarter of training at that slope; interval of 90 %
+    word: str | None  # flat, improving, worsening; None: can't be told
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the table. Lists are by seed, in the study's order; what a run doesn't have is None."""
+    """One row of the table. Dictionaries are by seed, in the study's order."""
 
     row: Row
     facet: str  # rows of one facet are compared with each other
@@ -42,12 +64,13 @@ class Line:
     records: list[dict]  # of the runs that are done
     problems: list[str]  # why runs didn't converge, one each
     failures: list[str]  # what runs that ended without a result said last
-    final: dict[int, float]  # seed -> distance of the last checkpoint
-    best: dict[int, float]  # seed -> distance of the best checkpoint
+    values: dict[int, float]  # distance of the runs that converged, averaged over their last checkpoints
+    strays: dict[int, float]  # final distance of those that finished and did not converge; in no comparison
+    best: dict[int, float]  # distance of the best checkpoint, of the runs that converged
     inception_like: dict[int, float]
-    difference: Difference | None
-    settling: float | None  # mean share by which the score of converged runs fell over the end of training
-    end: float | None  # which share of training that end is: the last quarter, or what scores there are say
+    comparison: Comparison | None  # with the row's baseline
+    flatness: Flatness | None  # None where it isn't known, and for classifiers
+    instruments: dict[str, Difference]  # means over seeds, with the interval of each by itself
     floor: dict[str, float]  # the instruments on the real images of the row's first run that was probed
 
     @property
@@ -60,12 +83,47 @@ class Line:
         return len(self.records) + len(self.failures)
 
     @property
+    def share(self) -> tuple[float, float] | None:
+        """Exact 95 % interval of the share of runs that converge; runs that failed say nothing of it."""
+        return exact_share(self.converged, len(self.records)) if self.records else None
+
+    @property
     def model(self) -> dict:
         return self.records[0]["model"] if self.records else {}
 
 
-def lines_of(study: Study, folder: StudyFolder) -> list[Line]:
-    """The study's rows with what their runs have left so far, facet by facet.
+@dataclass(frozen=True)
+class Group:
+    """What rows of one facet share: the spread of their runs."""
+
+    deviation: float  # of the logarithm of the distance, pooled over rows; nan where nothing is known
+    freedom: int
+    width: float  # the largest half-width of its simultaneous intervals; infinite where there is none
+
+
+@dataclass(frozen=True)
+class Analysis:
+    lines: list[Line]  # facet by facet
+    groups: dict[str, Group]  # by facet
+    contrasts: list[Comparison]  # that the study declared beforehand; without those of which a row has no converged run
+    averaged: bool  # whether distances are means over several checkpoints
+
+    def line(self, label: str) -> Line:
+        return next(line for line in self.lines if line.row.label == label)
+
+    def final(self, c: Comparison) -> bool:
+        """Whether both rows had stopped improving, as far as is known; classifiers end with their schedule."""
+        lines = [self.line(label) for label in (c.row, c.against)]
+        classifiers = all(record["task"] == "classify" for line in lines for record in line.records)
+        return classifiers or all(line.flatness is not None and line.flatness.word == "flat" for line in lines)
+
+    @property
+    def records(self) -> list[dict]:
+        return [record for line in self.lines for record in line.records]
+
+
+def analyse(study: Study, folder: StudyFolder) -> Analysis:
+    """What the study's runs say so far.
 
     ProtocolError if two that are compared were scored differently, StudyError if one was trained with other settings than the
     study has.
@@ -73,19 +131,51 @@ def lines_of(study: Study, folder: StudyFolder) -> list[Line]:
     folder.require_unchanged(study)
     records: dict[str, dict[int, dict]] = {row.label: {} for row in study.rows}  # by seed
     failures: dict[str, list[str]] = {row.label: [] for row in study.rows}
-    floors: dict[str, dict[str, float]] = {row.label: {} for row in study.rows}
+    probes: dict[str, dict[int, dict]] = {row.label: {} for row in study.rows}
     for job in study.jobs:
         label = job.row.label
         if record := folder.finished(study, job):
             records[label][job.seed] = record
         elif said := folder.failure(job):
             failures[label].append(f"seed {job.seed} failed: {said}")
-        floors[label] = floors[label] or folder.floor(job)
+        if probe := folder.probe(job):
+            probes[label][job.seed] = probe
     if study.task == "gan":
         _require_alike(study, records)
-    lines = [_line(study, row, records, failures[row.label], floors[row.label]) for row in study.rows]
-    facets = list(dict.fromkeys(line.facet for line in lines))
-    return sorted(lines, key=lambda line: facets.index(line.facet))
+    runs = {label: _Runs(study, own) for label, own in records.items()}
+    facets: dict[str, list[Row]] = {}
+    for row in study.rows:
+        facets.setdefault(study.facet(row)[0], []).append(row)
+    lines, groups, models = [], {}, {}
+    for facet, rows in facets.items():
+        own = {row.label: runs[row.label] for row in rows}
+        model = fit({label: _logarithms(found.values) for label, found in own.items()})
+        compared, groups[facet] = _compared(study, rows, own, model)
+        models |= dict.fromkeys(own, model)
+        flat = _flatness(study, own)
+        instruments = _instruments({row.label: probes[row.label] for row in rows}, own)
+        lines += [
+            Line(
+                row=row,
+                facet=facet,
+                short=study.facet(row)[1],
+                asked=len(study.seeds),
+                records=list(own[row.label].records.values()),
+                problems=[f"seed {seed}: {why}" for seed, why in own[row.label].reasons.items() if why],
+                failures=failures[row.label],
+                values=own[row.label].values,
+                strays=own[row.label].strays,
+                best=own[row.label].scores("best", 0),
+                inception_like=own[row.label].scores("last", 1),
+                comparison=compared.get(row.label),
+                flatness=flat.get(row.label),
+                instruments=instruments[row.label],
+                floor=next((probe.get("floor", {}) for probe in probes[row.label].values()), {}),
+            )
+            for row in rows
+        ]
+    contrasts = _contrasts(study, runs, models)
+    return Analysis(lines, groups, contrasts, any(found.averaged for found in runs.values()))
 
 
 def _require_alike(study: Study, records: dict[str, dict[int, dict]]) -> None:
@@ -98,37 +188,26 @@ def _require_alike(study: Study, records: dict[str, dict[int, dict]]) -> None:
         require_alike(scores)
 
 
-def _line(
-    study: Study, row: Row, records: dict[str, dict[int, dict]], failures: list[str], floor: dict[str, float]
-) -> Line:  # fmt: skip
-    own = records[row.label]
-    reasons = {seed: not_converged(study, record) for seed, record in own.items()}
-    settling, end = _settling([record for seed, record in own.items() if not reasons[seed]])
-    partner = study.partner(row)
-    facet, short = study.facet(row)
-    final = _values(own, "last", 0)
-    return Line(
-        row=row,
-        facet=facet,
-        short=short,
-        asked=len(study.seeds),
-        records=list(own.values()),
-        problems=[f"seed {seed}: {why}" for seed, why in reasons.items() if why],
-        failures=failures,
-        final=final,
-        best=_values(own, "best", 0),
-        inception_like=_values(own, "last", 1),
-        difference=paired_difference(final, _values(records[partner.label], "last", 0), partner.label) if partner else None,
-        settling=settling,
-        end=end,
-        floor=floor,
-    )
+class _Runs:
+    """The runs of one row: which converged, and their distances."""
 
+    def __init__(self, study: Study, records: dict[int, dict]):
+        self.records = records
+        self.reasons = {seed: not_converged(study, record) for seed, record in records.items()}
+        self.converged = {seed: record for seed, record in records.items() if not self.reasons[seed]}
+        late = {seed: late_scores(record) for seed, record in self.converged.items()}
+        self.values = {seed: _geometric_mean(scores) for seed, scores in late.items()}
+        self.averaged = any(len(scores) > 1 for scores in late.values())
+        self.strays = {
+            seed: record["last"]["scores"][0]["value"]
+            for seed, record in records.items()
+            if self.reasons[seed] and "last" in record
+        }
 
-def _values(records: dict[int, dict], which: str, index: int) -> dict[int, float]:
-    """{seed: the index-th score of the last or best checkpoint} of the runs that have one."""
-    scored = {seed: record[which]["scores"] for seed, record in records.items() if which in record}
-    return {seed: scores[index]["value"] for seed, scores in scored.items() if index < len(scores)}
+    def scores(self, which: str, index: int) -> dict[int, float]:
+        """{seed: the index-th score of the last or best checkpoint} of the converged runs that have one."""
+        scored = {seed: record[which]["scores"] for seed, record in self.converged.items() if which in record}
+        return {seed: scores[index]["value"] for seed, scores in scored.items() if index < len(scores)}
 
 
 def not_converged(study: Study, record: dict) -> str | None:
@@ -147,52 +226,104 @@ def not_converged(study: Study, record: dict) -> str | None:
     return None
 
 
-def paired_difference(ours: dict[int, float], theirs: dict[int, float], against: str) -> Difference | None:
-    """The mean over shared seeds of ours - theirs, with its 95 % interval; None without a shared seed."""
-    shared = sorted(set(ours) & set(theirs))
-    if not shared:
+def late_scores(record: dict) -> list[float]:
+    """Distances of the last checkpoints that were scored as the table's are: one, or LATE where training took such scores."""
+    last = record["last"]
+    earlier = [value for step, value in curve_of(record) if step < last["step"]] if same_protocol(record) else []
+    return [*earlier[1 - LATE :], last["scores"][0]["value"]]
+
+
+def same_protocol(record: dict) -> bool:
+    """Whether a GAN's scores in training were taken as its final ones: by the same features, of as many images, one split."""
+    final, training = record["scoring"], record["config"].get("evaluate", {})
+    return bool(record["curve"]) and not final["reference"] and all(training.get(key) == final[key] for key in SAME_WAY)
+
+
+def _geometric_mean(scores: list[float]) -> float:
+    if len(scores) == 1:
+        return scores[0]
+    return math.exp(sum(map(math.log, scores)) / len(scores)) if min(scores) > 0 else sum(scores) / len(scores)
+
+
+def _logarithms(values: dict[int, float]) -> dict[int, float]:
+    """Without a distance of 0, which has none."""
+    return {seed: math.log(value) for seed, value in values.items() if value > 0}
+
+
+# --- differences -------------------------------------------------------------------------------------------------------------
+
+
+def _compared(study: Study, rows: list[Row], runs: dict[str, _Runs], model: Fit) -> tuple[dict[str, Comparison], Group]:
+    """Each row of a facet against its baseline, and what they share."""
+    baseline = next((partner.label for row in rows if (partner := study.partner(row))), None)
+    found = against_baseline(model, baseline, list(runs)) if baseline else {}
+    widths = [d.high - d.estimate for d in found.values() if d.high is not None]
+    group = Group(model.deviation, model.freedom, max(widths, default=math.inf))
+    width = lambda seeds: half_width(len(found), seeds, model.deviation)
+    return {row: _comparison(study, row, baseline, d, runs, width) for row, d in found.items()}, group
+
+
+def _contrasts(study: Study, runs: dict[str, _Runs], models: dict[str, Fit]) -> list[Comparison]:
+    """The declared contrasts, corrected for each other. models: by row, that of its facet."""
+    tests = {(a.label, b.label): models[a.label].test(a.label, b.label) for a, b in study.contrast_pairs}
+    known = {pair: test for pair, test in tests.items() if test is not None}
+    found = []
+    for (row, against), d in zip(known, holm(list(known.values()))):
+        model = models[row]
+        freedom = lambda seeds, model=model: (len(model.rows) - 1) * (seeds - 1)
+        width = lambda seeds, model=model, freedom=freedom: pair_half_width(len(known), freedom(seeds), seeds, model.deviation)
+        found.append(_comparison(study, row, against, d, runs, width))
+    return found
+
+
+def _comparison(
+    study: Study, row: str, against: str, d: Difference, runs: dict[str, _Runs], width: Callable[[int], float]
+) -> Comparison:  # fmt: skip
+    """width: the half-width that a number of converged seeds would give."""
+    word = verdict(d, study.equal_within)
+    if word or d.low is None:
+        return Comparison(row, against, d, word, None)
+    converged = min((runs[label] for label in (row, against)), key=lambda own: len(own.converged))
+    share = len(converged.converged) / len(converged.records)
+    more = more_seeds(d.estimate, study.equal_within, len(converged.converged), width)
+    return Comparison(row, against, d, None, with_share(more, share))
+
+
+# --- flat or not -------------------------------------------------------------------------------------------------------------
+
+
+def _flatness(study: Study, runs: dict[str, _Runs]) -> dict[str, Flatness]:
+    """Of each row of a facet whose converged runs were scored in training. (Classifiers end with their schedule.)"""
+    if study.task == "classify":
+        return {}
+    slopes = {
+        label: {seed: s for seed, r in own.converged.items() if (s := end_slope(r)) is not None} for label, own in runs.items()
+    }
+    found = {}
+    for label, change in means(slopes, level=0.9, pooled=True).items():  # 90 %: two one-sided tests at 5 % each
+        low, high = change.low, change.high
+        if low is None or high is None:
+            word = None
+        elif max(-low, high) < math.log(1 + FLAT):
+            word = "flat"
+        else:
+            word = "improving" if high < 0 else "worsening" if low > 0 else None
+        found[label] = Flatness(change, word)
+    return found
+
+
+def end_slope(record: dict) -> float | None:
+    """How much the logarithm of a run's distance changes in a quarter of training, at the slope of the line through its end.
+
+    None where it was scored fewer than LATE times, or without error.
+    """
+    curve = [(step, value) for step, value in curve_of(record) if value > 0]
+    if len(curve) < LATE:
         return None
-    differences = np.array([ours[seed] - theirs[seed] for seed in shared])
-    if len(shared) == 1:
-        return Difference(against, float(differences[0]), None, None, 1)
-    half = stats.t.ppf(0.975, len(shared) - 1) * differences.std(ddof=1) / np.sqrt(len(shared))
-    mean = float(differences.mean())
-    return Difference(against, mean, float(mean - half), float(mean + half), len(shared))
-
-
-def _settling(records: list[dict]) -> tuple[float | None, float | None]:
-    """1 - score at the end / score at three quarters of training, as scored in training, averaged over runs; and the share of
-    training between the two, which is a quarter only where a score was taken there."""
-    falls, shares = [], []
-    for record in records:
-        curve = curve_of(record)
-        last = max((step for step, _ in curve), default=0)
-        earlier = [(step, value) for step, value in curve if step <= 0.75 * last]
-        if earlier and earlier[-1][1]:  # a classifier may be without error
-            falls.append(1 - curve[-1][1] / earlier[-1][1])
-            shares.append(1 - earlier[-1][0] / last)
-    return (fmean(falls), max(shares)) if falls else (None, None)
-
-
-def falling(lines: list[Line]) -> list[str]:
-    """The rows that were still improving when training ended."""
-    return [line.row.label for line in lines if line.settling is not None and line.settling > IMPROVING]
-
-
-def better(study: Study, lines: list[Line]) -> list[bool]:
-    """Which rows are better than the one they are compared with: the interval lies below 0, and in both rows all runs are done and
-    have converged, and scores taken in training say that they had stopped improving. (Classifiers end with their schedule.)"""
-    by_label = {line.row.label: line for line in lines}
-
-    def settled(line: Line) -> bool:
-        flat = study.task == "classify" or (line.settling is not None and line.settling <= IMPROVING)
-        return flat and line.converged == line.asked
-
-    def is_better(line: Line) -> bool:
-        d = line.difference
-        return d is not None and d.high is not None and d.high < 0 and settled(line) and settled(by_label[d.against])
-
-    return [is_better(line) for line in lines]
+    last = curve[-1][0]
+    end = [point for point in curve if point[0] >= (1 - END) * last]
+    steps, values = np.array(end if len(end) >= LATE else curve[-LATE:]).T
+    return float(np.polyfit(steps / last, np.log(values), 1)[0]) / 4
 
 
 def curve_of(record: dict) -> list[tuple[int, float]]:
@@ -200,64 +331,33 @@ def curve_of(record: dict) -> list[tuple[int, float]]:
     return [(scored["step"], next(v for k, v in scored.items() if k != "step")) for scored in record["curve"]]
 
 
-def table_of(lines: list[Line], costs: dict[str, dict]) -> list[dict]:
-    """One flat dict of plain values per row: what goes into table.csv and the cells of table.md."""
-    table = []
-    for line in lines:
-        d = line.difference
-        cost = costs.get(line.row.label, {})
-        table.append(
-            {
-                "row": line.row.label,
-                "final_mean": _mean(line.final),
-                "final_std": _std(line.final),
-                "best_mean": _mean(line.best),
-                "best_std": _std(line.best),
-                "difference": d.mean if d else None,
-                "difference_low": d.low if d else None,
-                "difference_high": d.high if d else None,
-                "against": d.against if d else None,
-                "pairs": d.seeds if d else None,
-                "inception_like_mean": _mean(line.inception_like),
-                "inception_like_std": _std(line.inception_like),
-                "runs": len(line.records),
-                "failed": len(line.failures),
-                "converged": line.converged,
-                "asked": line.asked,
-                "still_falling": line.settling,
-                **{key: line.model.get(key) for key in ("parameters", "macs", "step_macs")},
-                **{key: cost.get(key) for key in ("ms_per_step", "images_per_s", "peak_bytes")},
-                **probe_means(line),
-            }
-        )
-    return table
+# --- instruments -------------------------------------------------------------------------------------------------------------
+
+INSTRUMENTS = (  # of a probe's record; docs/instruments.md defines them. Those with a sign keep it, so that noise averages out.
+    "drift_x_px", "drift_y_px", "spread_px", "border_left_right_excess", "border_top_bottom_excess", "overlap_variation",
+    "phase_gain", "phase_mean_variance", "nyquist_peaks_db", "spectrum_gap",
+)  # fmt: skip
 
 
-def _mean(values: dict[int, float]) -> float | None:
-    return fmean(values.values()) if values else None
+def _instruments(probes: dict[str, dict[int, dict]], runs: dict[str, _Runs]) -> dict[str, dict[str, Difference]]:
+    """{row: {instrument: mean over seeds}} of a facet's finished runs, converged or not."""
+    numbers = {
+        label: {seed: _numbers(probe) for seed, probe in own.items() if seed in runs[label].records}
+        for label, own in probes.items()
+    }
+    found: dict[str, dict[str, Difference]] = {label: {} for label in probes}
+    for name in INSTRUMENTS:
+        values: Values = {
+            label: {seed: n[name] for seed, n in own.items() if n.get(name) is not None} for label, own in numbers.items()
+        }
+        for label, mean in means(values).items():
+            found[label][name] = mean
+    return found
 
 
-def _std(values: dict[int, float]) -> float | None:
-    return stdev(values.values()) if len(values) > 1 else None
-
-
-def probe_means(line: Line) -> dict[str, float]:
-    """Means over seeds of the instruments' headline numbers, where the runs have them."""
-    probes = [r["probe"] for r in line.records if r.get("probe")]
-    names = dict.fromkeys(name for p in probes for name in p)  # a dead generator has no drift
-    return {name: fmean(p[name] for p in probes if name in p) for name in names}
-
-
-def to_csv(table: list[dict]) -> str:
-    columns = list(dict.fromkeys(key for row in table for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    return text.getvalue()
-
-
-def to_json(study: Study, lines: list[Line], table: list[dict], costs: dict) -> str:
-    """Everything: the study, its table, and each run's scores with their cards."""
-    runs = [{k: r[k] for k in r if k not in ("config", "curve")} for line in lines for r in line.records]
-    return json.dumps({"study": study.dump(), "table": table, "costs": costs, "runs": runs}, indent=1) + "\n"
+def _numbers(probe: dict) -> dict[str, float]:
+    """The numbers of a probe's record; with the signed excess of the borders over real images, which older records lack."""
+    numbers, real = probe.get("numbers", {}), probe.get("real", {})
+    pairs = [name for name in ("border_left_right", "border_top_bottom") if name in numbers and name in real]
+    found = {f"{name}_excess": numbers[name] - real[name] for name in pairs} | numbers
+    return {name: 0.0 if value is not None and abs(value) < 1e-6 else value for name, value in found.items()}  # only rounding

@@ -7,7 +7,7 @@ from pathlib import Path
 from data.checksums import sealed, whole
 from data.files import write_atomically
 from gan.config import ConfigError, Tree
-from study.analysis import lines_of
+from study.analysis import analyse
 from study.folder import StudyFolder
 from study.study import Config, Job, Row, Study
 
@@ -55,7 +55,7 @@ def measure_costs(study: Study, path: Path, say: Callable) -> bool:
     A failure is said and costs some columns of the table, no more.
     """
     folder = StudyFolder(path)
-    lines = lines_of(study, folder)
+    lines = analyse(study, folder).lines
     trained = [line.row for line in lines if line.records]
     if any(line.ended < line.asked for line in lines) or {row.label for row in trained} <= read_costs(study, folder).keys():
         return False

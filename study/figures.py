@@ -10,7 +10,7 @@ from gan.plots import DASHES, MARKERS, PALETTE, figure_bytes, pyplot, tidy
 from study.analysis import Line, curve_of
 from study.folder import StudyFolder
 from study.study import Job, Study
-from study.text import mean_std
+from study.text import distance_text
 
 DIRECT = 120  # letters: names of more altogether would overlap if they stood beside their points
 
@@ -81,11 +81,11 @@ def _curve_name(lines: list[Line]) -> str:
 
 
 def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
-    """Final distance against what a step costs: multiply-adds, and measured time where there is one; a row of panels per facet."""
+    """Distance against what a step costs: multiply-adds, and measured time where there is one; a row of panels per facet."""
     panels = [("multiply-adds per training step (10⁹)", lambda line: line.model["step_macs"] / 1e9)]
     if costs:
         panels.append(("milliseconds per training step", lambda line: costs[line.row.label]["ms_per_step"]))
-    facets = {facet: [line for line in group if line.final] for facet, group in _facets(lines).items()}
+    facets = {facet: [line for line in group if _shown(line)] for facet, group in _facets(lines).items()}
     facets = {facet: group for facet, group in facets.items() if group}
     size = (5 * len(panels), 3.6 * len(facets))
     names = {line.short for group in facets.values() for line in group}
@@ -97,10 +97,10 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
     for row, (facet, group) in zip(axes, facets.items()):
         for axis, (_, cost) in zip(row, panels):
             drawn = [line for line in group if axis is row[0] or line.row.label in costs]
-            points = [(cost(line), fmean(line.final.values())) for line in drawn]
+            points = [(cost(line), fmean(_shown(line).values())) for line in drawn]
             width, height = (max(values) - min(values) for values in zip(*points)) if points else (0, 0)
             for line, (x, y) in zip(drawn, points):
-                values = list(line.final.values())
+                values = list(_shown(line).values())
                 spread = stdev(values) if len(values) > 1 else 0.0
                 fill = {"markerfacecolor": "white"} if line.problems + line.failures else {}
                 style = {"linestyle": "none", "capsize": 3, "markersize": 6, **fill, **_style(lines, line)}
@@ -112,9 +112,9 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
                 place = (7, -11) if crowned else (7, 5)
                 axis.annotate(line.short, (x, y), xytext=place, textcoords="offset points", fontsize=9)
             axis.margins(0.12)
-        row[0].set(ylabel="final, lower is better")
+        row[0].set(ylabel="distance, lower is better")
         row[0].set_title(facet, loc="left", fontsize=11, fontweight="bold")
-        means = [fmean(line.final.values()) for line in group]
+        means = [fmean(_shown(line).values()) for line in group]
         if max(means) > 3 * min(means) > 0:  # one row that went wrong would squash the others
             _logarithmic(row[0])
     for axis, (label, _) in zip(axes[-1], panels):
@@ -123,6 +123,11 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
     if not direct:
         _legend(figure, named)
     return figure
+
+
+def _shown(line: Line) -> dict[int, float]:
+    """The distances of the runs that converged; of a row without any, those of the others."""
+    return line.values or line.strays
 
 
 def plot_grids(study: Study, folder: StudyFolder, lines: list[Line], across: int = 6, down: int = 4) -> Figure | None:
@@ -144,7 +149,7 @@ def plot_grids(study: Study, folder: StudyFolder, lines: list[Line], across: int
         grid = pyplot().imread(io.BytesIO(folder.grid(Job(line.row, seed)) or b""))
         tile = (grid.shape[0] - 2) // 8
         axis.imshow(grid[: down * tile + 2, : across * tile + 2], interpolation="nearest")
-        axis.set_title(f"{line.row.label}   {mean_std(line.final, 1)}" + f"   seed {seed}" * several, fontsize=9)
+        axis.set_title(f"{line.row.label}   {distance_text(line, 1)}" + f"   seed {seed}" * several, fontsize=9)
     return figure
 
 

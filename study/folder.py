@@ -23,6 +23,7 @@ OF_RUN = ("record", "probe", "result")  # the JSON files of a run that an export
 FAILED = "failed.txt"  # of a run that ended without a record: the last line that it said
 ADOPTED = ".study.yaml"  # what the runs read: whoever edits study.yaml while they run changes the next `compare`, not this one
 RUNS = "runs.json"  # of an exported study: what its finished runs left
+TUNING = "tuning"  # of a study that tunes: the folder of that study
 GRIDS = "grids.zip"  # of an exported study: the sample grids that its report shows
 EXPORTED = ("study.yaml", "costs.json", "table.md", "table.csv", "table.json", "report.html")
 EXPORTED += ("curves.png", "tradeoff.png", "grids.png")
@@ -100,7 +101,7 @@ class StudyFolder:
     def finished(self, study: Study, job: Job) -> dict | None:
         """The run's record, if it is of the study's length and scored in the study's way; else None."""
         record = self.record(job)
-        fits = record and record["length"] == study.config(job).length and record["scoring"] == study.scoring.model_dump()
+        fits = record and record["length"] == study.config(job).length and study.scoring.is_that_of(record["scoring"])
         return record if fits else None
 
     def done(self, study: Study, job: Job) -> bool:
@@ -169,11 +170,12 @@ class StudyFolder:
         file = self.run(job) / FAILED
         return file.read_bytes().decode(errors="replace") if file.is_file() else None
 
-    def floor(self, job: Job) -> dict[str, float]:
-        """What the instruments say of real images, as the run's `probe` measured them; {} for a run that was not probed."""
+    def probe(self, job: Job) -> dict:
+        """The run's record of the instruments; without one that can be read, the headline numbers in its own record; else {}."""
         with contextlib.suppress(ValueError, AttributeError):
-            return (self._json(job, "probe") or {}).get("floor", {})
-        return {}
+            if found := dict(self._json(job, "probe") or {}):
+                return found
+        return {"numbers": numbers} if (numbers := (self.record(job) or {}).get("probe")) else {}
 
     def grid(self, job: Job) -> bytes | None:
         """The run's samples of fixed latents, as a PNG; None where there are none."""
@@ -212,6 +214,8 @@ class StudyFolder:
         lines = ",\n".join(json.dumps(run, separators=(",", ":")) for run in runs)  # one run per line: differences stay readable
         write_atomically(target / RUNS, f'{{"runs": [\n{lines}\n]}}\n'.encode())
         _remove_exported(target, jobs)
+        if study.tune and (self.path / TUNING).is_dir():
+            return len(jobs) + StudyFolder(self.path / TUNING).export(study.tuning(), target / TUNING)
         return len(jobs)
 
     def _left(self, job: Job) -> dict[str, dict]:

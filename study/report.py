@@ -10,12 +10,27 @@ from matplotlib.figure import Figure
 
 from data.files import write_atomically
 from gan.plots import pyplot
-from study.analysis import Line, better, lines_of, table_of, to_csv, to_json
+from study.analysis import Analysis, analyse
 from study.costs import read_costs
 from study.figures import image, plot_curves, plot_grids, plot_tradeoff
 from study.folder import StudyFolder
+from study.forest import Forest
+from study.notes import notes, score_names
 from study.study import Study, StudyError
-from study.text import INSTRUMENTS_NOTE, cells, foot, instrument_cells, score_names, to_markdown
+from study.table import table_of, to_csv, to_json
+from study.text import (
+    INSTRUMENTS_NOTE,
+    cells,
+    change_text,
+    contrast_cells,
+    cost_cells,
+    instrument_cells,
+    summary,
+    to_markdown,
+    tuning_cells,
+    tuning_note,
+)
+from study.tuning import Choice, choices, with_choices
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -25,18 +40,20 @@ def write_report(study: Study, path: Path) -> str:
     folder = StudyFolder(path)
     if not folder.path.is_dir():
         raise StudyError(f"{folder.path} doesn't exist, so no run of the study has begun; repeat the command without --report")
-    lines = lines_of(study, folder)
+    tuning = choices(study, folder.path)
+    study = with_choices(study, folder.path)
+    analysis = analyse(study, folder)
     costs = read_costs(study, folder)
-    table = table_of(lines, costs)
+    table = table_of(analysis, costs)
     figures: dict[str, Figure | None] = {}
-    if any(line.final for line in lines):
-        figures = {"curves": plot_curves(lines), "tradeoff": plot_tradeoff(lines, costs)}
-        figures["grids"] = plot_grids(study, folder, lines)
+    if any(line.values or line.strays for line in analysis.lines):
+        figures = {"curves": plot_curves(analysis.lines), "tradeoff": plot_tradeoff(analysis.lines, costs)}
+        figures["grids"] = plot_grids(study, folder, analysis.lines)
     files = {
-        "table.md": to_markdown(study, lines, costs),
+        "table.md": to_markdown(study, analysis, costs, tuning),
         "table.csv": to_csv(table),
-        "table.json": to_json(study, lines, table, costs),
-        "report.html": to_html(study, lines, costs, figures),
+        "table.json": to_json(study, analysis, table, costs),
+        "report.html": to_html(study, analysis, costs, figures, tuning),
     }
     written = {name: text.encode() for name, text in files.items()}
     written |= {f"{name}.png": image(figure, "png") for name, figure in figures.items() if figure is not None}
@@ -47,25 +64,37 @@ def write_report(study: Study, path: Path) -> str:
     return files["table.md"]
 
 
-def to_html(study: Study, lines: list[Line], costs: dict[str, dict], figures: dict[str, Figure | None]) -> str:
+def to_html(
+    study: Study, analysis: Analysis, costs: dict[str, dict], figures: dict[str, Figure | None], tuning: list[Choice] | None
+) -> str:
     """One file with everything in it: figures as data, no script, no link."""
-    heads, rows = cells(study, lines, costs)
-    marked = better(study, lines)
     embedded = {name: base64.b64encode(image(f, "png")).decode() for name, f in figures.items() if f is not None}
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text())
+    lines, contrasts = analysis.lines, analysis.contrasts
+    differences = [c.difference for c in (*(line.comparison for line in lines), *contrasts) if c]
+    forest = Forest(differences, study.equal_within)
+    draw = lambda c: c and forest.row(c.difference, f"{change_text(c.difference)} %")
     return template.render(
         study=study,
-        heads=heads,
-        rows=list(zip(rows, marked)),
-        marked=any(marked),
-        missing=[line.row.label for line in lines if line.ended and not line.final],
-        notes=foot(study, lines, costs),
-        instruments=instrument_cells(lines),
+        summary=summary(study, analysis),
+        table=cells(study, analysis),
+        drawn=[draw(line.comparison) for line in lines] if differences else None,
+        contrasts=contrast_cells(analysis),
+        drawn_contrasts=[draw(c) for c in contrasts],
+        empty=forest.row(None, "not compared"),
+        axis=forest.axis(),
+        band=f"{100 * study.equal_within:g} %",
+        costs=cost_cells(study, analysis, costs),
+        tuning=tuning and tuning_cells(study, tuning),
+        tuning_note=tuning and tuning_note(study, tuning),
+        missing=[line.row.label for line in lines if line.ended and not (line.values or line.strays)],
+        notes=notes(study, analysis, costs),
+        instruments=instrument_cells(analysis),
         instruments_note=INSTRUMENTS_NOTE,
         figures=embedded,
-        score=score_names(lines)[0],
-        done=sum(len(line.records) for line in lines),
+        score=score_names(analysis)[0],
+        done=len(analysis.records),
         asked=sum(line.asked for line in lines),
-        settings=json.dumps({"base": study.base, "settings": study.settings, "scoring": study.scoring.model_dump()}, indent=1),
+        settings=json.dumps(study.dump(), indent=1),
     )

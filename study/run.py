@@ -17,17 +17,19 @@ from data.files import reason, write_atomically
 from gan.evaluation import open_side
 from gan.loop import EMULATED, Diverged, Interrupted
 from gan.run_directory import read_log
-from gan.timing import machine
+from gan.timing import instructions, machine
 from metrics.features import open_extractor
 from metrics.precision import emulated
 from metrics.protocol import library_versions
 from metrics.scoring import Side
 from study.costs import measure_costs
-from study.folder import RECORD, StudyFolder
+from study.folder import RECORD, TUNING, StudyFolder
 from study.launch import Ended, default_workers, follow_parent, gpus_for, run_here, run_submitit
 from study.report import write_report
+from study.revision import revision
 from study.study import Job, Study, StudyError
 from study.tasks import check_runs, open_run
+from study.tuning import with_choices
 
 
 def compare(
@@ -38,7 +40,13 @@ def compare(
     say(text, colour) tells the user. workers: runs at once. options: submitit's. StudyError if it can't start.
     """
     with locked(path), terminated_as_interrupt(launcher):
-        failed = run_all(study, path, workers, launcher, options, say, progress)
+        failed = []
+        if study.tune:
+            failed = run_all(study.tuning(), path / TUNING, workers, launcher, options, say, progress)
+            write_report(study.tuning(), path / TUNING)
+            study = with_choices(study, path)
+        if not failed:  # a row that lost a tuning run would be chosen for unfairly
+            failed = run_all(study, path, workers, launcher, options, say, progress)
         table = write_report(study, path)
         if launcher == "here" and measure_costs(study, path, say):  # elsewhere, this machine isn't theirs
             table = write_report(study, path)
@@ -127,7 +135,7 @@ def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:
     """
     config, directory = study.config(job), folder.run(job)
     record = {"label": job.row.label, "seed": job.seed, "task": study.task, "length": config.length}
-    record |= {"scoring": study.scoring.model_dump(), "config": config.model_dump(mode="json")}
+    record |= {"scoring": study.scoring.protocol(), "config": config.model_dump(mode="json"), "code": revision()}
     run = open_run(config, directory)
     if reference := run.open(study.scoring):
         _require_reference(study, folder, job, reference)
@@ -137,14 +145,27 @@ def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:
     except Diverged as error:
         record |= {"status": "diverged", "why": str(error).partition(". ")[0]}  # without the advice on what to do next
     record |= {"model": run.model_facts(), "curve": run.curve()}
+    start = time.perf_counter()
     if record["status"] == "finished":
         record |= run.scores()
+    record["seconds"] = {"training": seconds_of_training(directory), "scoring": time.perf_counter() - start}
     record["finished"] = time.strftime("%Y-%m-%d", time.gmtime())
+    record["precision"] = {"training": config.train.precision, "scoring": study.scoring.precision}
     record |= {"versions": library_versions(), "machine": machine(config.train.device)}
+    record["instructions"] = instructions(config.train.device)
     write_atomically(directory / RECORD, (json.dumps(sealed(record), indent=1) + "\n").encode())
     if record["status"] == "finished":
         run.draw()
     return record
+
+
+def seconds_of_training(directory: Path) -> float:
+    """How long the steps of a run took, its scores in training included, over all the calls that it took."""
+    seconds, before = 0.0, 0
+    for record in read_log(directory, "timing"):
+        seconds += (record["step"] - before) / record["steps_per_s"]
+        before = record["step"]
+    return seconds
 
 
 def _require_reference(study: Study, folder: StudyFolder, job: Job, real: Side) -> None:

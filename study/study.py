@@ -73,6 +73,27 @@ class Scoring(Section):
     features: str = "efficientnet_lite0"
     weights: str | None = None
     precision: Precision = "fp32"
+    every: int = Field(default=0, ge=0)  # steps between scores in training, taken in this same way; 0: as evaluate.* says
+
+    def protocol(self) -> dict[str, Any]:
+        """What a final score depends on: a record holds it."""
+        return self.model_dump(exclude={"every"})
+
+    def is_that_of(self, recorded: dict[str, Any]) -> bool:
+        """Whether a record's scores were taken in this way; one of an earlier version may lack what has a default since."""
+        return {**Scoring().protocol(), **recorded} == self.protocol()
+
+    def in_training(self) -> dict[str, Any]:
+        """{key: value} of the settings with which training takes such scores; {} where that is left to evaluate.*."""
+        names = ("samples", "real", "split", "features", "weights", "precision", "every") if self.every else ()
+        return {f"evaluate.{name}": getattr(self, name) for name in names}
+
+
+class Tune(Section):
+    """Settings that each row may choose for itself, on seeds that are used for nothing else."""
+
+    grid: dict[str, list[Any]] = Field(min_length=1)  # dotted key -> values; every combination is tried
+    seeds: list[Annotated[int, Field(ge=0, strict=True)]] = Field(default=[1000], min_length=1)
 
 
 class Study(Section):
@@ -92,12 +113,17 @@ class Study(Section):
     scoring: Scoring = Scoring()
     auto_precision: Literal["fp32", "bf16"] | None = None  # what `auto` became when the study began; `compare` fills it in
     worse_than: float | None = Field(default=None, gt=0)  # a distance (test error in percent) above which a run hasn't converged
+    contrasts: list[tuple[str, str]] | None = None  # [row, against], labels; null: symmetric kernels against one-sided twins
+    equal_within: float = Field(default=0.1, gt=0, lt=1)  # share; a difference whose whole interval is smaller counts as none
+    tune: Tune | None = None  # before the rows are compared, each chooses the best of these settings
+    tuned: dict[str, dict[str, Any]] | None = None  # by row, what it chose; `compare` fills it in
 
     @classmethod
-    def load(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
+    def load(cls, path: Path, overrides: Sequence[str] = (), seeds: Sequence[int] | None = None) -> Self:
         """A study from its file, or from the folder of one that was started.
 
-        overrides: 'section.key=value' goes to all rows, 'scoring.key=value' to how they are scored. StudyError, ConfigError.
+        overrides: 'section.key=value' goes to all rows, 'scoring.key=value' to how they are scored. seeds: instead of the file's.
+        StudyError, ConfigError.
         """
         path = Path(path)
         file = path / "study.yaml" if path.is_dir() else path
@@ -111,6 +137,8 @@ class Study(Section):
             below = tree.get(section) or {}
             if isinstance(below, dict):  # anything else is named by the validation
                 tree[section] = {**below, key.removeprefix("scoring."): value}
+        if seeds is not None:
+            tree["seeds"] = list(seeds)
         if isinstance(tree.get("base"), str):
             tree["base"] = read_yaml(file.parent / tree["base"])
         try:
@@ -122,8 +150,9 @@ class Study(Section):
         return study
 
     def dump(self) -> dict[str, Any]:
-        """What its file holds; auto_precision only where there was an `auto`."""
-        return self.model_dump(by_alias=True, exclude=None if self.auto_precision else {"auto_precision"})
+        """What its file holds, as JSON and YAML have it; without what `compare` would fill in and has not."""
+        empty = {name for name in ("auto_precision", "tune", "tuned") if getattr(self, name) is None}
+        return self.model_dump(mode="json", by_alias=True, exclude=empty)
 
     def __copy__(self) -> Self:
         """For model_copy, which then changes fields: without what was worked out of this one's."""
@@ -160,7 +189,8 @@ class Study(Section):
         return {job.name: self._resolved(job) for job in self.jobs}
 
     def _resolved(self, job: Job) -> Config:
-        changes = {**self.settings, **job.row.settings, "train.seed": job.seed}
+        chosen = (self.tuned or {}).get(job.row.label, {})
+        changes = {**self.settings, **job.row.settings, **chosen, **self.scoring.in_training(), "train.seed": job.seed}
         generator = self.base.get("generator")
         if self.task == "gan" and "width_rule" not in (generator if isinstance(generator, dict) else {}):
             changes = {"generator.width_rule": "equal_parameters", **changes}
@@ -197,6 +227,18 @@ class Study(Section):
         in_training = {c.evaluate.features for c in configs if isinstance(c, gan_config.Config) and c.evaluate.every}
         return {self.scoring.features, *in_training} if self.task == "gan" else set()
 
+    @cached_property
+    def contrast_pairs(self) -> list[tuple[Row, Row]]:
+        """Rows that are compared as the study declared beforehand: (row, against)."""
+        rows = {row.label: row for row in self.rows}
+        if self.contrasts is not None:
+            return [(rows[a], rows[b]) for a, b in self.contrasts]
+        found = []
+        for row in self.rows:
+            twin = {key: _one_sided(value) if key.endswith(".kernel") else value for key, value in row.settings.items()}
+            found += [(row, other) for other in self.rows if other.settings == twin and other != row]
+        return found
+
     def facet(self, row: Row) -> tuple[str, str]:
         """A row's label in two parts: what it shares with the row that it is compared with, and what tells it from that one.
 
@@ -211,6 +253,20 @@ class Study(Section):
                 others = keys - self.baseline.keys()
                 shared += [f"{key.partition('.')[2]}={value}" for key, value in row.settings.items() if key in others]
         return " ".join(shared), " ".join(own) or row.label
+
+    def tuning(self) -> Self:
+        """The study of the settings that rows choose among: a row for each of its rows with each combination of the grid."""
+        assert self.tune is not None
+        rows = [
+            {"label": " ".join([row.label, *(f"{key.partition('.')[2]}={value}" for key, value in zip(self.tune.grid, values))])}
+            | row.settings
+            | dict(zip(self.tune.grid, values))
+            for row in self.rows
+            for values in itertools.product(*self.tune.grid.values())
+        ]
+        first = {key: values[0] for key, values in self.tune.grid.items()}
+        changes = {"title": f"{self.title}: tuning", "given_rows": rows, "axes": {}, "baseline": first, "contrasts": []}
+        return self.model_copy(update={**changes, "seeds": self.tune.seeds, "tune": None, "tuned": None})
 
     @property
     def baseline_name(self) -> str:
@@ -263,11 +319,45 @@ class Study(Section):
             raise StudyError("train.device=cuda:N: compare deals GPUs out itself; say cuda, and which with CUDA_VISIBLE_DEVICES")
         if self.scoring.real and (self.scoring.reference or "").endswith(".npz"):
             raise StudyError("scoring.real chooses images, and scoring.reference holds statistics only; leave one of them out")
+        for label in {label for pair in self.contrasts or [] for label in pair} - set(labels):
+            raise StudyError(f"contrasts: {label!r} is no row of the study; its rows are {', '.join(labels)}")
+        for a, b in self.contrast_pairs if self.contrasts else []:
+            if self.facet(a)[0] != self.facet(b)[0]:
+                raise StudyError(f"contrasts: {a.label} and {b.label} stand in groups that are not compared; leave that pair out")
+        self._check_scoring()
+        self._check_tuning()
         if isinstance(self.baseline, str) and self.baseline not in labels:
             raise StudyError(f"baseline {self.baseline!r} is no row of the study; its rows are {', '.join(labels)}")
         if isinstance(self.baseline, dict) and not any(map(self.partner, self.rows)) and len(self.rows) > 1:
             raise StudyError(f"baseline {self.baseline} turns no row of the study into another; name a setting of its rows or axes")
         self._check_comparable()
+
+    def _check_scoring(self) -> None:
+        """StudyError for scores in training that can't be taken as the final ones are."""
+        if not self.scoring.every:
+            return
+        if self.task == "classify" or self.scoring.reference is not None:
+            why = (
+                "classifiers are tested by train.test_every"
+                if self.task == "classify"
+                else "training scores against the run's own data"
+            )
+            raise StudyError(f"scoring.every: {why}; leave it out")
+        given = {key for settings in (self.settings, *(row.settings for row in self.rows)) for key in settings}
+        if both := sorted(given & self.scoring.in_training().keys()):
+            raise StudyError(f"scoring.every takes scores in training as the final ones are taken: leave {', '.join(both)} out")
+
+    def _check_tuning(self) -> None:
+        """StudyError or ConfigError for a grid that can't be searched."""
+        if self.tune is None:
+            return
+        if shared := sorted(set(self.tune.seeds) & set(self.seeds)):
+            raise StudyError(f"tune.seeds: seed {shared[0]} is one of the study's own, whose scores the choice would flatter")
+        if both := sorted({key for row in self.rows for key in row.settings} & self.tune.grid.keys()):
+            raise StudyError(f"tune.grid: {both[0]} is what rows differ in; leave it out of one of the two")
+        if all(len(values) == 1 for values in self.tune.grid.values()):
+            raise StudyError("tune.grid holds one combination, which leaves nothing to choose: give a key several values")
+        self.tuning().check()
 
     def _check_comparable(self) -> None:
         """StudyError for GANs that would be trained for hours and then could not be compared."""
@@ -289,3 +379,8 @@ class Study(Section):
                     "against other real images: give all rows one scoring.reference, or a baseline of settings that pairs rows "
                     "of the same images, such as {generator.kernel: c3}"
                 )
+
+
+def _one_sided(kernel: object) -> object:
+    """'c2sp' -> 'c2'; anything else as it is."""
+    return kernel.removesuffix("sp") if isinstance(kernel, str) else kernel

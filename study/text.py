@@ -1,25 +1,19 @@
-"""A study's table as people read it: cells, the sentences below, Markdown."""
+"""A study's tables as people read them, in text and Markdown."""
 
+import math
 from statistics import fmean, stdev
 
-from gan.config import Config
-from metrics.protocol import Score
-from study.analysis import COLLAPSED, GAVE_UP, IMPROVING, VALUE, Difference, Line, falling, probe_means, table_of
-from study.study import Job, Study
+from study.analysis import VALUE, Analysis, Comparison, Line
+from study.inference import Difference, percent
+from study.notes import notes
+from study.study import Study
+from study.table import table_of
+from study.tuning import Choice
+
+Text = tuple[list[str], list[list[str]]]  # headings, rows
 
 
-def definition(study: Study) -> str:
-    """What 'not converged' means in this study."""
-    bound = "" if study.worse_than is None else f", or whose final {VALUE[study.task]} is above {study.worse_than:g}"
-    if study.task == "classify":
-        return f"Not converged: a run in which a loss or weight became NaN or infinite{bound}. Those and failed runs have no score."
-    last = "whose" if bound else "or whose"
-    return (
-        "Not converged: a run in which a loss or weight became NaN or infinite, whose 1,000 images vary (mean pixel variance) less "
-        f"than {COLLAPSED:.0%} as much as real ones, {last} discriminator has given up (over the last tenth of training its mean "
-        f"outputs on real and generated images differ by less than {GAVE_UP:g}){bound}. Runs that became NaN or failed have no "
-        "score; others are in the means."
-    )
+# --- cells -------------------------------------------------------------------------------------------------------------------
 
 
 def mean_std(values: dict[int, float], digits: int = 2) -> str:
@@ -30,63 +24,187 @@ def mean_std(values: dict[int, float], digits: int = 2) -> str:
     return f"{fmean(values.values()):.{digits}f}{spread}"
 
 
-def difference_text(d: Difference | None, asked: int) -> str:
-    """'-1.20 [-2.01, -0.39]', with the number of pairs where there are fewer than seeds."""
-    if d is None:
-        return "-"
-    interval = "" if d.low is None else f" [{d.low:+.2f}, {d.high:+.2f}]"
-    return f"{d.mean:+.2f}{interval}" + (f" (n = {d.seeds})" if d.seeds < asked else "")
+def distance_text(line: Line, digits: int = 2) -> str:
+    """'24.12 ± 0.47'; in brackets where no run converged."""
+    return mean_std(line.values, digits) if line.values or not line.strays else f"({mean_std(line.strays, digits)})"
+
+
+def change_text(difference: Difference) -> str:
+    """'+18 [+7, +31]', in %; with a decimal where the interval is narrow."""
+    low, high = difference.low, difference.high
+    change = 100 * percent(difference.estimate)
+    if low is None or high is None:
+        return f"{change:+.0f}"
+    ends = [100 * percent(end) for end in (low, high)]
+    digits = 1 if ends[1] - ends[0] < 10 or min(map(abs, ends)) < 0.5 else 0  # -0.2 is not 0
+    return f"{change:+.{digits}f} [{ends[0]:+.{digits}f}, {ends[1]:+.{digits}f}]"
 
 
 def converged_text(line: Line) -> str:
-    """'2 of 3'; '1 of 1, 2 to come' while runs are missing."""
+    """'2 of 3 [9, 99] %'; with '1 to come' while runs are missing."""
     if not line.ended:
         return "-"
-    return f"{line.converged} of {line.ended}" + (f", {line.asked - line.ended} to come" if line.ended < line.asked else "")
+    share = f" [{100 * line.share[0]:.0f}, {100 * line.share[1]:.0f}] %" if line.share else ""
+    failed = f", {len(line.failures)} failed" if line.failures else ""
+    to_come = f", {line.asked - line.ended} to come" if line.ended < line.asked else ""
+    return f"{line.converged} of {len(line.records)}{share}{failed}{to_come}"
 
 
-Text = tuple[list[str], list[list[str]]]  # headings, rows
+def verdict_text(analysis: Analysis, line: Line) -> str:
+    """What the evidence says of a row: 'worse so far', 'not resolved: 4 more seeds would'."""
+    if line.comparison:
+        return comparison_text(analysis, line.comparison)
+    if line.records and not line.converged:
+        return "none converged"
+    return "baseline" if any(other.comparison and other.comparison.against == line.row.label for other in analysis.lines) else "-"
 
 
-def cells(study: Study, lines: list[Line], costs: dict[str, dict]) -> Text:
-    """The table that people read. Columns that no row fills are left out."""
-    value = VALUE[study.task]
-    heads = ["", f"{value}, final", f"{value}, best", f"final minus {study.baseline_name} [95 %]", "score", "converged"]
-    heads += ["parameters", "multiply-adds", "ms / step", "images / s", "peak memory"]
+def comparison_text(analysis: Analysis, c: Comparison) -> str:
+    if c.word:
+        return c.word + ("" if analysis.final(c) else " so far")
+    if c.more is None:
+        return "one seed: no interval"
+    return f"not resolved: {c.more:,} more seed{'s' if c.more > 1 else ''} would"
+
+
+def summary(study: Study, analysis: Analysis) -> str:
+    """One line, what is resolved first: 'Against c3. Worse so far: c4; c5. Not resolved: c2; c2sp.'"""
+    words: dict[str, list[str]] = {}
+    for line in analysis.lines:
+        if study.partner(line.row):
+            word = verdict_text(analysis, line).partition(":")[0]
+            words.setdefault("no run yet" if word == "-" else word, []).append(line.row.label)
+    if not words:
+        return "There is one row: nothing is compared."
+    order = ("better", "worse", "equal", "not resolved", "one seed", "none converged", "no run yet")
+    ranked = sorted(words, key=lambda word: order.index(word.removesuffix(" so far")))
+    return " ".join([f"Against {study.baseline_name}.", *(f"{w.capitalize()}: {'; '.join(words[w])}." for w in ranked)])
+
+
+def cells(study: Study, analysis: Analysis) -> Text:
+    """The table that answers the question. Columns that no row fills are left out."""
+    heads = ["", "converged", VALUE[study.task], f"against {study.baseline_name}, % [95 %]", "verdict", "test-set error, ±"]
+    rows = [
+        [
+            line.row.label,
+            converged_text(line),
+            distance_text(line),
+            change_text(line.comparison.difference) if line.comparison else "-",
+            verdict_text(analysis, line),
+            _test_set(line),
+        ]
+        for line in analysis.lines
+    ]
+    return _filled(heads, rows)
+
+
+def _test_set(line: Line) -> str:
+    """95 % half-width, in points, of a classifier's error from the number of test images alone."""
+    counts = [r["last"]["scores"][0]["card"].get("test_count") for r in line.records if "last" in r]
+    if not line.values or not counts or not counts[0]:
+        return "-"
+    error = fmean(line.values.values()) / 100
+    return f"{196 * math.sqrt(error * (1 - error) / counts[0]):.2f}"
+
+
+def cost_cells(study: Study, analysis: Analysis, costs: dict[str, dict]) -> Text:
+    """What rows cost, and the numbers that no verdict rests on."""
+    heads = ["", f"{VALUE[study.task]}, best", "score", "parameters", "multiply-adds", "ms / step", "images / s", "peak memory"]
     rows = []
-    for line, r in zip(lines, table_of(lines, costs)):
-        text = [line.row.label, mean_std(line.final), mean_std(line.best), difference_text(line.difference, line.asked)]
-        text += [mean_std(line.inception_like), converged_text(line)]
+    for line, r in zip(analysis.lines, table_of(analysis, costs)):
+        text = [line.row.label, mean_std(line.best), mean_std(line.inception_like)]
         text += [_scaled(r["parameters"], 1e3, "k"), _scaled(r["macs"], 1e6, "M")]
         text += [_scaled(r["ms_per_step"], 1, ""), _scaled(r["images_per_s"], 1, ""), _scaled(r["peak_bytes"], 2**20, "MiB")]
         rows.append(text)
+    return _filled(heads, rows)
+
+
+def contrast_cells(analysis: Analysis) -> Text | None:
+    """The declared contrasts; None where there are none."""
+    if not analysis.contrasts:
+        return None
+    rows = []
+    for c in analysis.contrasts:
+        p = "-" if c.difference.p is None else f"{c.difference.p:.3g}" if c.difference.p >= 0.001 else "< 0.001"
+        rows.append([f"{c.row} against {c.against}", change_text(c.difference), p, comparison_text(analysis, c)])
+    return ["", "% [95 %]", "p (Holm)", "verdict"], rows
+
+
+def tuning_cells(study: Study, tuning: list[Choice]) -> Text:
+    """What each row was tried with, and chose."""
+    heads = ["", *(study.tune.grid if study.tune else ()), "converged", VALUE[study.task], "chosen"]
+    rows = [
+        [
+            choice.row,
+            *(f"{value:g}" if isinstance(value, float) else str(value) for value in point.values()),
+            f"{line.converged} of {len(line.records)}",
+            distance_text(line),
+            "chosen" if point == choice.settings else "",
+        ]
+        for choice in tuning
+        for point, line in choice.tried
+    ]
+    return heads, rows
+
+
+def _filled(heads: list[str], rows: list[list[str]]) -> Text:
+    """Without the columns that no row fills."""
     kept = [i for i in range(len(heads)) if any(row[i] != "-" for row in rows)]
     return [heads[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
-INSTRUMENTS = {  # of gan.probe.summary; docs/instruments.md defines them
-    "drift_px": "drift, px",
-    "spread_px": "spread, px",
-    "border_asymmetry_excess": "border asymmetry over real",
-    "overlap_variation": "overlap variation",
-    "phase_gain": "phase-gain imbalance",
-    "phase_mean_variance": "phase-mean variance",
-    "nyquist_peaks_db": "Nyquist peaks, dB",
-    "spectrum_gap": "spectrum gap",
-}
+def _scaled(value: float | None, unit: float, name: str) -> str:
+    return "-" if value is None else f"{value / unit:,.0f} {name}".strip()
 
 
-def instrument_cells(lines: list[Line]) -> Text | None:
-    """The instruments' means over seeds, a row per line, and what real images have; None where no run has been measured."""
-    found = [(line.row.label, probe_means(line)) for line in lines]
-    names = [name for name in INSTRUMENTS if any(name in values for _, values in found)]
-    if not names:
-        return None
-    floors = [line.floor for line in lines if line.floor]
-    if floors and all(floor == floors[0] for floor in floors):  # not where rows have data of their own
-        found.append(("real images", floors[0]))
-    rows = [[label, *(_digits(values.get(name)) for name in names)] for label, values in found]
-    return ["", *(INSTRUMENTS[name] for name in names)], rows
+# --- instruments -------------------------------------------------------------------------------------------------------------
+
+# Of study.analysis, in tables of at most three columns, which 80 letters hold; docs/instruments.md defines them.
+INSTRUMENTS = {
+    "Where a change in the seed map lands": {
+        "drift_x_px": "drift to the right, px", "drift_y_px": "drift down, px", "spread_px": "spread, px",
+    },
+    "Borders and spectrum": {
+        "border_left_right_excess": "left − right over real", "border_top_bottom_excess": "top − bottom over real",
+        "spectrum_gap": "spectrum gap",
+    },
+    "Checkerboards, in layers": {"overlap_variation": "overlap variation", "phase_gain": "phase-gain imbalance"},
+    "Checkerboards, in pictures": {"phase_mean_variance": "phase-mean variance", "nyquist_peaks_db": "Nyquist peaks, dB"},
+}  # fmt: skip
+OF_REAL = {"border_left_right_excess": "border_left_right", "border_top_bottom_excess": "border_top_bottom"}
+
+INSTRUMENTS_NOTE = (
+    "Means over the seeds of all finished runs at the last checkpoint, ± half of the 95 % interval of each by itself (Student's t "
+    "of its own seeds, since rows vary unlike); docs/instruments.md defines each. Signs are kept: drift is positive to the right "
+    "and down, a border's excess where the left or the top has more detail than in real images. Overlap and phase gain: 0 for "
+    "layers that can't, or don't, make checkerboards. The last line is what one half of the real images gives against the other."
+)
+
+
+def instrument_cells(analysis: Analysis) -> dict[str, Text]:
+    """{title: table} of the instruments' means over seeds, and what real images have; {} where no run has been measured."""
+    found = {}
+    floors = [line.floor for line in analysis.lines if line.floor]
+    shared = floors and all(floor == floors[0] for floor in floors)  # not where rows have data of their own
+    for title, headings in INSTRUMENTS.items():
+        names = [name for name in headings if any(name in line.instruments for line in analysis.lines)]
+        if not names:
+            continue
+        rows = [[line.row.label, *(_mean_text(line.instruments.get(name)) for name in names)] for line in analysis.lines]
+        real = ["real images", *(_digits(floors[0].get(name)) if shared else "-" for name in names)]
+        found[title] = ["", *(headings[name] for name in names)], rows + [real] * any(cell != "-" for cell in real[1:])
+    return found
+
+
+def _mean_text(mean: Difference | None) -> str:
+    """'-2.71 ± 0.15'; without an interval where nothing varies, or one seed says nothing of it."""
+    if mean is None:
+        return "-"
+    if mean.high is None:
+        return _digits(mean.estimate)
+    half = mean.high - mean.estimate
+    digits = max(0, 1 - math.floor(math.log10(half)))  # two of the half-width
+    return f"{mean.estimate:.{digits}f} ± {half:.{digits}f}"
 
 
 def _digits(value: float | None) -> str:
@@ -94,128 +212,41 @@ def _digits(value: float | None) -> str:
     return "-" if value is None else "0" if abs(value) < 1e-6 else f"{value:.3g}"
 
 
-def _scaled(value: float | None, unit: float, name: str) -> str:
-    return "-" if value is None else f"{value / unit:,.0f} {name}".strip()
+def tuning_note(study: Study, tuning: list[Choice]) -> str:
+    """How rows chose, and which had better look further."""
+    seeds = ", ".join(map(str, study.tune.seeds)) if study.tune else ""
+    text = f"Each row chose by its runs of seed {seeds}, which the tables above leave out: the most that converged, then the "
+    text += f"lowest {VALUE[study.task]}."
+    unmoved = [choice.row for choice in tuning if not choice.settings]
+    edges = [f"{choice.row} ({', '.join(choice.edge)})" for choice in tuning if choice.edge]
+    text += f" No run of {', '.join(unmoved)} converged: the row keeps its own settings." * bool(unmoved)
+    return text + f" At the edge of the grid, where a better value may lie beyond: {'; '.join(edges)}." * bool(edges)
 
 
-def foot(study: Study, lines: list[Line], costs: dict[str, dict]) -> list[str]:
-    """The sentences below the table: how it was scored, what it can't say, what didn't converge."""
-    done, asked = sum(len(line.records) for line in lines), sum(line.asked for line in lines)
-    names = score_names(lines)
-    notes = []
-    if study.task == "gan":
-        notes.append(f"Distance: {names[0]}, lower is better." + (f" Score: {names[1]}, higher is better." if names[1:] else ""))
-    if done < asked:
-        notes.append(f"Unfinished: {done} of {asked} runs are done.")
-    notes += _settled(study, lines)
-    scored = next((r["last"]["scores"][0] for line in lines for r in line.records if "last" in r), None)
-    if scored and study.task == "classify":
-        card = scored["card"]
-        notes.append(
-            f"{card['epochs']} epochs in batches of {card['batch_size']}, {card['precision']}; trained on {card['train_count']:,} "
-            f"images, tested on {card['test_count']:,} at the end. Mean ± standard deviation over training seeds."
-        )
-    elif scored:
-        card, real = Score.from_dict(scored).card, _real_images(lines)
-        against = ", ".join(real) + ", each row against its own" * (len(real) > 1)
-        notes.append(
-            f"Scores: {card.generated_count:,} images per run against {against}; features "
-            f"{card.features} ({card.weights_sha256[:8]}) at {card.input_size} px, resize {card.resize}, {card.precision}; EMA "
-            "weights, batch norm in eval mode. Mean ± standard deviation over training seeds."
-        )
-    notes += _chosen(study, lines)
-    shared = "same images in the same order" + (", same latents" if study.task == "gan" else "")
-    notes.append(
-        f"Differences are paired by seed ({shared}); the interval is Student's t of the mean. "
-        "One that holds 0 settles nothing; it is not corrected for the number of rows."
-    )
-    warnings = [text for line in lines for r in line.records if "last" in r for text in r["last"].get("warnings", [])]
-    notes += [f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(warnings)]
-    notes += _costs(study, lines, costs)
-    notes.append(definition(study))
-    notes += [f"{line.row.label}, {problem.rstrip('.')}." for line in lines for problem in line.problems + line.failures]
-    return notes
+# --- Markdown ----------------------------------------------------------------------------------------------------------------
 
 
-def _real_images(lines: list[Line]) -> list[str]:
-    """['cifar10-test.zip (10,000 images)']; several where rows that are not compared with each other have data of their own."""
-    cards = [Score.from_dict(r["last"]["scores"][0]).card for line in lines for r in line.records if "last" in r]
-    distinct = {card.real_sha256 or card.real: card for card in reversed(cards)}
-    counts = [(c.real, "an unknown number of" if c.real_count is None else f"{c.real_count:,}") for c in distinct.values()]
-    return [f"{name} ({count} images)" for name, count in reversed(counts)]
-
-
-def _chosen(study: Study, lines: list[Line]) -> list[str]:
-    """How the best checkpoint was found."""
-    row = next((line.row for line in lines if line.best), None)
-    config = study.config(Job(row, study.seeds[0])) if row else None
-    if not isinstance(config, Config):
-        return []
-    e = config.evaluate
-    every = f"every {e.every:,} steps" if e.every else "now and then"
-    same = study.scoring.reference is None and e.split == study.scoring.split
-    warning = ", the split of the table, which flatters it" if same else ""
-    kind = "lowest distance" if e.best == "fid" else "highest score"
-    return [
-        f"Best: the checkpoint of each run with the {kind} in training ({e.features}, {e.samples:,} images, {every}) "
-        f"against the {e.split} split{warning}."
-    ]
-
-
-def _costs(study: Study, lines: list[Line], costs: dict[str, dict]) -> list[str]:
-    """Of what the columns of cost are."""
-    notes = ["Parameters and multiply-adds: of the generator, per image."] * (study.task == "gan" and any(x.records for x in lines))
-    if machines := dict.fromkeys(cost["machine"] for cost in costs.values() if "machine" in cost):
-        notes.append(
-            f"Time and memory: the fastest of a few steps, rows in turns, on {', '.join(machines)}. Images: real ones trained on. "
-            "Memory: the peak above weights, optimizer state and images."
-        )
-    elif all(line.ended == line.asked for line in lines) and any(line.records for line in lines):
-        notes.append("Time and memory were not measured: `compare` does that here at the end, without --launcher, if all rows fit.")
-    return notes
-
-
-def _settled(study: Study, lines: list[Line]) -> list[str]:
-    """Whether the rows had stopped improving, as far as their curves say."""
-    notes = []
-    if any(r["config"]["train"].get("lr_decay") != "none" for line in lines for r in line.records):
-        notes = ["The learning rate falls within a run, which flattens any curve: more steps may still change the order."]
-    if study.task == "classify":  # whose schedule ends each run
-        return notes
-    known = [line for line in lines if line.settling is not None]
-    if not known:
-        blind = "No scores were taken in training (evaluate.every), so nothing here says whether a row had stopped improving."
-        scored = any(r["curve"] for line in lines for r in line.records)
-        return [*notes, blind] if any(line.final for line in lines) and not scored else notes
-    rest = ", ".join(line.row.label for line in lines if line.settling is None)
-    unknown = f" Not known of {rest}." if rest else ""
-    span = f"over the last {max(line.end for line in known if line.end is not None):.0%} of training"
-    if labels := falling(lines):
-        verdict = "This table is a snapshot at equal steps, not a verdict on kernels."
-        return [*notes, f"Still improving by more than {IMPROVING:.0%} {span}: {', '.join(labels)}.{unknown} {verdict}"]
-    return [*notes, f"No row improved by more than {IMPROVING:.0%} {span}.{unknown}"]
-
-
-def to_markdown(study: Study, lines: list[Line], costs: dict[str, dict]) -> str:
-    heads, rows = cells(study, lines, costs)
-    parts = [f"# {study.title}", _markdown(heads, rows), "\n".join(f"- {note}" for note in foot(study, lines, costs))]
-    if instruments := instrument_cells(lines):
-        parts += ["## Instruments", _markdown(*instruments), f"- {INSTRUMENTS_NOTE}"]
+def to_markdown(study: Study, analysis: Analysis, costs: dict[str, dict], tuning: list[Choice] | None = None) -> str:
+    parts = [f"# {study.title}", summary(study, analysis), markdown(*cells(study, analysis))]
+    if contrasts := contrast_cells(analysis):
+        parts += ["## Declared contrasts", markdown(*contrasts)]
+    parts.append("\n".join(f"- {note}" for note in notes(study, analysis, costs)))
+    heads, rows = cost_cells(study, analysis, costs)
+    if len(heads) > 1:
+        parts += ["## Cost, and other scores", markdown(heads, rows)]
+    if tuning:
+        parts += ["## Tuning", markdown(*tuning_cells(study, tuning)), f"- {tuning_note(study, tuning)}"]
+    if instruments := instrument_cells(analysis):
+        parts.append("## Instruments")
+        parts += [f"### {title}\n\n{markdown(*table)}" for title, table in instruments.items()]
+        parts.append(f"- {INSTRUMENTS_NOTE}")
     return "\n\n".join(parts) + "\n"
 
 
-INSTRUMENTS_NOTE = (
-    "Means over seeds at the last checkpoint; docs/instruments.md defines each. Drift and spread: how far, how widely, a change "
-    "in the seed map lands from its place. Overlap and phase gain: checkerboards in layers, 0 for none. The rest is of pictures: "
-    "read it beside that of real images (border asymmetry and spectrum gap: of one half of them against the other)."
-)
-
-
-def _markdown(heads: list[str], rows: list[list[str]]) -> str:
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def score_names(lines: list[Line]) -> list[str]:
-    """The names of the scores that the runs have; ['none yet'] before any has."""
-    return next(([s["name"] for s in r["last"]["scores"]] for line in lines for r in line.records if "last" in r), ["none yet"])
+def markdown(heads: list[str], rows: list[list[str]]) -> str:
+    """A table whose columns line up, so that a terminal shows it too."""
+    text = [[cell.replace("|", "\\|") for cell in line] for line in (heads, *rows)]
+    widths = [max(3, *(len(line[i]) for line in text)) for i in range(len(heads))]
+    lines = [" | ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:]))]) for line in text]
+    rule = " | ".join(["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+    return "\n".join(f"| {line} |" for line in (lines[0], rule, *lines[1:]))

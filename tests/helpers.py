@@ -93,7 +93,7 @@ def leave_result(folder, study, job, **changes):
         "task": study.task,
         "length": study.config(job).length,
         "config": study.config(job).model_dump(mode="json"),
-        "scoring": study.scoring.model_dump(),
+        "scoring": study.scoring.protocol(),
     }
     result |= changes
     if result["status"] == "finished":

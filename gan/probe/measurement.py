@@ -33,6 +33,7 @@ from metrics.protocol import library_versions
 
 FORMAT = 1  # of a record
 IMPULSES, LATER_IMPULSES, FLAT_IMPULSES = 32, 16, 8  # into the seed map; into later maps; where no weights differ
+SIZES = (("drift_px", "drift_x_px", "drift_y_px"),)  # numbers that are the root mean square of signed ones
 FEW = 4  # latents whose seed maps are perturbed, rolled and flattened
 
 
@@ -90,8 +91,8 @@ def measure(
 def summary(record: dict) -> dict[str, float]:
     """The headline numbers of a record, fit for a row of a table; those that were not measured are left out."""
     headlines = (
-        "drift_px", "spread_px", "border_asymmetry_excess", "overlap_variation", "phase_gain", "phase_mean_variance",
-        "nyquist_peaks_db", "spectrum_gap",
+        "drift_x_px", "drift_y_px", "drift_px", "spread_px", "border_left_right_excess", "border_top_bottom_excess",
+        "border_asymmetry_excess", "overlap_variation", "phase_gain", "phase_mean_variance", "nyquist_peaks_db", "spectrum_gap",
     )  # fmt: skip
     return {name: record["numbers"][name] for name in headlines if record["numbers"].get(name) is not None}
 
@@ -193,7 +194,13 @@ def _layers(trunk: nn.Module, maps: Tensor) -> tuple[list[dict], dict]:
     for name, layer in named.items():
         own, flat = layer_drift(layer), layer_drift(layer, flat=True)
         row = {"name": f"trunk.{name}", "layer": _describe(layer), "size": inputs[layer].shape[-1], "scale": scales[layer]}
-        row |= {"drift_px": own.per_axis, "geometric_drift_px": flat.per_axis, "spread_px": own.spread}
+        row |= {
+            "drift_px": own.per_axis,
+            "drift_x_px": own.x,
+            "drift_y_px": own.y,
+            "geometric_drift_px": flat.per_axis,
+            "spread_px": own.spread,
+        }
         if layer in doubling:
             row |= {"taps": taps_per_phase(layer).tolist(), **layer_numbers(layer, inputs[layer].double().mean(dim=(0, 2, 3)))}
         layers.append(row)
@@ -238,7 +245,7 @@ def _rings(images: Tensor) -> Tensor:
 
 
 def over_seeds(numbers: list[dict]) -> dict:
-    """Means, and standard deviations (ddof 1) where there are several seeds; None where one was not measured."""
+    """Means, of what has a sign with it, and standard deviations (ddof 1) where there are several seeds; NaN where one is None."""
     mean, spread = {}, {}
     for name in numbers[0]:
         values = [n[name] for n in numbers]
@@ -246,6 +253,9 @@ def over_seeds(numbers: list[dict]) -> dict:
         mean[name] = known.mean().item()
         if len(values) > 1:
             spread[name] = known.std().item()
+    for size, *signed in SIZES:  # of the mean: a mean of sizes would add up noise
+        if size in mean:
+            mean[size] = math.hypot(*(mean[name] for name in signed)) / math.sqrt(len(signed))
     return {"numbers": mean, "spread": spread}
 
 

@@ -6,7 +6,9 @@ from metrics.instruments.registry import Number, numbers_of
 
 # What is measured of the generator as a whole. Numbers of its images and of its layers are described where they are registered.
 OF_THE_NETWORK = (
-    Number("drift_px", "S1", "px", "per axis from where a seed cell belongs"),
+    Number("drift_x_px", "S1", "px", "to the right of where a seed cell belongs"),
+    Number("drift_y_px", "S1", "px", "down from there"),
+    Number("drift_px", "S1", "px", "the size of both, per axis"),
     Number("geometric_drift_px", "S1", "", "the same by padding alone, with equal weights"),
     Number("spread_px", "S1", "px", "per axis around where it lands"),
     Number("phase_slope_x_px", "S2", "px", "to the right, from the phase of the response"),

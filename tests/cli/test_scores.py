@@ -201,9 +201,9 @@ def test_fid_of_a_pack_and_an_lsun_database_of_the_same_images_is_zero(fifty, ca
 def test_the_floor_is_printed_with_its_count_and_written(fifty, call, tmp_path):
     status, _, err = call("fid", fifty, fifty, "--features", FEATURES, "--floor", "--json", tmp_path / "s.json")
     fd, floor = map(Score.from_dict, json.loads((tmp_path / "s.json").read_text()))
-    assert (fd.name, floor.name, floor.card.generated_count) == (NAME, f"{NAME}_floor", 25)
-    assert f" is {floor.value:.3f}" in err and floor.value > fd.value
-    assert status == 0 and f"floor: {NAME} between two halves of the reference (25 images each) is " in err
+    assert (fd.name, floor.name, floor.card.generated_count) == (NAME, f"{NAME}_floor", 50)
+    assert status == 0 and floor.value > fd.value
+    assert f"about {floor.value:.3g} in {NAME}, at 50 images against 50 (two parts of the reference, 25 and 25 images" in err
 
 
 def test_a_protocol_that_a_data_set_is_too_small_for_is_refused(fifty, call, monkeypatch):

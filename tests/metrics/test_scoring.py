@@ -1,6 +1,7 @@
 """Two sides in, scores with their cards out: the right numbers, the right names, refusals in one sentence."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -129,7 +130,7 @@ def test_an_interval_holds_its_distance_and_brings_it_along():
     (found,), _ = score(tiny(), side(noise(seed=1)), side(noise(seed=2, shift=20)), ["interval"])
     low, high = found.interval
     assert found.name == "fd_tiny" and low < found.value < high and 0 < found.spread < high - low
-    assert found.spread_of == "images"
+    assert found.spread_of == "generated images"
 
 
 def test_a_distance_and_its_interval_are_one_score():
@@ -145,6 +146,12 @@ def test_endless_images_are_nearer_than_these():
     found = {s.name: s for s in scores}
     assert found["fd_tiny_infinity"].value < found["fd_tiny"].value
     assert found["fd_tiny_infinity"].spread_of == "fit" and found["fd_tiny_infinity"].spread > 0
+
+
+def test_endless_images_are_not_trusted_below_four_images_a_feature():
+    warned = [score(tiny(), side(noise(200)), side(noise(n, seed=1)), ["infinity"])[1] for n in (4 * DIM - 1, 4 * DIM)]
+    assert "fewer than 4 times the 6 features" in warned[0][-1] and "score at least 24" in warned[0][-1] and warned[1] == []
+    assert score(tiny(), side(noise(200)), side(noise(4 * DIM - 1, seed=1)), ["fid"])[1] == []
 
 
 @pytest.mark.parametrize("wanted", ["kid", "interval", "infinity"])
@@ -463,17 +470,29 @@ CARD = Card("tiny", "a" * 64, 8, "clean", "fp32", "images", 200, None, "images",
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64, 301])
-def test_the_floor_is_the_distance_between_every_other_image(batch):
+def test_the_floor_is_the_distance_between_two_parts_scaled_to_the_counts_of_the_score(batch):
     images = noise(301)
     features = tiny()(images)[0]
-    (against,), _ = score(tiny(), side(images, "noise"), side(about={"ema": True, "protocol": "sn"}), ["fid"])
+    (against,), _ = score(tiny(), side(images, "noise"), side(about={"ema": True, "protocol": "sn"}), ["fid"])  # 200 generated
     found = floor(tiny(), side(images, "noise", batch=batch), against.card)
-    distance, card = found.value, found.card
-    assert (found.name, card.real, card.generated) == ("fd_tiny_floor", "noise, half", "noise, the other half")
-    assert (card.real_count, card.generated_count, card.ema, card.protocol) == (151, 150, None, None)
+    card = found.score.card
+    assert (found.score.name, card.real, card.generated) == ("fd_tiny_floor", "noise", "other images like noise")
+    assert (card.real_count, card.generated_count, card.ema, card.protocol) == (301, 200, None, None)
     assert card.weights_sha256 == against.card.weights_sha256 and card.real_sha256 == fingerprint([images])
-    assert distance == pytest.approx(frechet_from_features(features[0::2], features[1::2]), rel=1e-4)
-    assert 0 < distance < values(score(tiny(), side(images), side(noise(shift=30)), ["fid"])[0])["fd_tiny"] / 5
+    assert found.parts == (150, 151)
+    assert found.measured == pytest.approx(frechet_from_features(features[1::2], features[0::2]), rel=0.5)
+    assert found.score.value == pytest.approx(found.measured * (1 / 200 + 1 / 301) / (1 / 150 + 1 / 151))
+    assert 0 < found.score.value < values(score(tiny(), side(images), side(noise(shift=30)), ["fid"])[0])["fd_tiny"] / 5
+
+
+def test_the_floor_is_what_other_real_images_score():
+    real, card = noise(400), replace(CARD, real_count=400, generated_count=100)
+    others = [score(tiny(), side(real), side(noise(100, seed=seed)), ["fid"])[0][0].value for seed in range(1, 9)]
+    found = floor(tiny(), side(real), card)
+    assert found.parts == (100, 300)
+    assert found.score.value == pytest.approx(sum(others) / len(others), rel=0.35)
+    ten = floor(tiny(), side(real), replace(card, generated_count=4000))  # more than there are: halves, scaled down
+    assert ten.parts == (200, 200) and ten.score.value < 0.6 * ten.measured
 
 
 def test_the_floor_is_the_same_every_time():
@@ -483,7 +502,7 @@ def test_the_floor_is_the_same_every_time():
 def test_three_images_have_no_halves():
     with pytest.raises(ProtocolError, match="three is too small to be halved"):
         floor(tiny(), side(noise(3), "three"), CARD)
-    assert floor(tiny(), side(noise(4)), CARD).card.generated_count == 2
+    assert floor(tiny(), side(noise(4)), CARD).parts == (2, 2)
 
 
 def test_statistics_have_no_halves():

@@ -20,6 +20,7 @@ def study(study_file, tmp_path):
     """study(values by row label) -> the study and its folder, with these final scores, seed by seed; a dict is a whole result."""
 
     def made(values, **changes):
+        changes = {"scoring": {"samples": 5000}, **changes}  # other than in training, whose scores are then not averaged with these
         loaded = Study.load(study_file(axes={"generator.kernel": list(values)}, settings={"train.steps": 4}, **changes))
         folder = StudyFolder(tmp_path / "out")
         for job in loaded.jobs:

@@ -24,6 +24,13 @@ def scored(value, **card):
     return result(value, last={"step": 4, "scores": [score("fd_f", value, **card)]})
 
 
+def same_way(found, **changes):
+    """The same result, its scores in training taken as the final one but for these changes."""
+    way = {"samples": 500, "real": None, "split": "train", "features": "f", "weights": None, "precision": "fp32"}
+    return {**found, "scoring": {**way, "reference": None}, "config": {"evaluate": {**way, **changes}}}
+
+
 NAN = {"status": "diverged", "why": "NaN", "curve": [], "model": MODEL, "timing": {}}
 BLIND = result(1.0, curve=())
-FALLING = result(1.0, curve=(40.0, 30.0, 20.0, 18.0))
+FALLING = result(1.0, curve=(40.0, 30.0, 25.0, 18.0))
+FLAT = result(1.0, curve=(40.0, 20.0, 20.0, 20.0))

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from data.checksums import sealed
-from study.analysis import lines_of
+from study.analysis import analyse
 from study.folder import StudyFolder
 from study.study import Job, Study, StudyError
 from study.text import to_markdown
@@ -96,10 +96,10 @@ def test_an_exported_study_is_three_files_beside_its_report_and_says_the_same(ex
     lines = (light.path / "runs.json").read_text().splitlines()
     assert [json.loads(line.removesuffix(","))["run"] for line in lines[1:-1]] == [job.name for job in study.jobs]
     assert [light.record(job) for job in study.jobs] == [folder.record(job) for job in study.jobs]
-    assert [light.floor(job) for job in study.jobs] == [{"phase_mean_variance": 0.002}] * 4
+    assert [light.probe(job)["floor"] for job in study.jobs] == [{"phase_mean_variance": 0.002}] * 4
     assert light.shown_grids(study) == folder.shown_grids(study) == {"c2": 0, "c3": 0}
     assert [light.grid(job) for job in study.jobs] == [PNG, PNG, None, None]
-    assert to_markdown(study, lines_of(study, light), {}) == to_markdown(study, lines_of(study, folder), {})
+    assert to_markdown(study, analyse(study, light), {}) == to_markdown(study, analyse(study, folder), {})
 
 
 def test_an_exported_study_grows_by_seeds_and_is_exported_again_whole(exported, tmp_path):
@@ -118,7 +118,7 @@ def test_what_was_trained_here_is_taken_before_what_was_exported(exported):
     study, _, light = exported
     leave_result(light, study, study.jobs[0], last={"step": 4, "scores": [{"name": "fd_f", "value": 77.0}]})
     assert light.record(study.jobs[0])["last"]["scores"][0]["value"] == 77.0
-    assert light.floor(study.jobs[0]) == {} and light.floor(study.jobs[1]) != {}
+    assert light.probe(study.jobs[0]) == {} and light.probe(study.jobs[1]) != {}
 
 
 def test_a_study_exported_file_by_file_still_loads_and_becomes_one_of_few_files(exported, tmp_path):

@@ -5,14 +5,14 @@ import json
 
 import pytest
 
-from study.analysis import lines_of
+from study.analysis import analyse
 from study.costs import measure_costs
 from study.figures import plot_curves
 from study.folder import StudyFolder
 from study.report import write_report
 from study.study import Study, StudyError
 from tests.helpers import leave_result
-from tests.study.results import BLIND, FALLING, NAN, result
+from tests.study.results import NAN, result
 
 
 def test_settings_that_changed_since_are_refused_by_the_report_too(study):
@@ -22,25 +22,22 @@ def test_settings_that_changed_since_are_refused_by_the_report_too(study):
         write_report(changed, folder.path)
 
 
-@pytest.mark.parametrize(
-    ("values", "bold"),
-    [
-        ({"c2": [1.0, 2.1], "c3": [9.0, 10.0], "c4": [9.5, 10.0]}, ["c2"]),
-        ({"c2": [1.0, NAN], "c3": [9.0, 10.0]}, []),
-        ({"c2": [1.0], "c3": [9.0, 10.0]}, []),
-        ({"c2": [FALLING, FALLING], "c3": [9.0, 9.1]}, []),
-        ({"c2": [1.0, 9.0], "c3": [9.0, 10.0]}, []),
-        ({"c2": [BLIND, BLIND], "c3": [9.0, 9.1]}, []),
-        ({"c2": [1.0, 2.1], "c3": [9.0, 10.0], "c4": [NAN, 10.0]}, ["c2"]),
-    ],
-    ids=["below 0", "a diverged run", "a missing run", "still improving", "holds 0", "no curve", "another row diverged"],
-)
-def test_bold_is_only_what_a_finished_and_settled_study_shows(study, values, bold):
-    loaded, folder = study(values)
+def test_every_row_has_its_interval_drawn_beside_the_table(study):
+    loaded, folder = study({"c2": [8.0, 9.1], "c2sp": [7.0, 9.0], "c3": [9.0, 10.0], "c4": [NAN, NAN]})
     write_report(loaded, folder.path)
     html = (folder.path / "report.html").read_text()
-    assert [part.partition("</td>")[0] for part in html.split('<tr class="better"><td>')[1:]] == bold
-    assert ("better than the row it is compared with" in html) == bool(bold)
+    table, contrasts = html.split("<table>")[1:3]
+    assert table.count('<svg class="forest"') == 4 + 1 and contrasts.count('<svg class="forest"') == 1 + 1  # rows, and the axis
+    assert table.count("<circle") == 2 and contrasts.count("<circle") == 1
+    assert html.count('<td data-head="verdict">') == 5 and "Against c3. " in html
+
+
+def test_a_study_without_a_comparison_draws_none(study_file, tmp_path):
+    loaded, folder = Study.load(study_file(axes={}, baseline="base")), StudyFolder(tmp_path / "out")
+    for job in loaded.jobs:
+        leave_result(folder, loaded, job, **result(9.0))
+    write_report(loaded, folder.path)
+    assert "<svg" not in (folder.path / "report.html").read_text()
 
 
 def test_rows_that_have_no_score_are_named_where_figures_leave_them_out(study):
@@ -57,7 +54,7 @@ def test_a_row_may_be_called_anything(study_file, tmp_path):
     write_report(loaded, folder.path)
     html = (folder.path / "report.html").read_text()
     assert r"<td>_&lt;b&gt;$\foo$ a|b</td>" in html and "<b>" not in html
-    figure = plot_curves(lines_of(loaded, folder))
+    figure = plot_curves(analyse(loaded, folder).lines)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [label]
 
 

@@ -36,7 +36,11 @@ def test_a_study_trains_scores_and_reports_every_run_and_then_has_nothing_to_do(
     assert [(r["row"], r["runs"], r["asked"]) for r in table["table"]] == [("c2", 1, 1), ("c3", 1, 1)]
     assert all(r["ms_per_step"] > 0 and r["peak_bytes"] > 0 for r in table["table"])
     assert (out / "report.html").read_text().count("data:image/png") == 3
-    assert [r["step"] for r in json.loads((out / "runs/c2/seed_0/record.json").read_text())["curve"]] == [2, 4, 6, 8]
+    record = json.loads((out / "runs/c2/seed_0/record.json").read_text())
+    assert [r["step"] for r in record["curve"]] == [2, 4, 6, 8]
+    assert record["seconds"]["training"] > 0 and record["seconds"]["scoring"] > 0
+    assert record["code"].keys() == {"commit", "changed"} and record["instructions"]
+    assert record["precision"] == {"training": "fp32", "scoring": "fp32"}
     said = call("compare", file, "--out", out, "--quiet")[2]
     assert "2 done, 0 to do" in said
     assert json.loads((out / "table.json").read_text()) == table
@@ -84,9 +88,36 @@ def test_classifiers_are_studied_too(pictures, tmp_path, call):
     rows = {r["row"]: r for r in json.loads((out / "table.json").read_text())["table"]}
     accuracy = json.loads((out / "runs/c3/seed_0/result.json").read_text())["test_accuracy"]
     assert rows["c3"]["final_mean"] == pytest.approx(100 * (1 - accuracy))
-    assert rows["c2sp"]["difference"] == pytest.approx(rows["c2sp"]["final_mean"] - rows["c3"]["final_mean"])
+    assert rows["c2sp"]["change"] == pytest.approx(rows["c2sp"]["final_mean"] / rows["c3"]["final_mean"] - 1)
     assert rows["c2sp"]["parameters"] < rows["c3"]["parameters"] and rows["c3"]["ms_per_step"] > 0
     assert "test error, %" in (out / "table.md").read_text() and "verdict" not in (out / "table.md").read_text()
+
+
+def test_a_study_grows_by_seeds_until_it_knows_enough(study_of, tmp_path, call):
+    file, out = study_of(), tmp_path / "out"
+    code, _, said = call("compare", file, "--out", out, "--quiet", "--until", "1%", "--max-seeds", "3", "--workers", "2")
+    assert code == 0, said
+    assert "2 seeds for intervals of ± 1 %" in said and "3 seeds for intervals of ± 1 %" in said
+    assert Study.load(out).seeds == [0, 1, 2]
+    code, printed, said = call("compare", file, "--out", out, "--seeds", "0,1,2")
+    assert code == 0 and "6 done, 0 to do" in said and "3 of 3" in printed
+    code, printed, said = call("compare", file, "--plan", "--pilot", out)
+    assert code == 0 and "| ± 10%" in printed and "as its runs took them" in printed, said
+
+
+def test_rows_are_tuned_before_they_are_compared(study_of, tmp_path, call):
+    tune = {"grid": {"train.lr_g": [1e-4, 4e-4]}, "seeds": [7]}
+    file, out = study_of({"evaluate.every": 0}, tune=tune), tmp_path / "out"
+    code, printed, said = call("compare", file, "--out", out, "--workers", "2")
+    assert code == 0, said
+    chosen = Study.load(out).tuned
+    assert chosen.keys() == {"c2", "c3"} and all(s["train.lr_g"] in (1e-4, 4e-4) for s in chosen.values())
+    record = json.loads((out / "runs/c2/seed_0/record.json").read_text())
+    assert record["config"]["train"]["lr_g"] == chosen["c2"]["train.lr_g"]
+    assert len(list(out.glob("tuning/runs/*/seed_7/record.json"))) == 4
+    assert "## Tuning" in printed and printed.count("| chosen |") == 2 and "Tuning" in (out / "report.html").read_text()
+    code, printed, said = call("compare", file, "--out", out, "--report")
+    assert code == 0 and "## Tuning" in printed and "1 of 1" in printed
 
 
 def test_a_stopped_study_goes_on_to_the_same_bits(study_of, tmp_path, call, monkeypatch):
@@ -192,6 +223,9 @@ def test_a_study_file_edited_while_its_runs_go_on_changes_the_next_compare_only(
         (["scoring.features=efficentnet"], "efficientnet_lite0"),
         (["scoring.reference=nowhere.zip"], "nowhere.zip"),
         (["--only", "c9/seed_0"], "it has c2/seed_0, c3/seed_0"),
+        (["--seeds", "0,one"], "--seeds takes whole numbers with commas between"),
+        (["--until", "0.1"], "--until takes a percentage, such as 10%"),
+        (["--plan"], "name a started one with --pilot"),
     ],
 )
 def test_wrong_options_are_one_sentence(study_of, tmp_path, call, options, words):

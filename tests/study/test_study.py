@@ -26,6 +26,8 @@ def test_the_study_that_the_documentation_shows_is_whole(tmp_path):
     (tmp_path / "study.yaml").write_text(text.replace("../cifar10", str(ROOT / "configs/cifar10")))
     study = Study.load(tmp_path / "study.yaml")
     assert len(study.jobs) == 3 * 2 * 3 and study.scoring.split == "test"
+    assert [(a.label, b.label) for a, b in study.contrast_pairs] == [("c2sp nearest", "c2 nearest")]
+    assert len(study.tuning().jobs) == 6 * 9
 
 
 def labels(study):
@@ -58,6 +60,36 @@ def test_each_row_is_compared_with_its_own_baseline(study_file):
     assert {k: v and v.label for k, v in pairs.items()} == {
         "c2 nearest": "c3 nearest", "c2 unpool": "c3 unpool", "c3 nearest": None, "c3 unpool": None
     }  # fmt: skip
+
+
+def test_each_symmetric_kernel_is_compared_with_its_twin_in_its_own_group(study_file):
+    study = Study.load(
+        study_file(axes={"generator.kernel": ["c2", "c2sp", "c3", "c4sp"], "generator.upsampling": ["nearest", "unpool"]})
+    )
+    pairs = [("c2sp nearest", "c2 nearest"), ("c2sp unpool", "c2 unpool")]
+    assert [(a.label, b.label) for a, b in study.contrast_pairs] == pairs
+    assert Study.load(study_file(contrasts=[])).contrast_pairs == []
+
+
+def test_scores_in_training_are_taken_as_the_final_ones_are_where_the_study_says_so(study_file):
+    scoring = {"every": 5, "samples": 60, "real": 50, "split": "test"}
+    study = Study.load(study_file(scoring=scoring, base={"evaluate": {"samples": 20}}))
+    e = study.config(study.jobs[0]).evaluate
+    assert (e.every, e.samples, e.real, e.split, e.features) == (5, 60, 50, "test", study.scoring.features)
+    assert "every" not in study.scoring.protocol()
+
+
+def test_scores_of_an_earlier_version_are_those_of_the_study_where_what_they_lack_is_the_default(study_file):
+    study = Study.load(study_file(scoring={"samples": 60}))
+    old = {key: value for key, value in study.scoring.protocol().items() if key != "weights"}
+    assert study.scoring.is_that_of(old) and not study.scoring.is_that_of({**old, "samples": 50})
+    assert not Study.load(study_file(scoring={"samples": 60, "weights": "a.pth"})).scoring.is_that_of(old)
+
+
+def test_seeds_are_named_on_the_command_line_too(study_file):
+    assert Study.load(study_file(), seeds=[3, 4]).seeds == [3, 4]
+    with pytest.raises(StudyError, match="seed stands twice"):
+        Study.load(study_file(), seeds=[3, 3])
 
 
 def test_labels_may_be_numbers(study_file):
@@ -109,6 +141,11 @@ def test_overrides_reach_every_run(study_file):
             StudyError,
             "evaluate.samples: 50 -> 60",
         ),
+        ({"contrasts": [["c2 nearest", "c9"]]}, StudyError, "contrasts: 'c9' is no row"),
+        ({"contrasts": [["c2 nearest", "c3 unpool"]]}, StudyError, "stand in groups that are not compared"),
+        ({"equal_within": 1.5}, StudyError, "equal_within"),
+        ({"scoring": {"every": 5, "reference": "a.zip"}}, StudyError, "scoring.every: training scores against"),
+        ({"scoring": {"every": 5}, "settings": {"evaluate.samples": 50}}, StudyError, "leave evaluate.samples out"),
         ({"axes": {"dataset.hold_out": [0.1, 0.2]}, "baseline": {"dataset.hold_out": 0.1}}, StudyError, "other real images"),
     ],
 )

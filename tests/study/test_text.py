@@ -1,98 +1,180 @@
-"""The table of a study as people read it, from made-up results."""
+"""The tables of a study as people read them, from made-up results."""
 
 import json
+import math
 
-from study.analysis import lines_of
+import pytest
+
+from study.analysis import analyse
 from study.folder import StudyFolder
+from study.inference import Difference
 from study.study import Study
-from study.text import instrument_cells, to_markdown
+from study.text import cells, change_text, contrast_cells, instrument_cells, summary, to_markdown
 from tests.helpers import leave_result
-from tests.study.results import FALLING, MODEL, result, scored
+from tests.study.results import BLIND, FALLING, MODEL, NAN, result, scored
 
 
-def test_rows_hold_means_over_training_seeds(study):
+def said(loaded, folder):
+    return to_markdown(loaded, analyse(loaded, folder), {})
+
+
+def row(text, label="c2"):
+    line = next(line for line in text.splitlines() if line.startswith(f"| {label} "))
+    return [cell.strip() for cell in line.strip("| ").split("|")]
+
+
+def test_a_row_says_how_many_converged_how_far_it_is_and_what_follows(study):
     loaded, folder = study({"c2": [10.0, 14.0], "c3": [9.0, 10.0]})
-    text = to_markdown(loaded, lines_of(loaded, folder), {})
-    row = next(line for line in text.splitlines() if line.startswith("| c2"))
-    assert "| 12.00 ± 2.83 | 11.00 ± 2.83 | +2.50 [-16.56, +21.56] | 2.00 ± 0.00 | 2 of 2 | 1 k | 2 M |" in row
-    assert "Unfinished" not in text and "No row improved by more than 5% over the last 25% of training." in text
+    text = said(loaded, folder)
+    label, converged, distance, change, verdict = row(text)
+    assert (label, converged, distance) == ("c2", "2 of 2 [16, 100] %", "12.00 ± 2.83")
+    estimate = 100 * (math.sqrt(140 / 90) - 1)
+    assert (
+        change.startswith(f"{estimate:+.0f} [") and verdict.startswith("not resolved: ") and verdict.endswith(" more seeds would")
+    )
+    assert row(text, "c3")[3:] == ["-", "baseline"]
+    assert "Unfinished" not in text and "with 1 degree of freedom" in text
 
 
 def test_a_diverged_run_is_shown_and_counted_not_dropped(study):
     nan = {"status": "diverged", "why": "a loss is not finite at step 3", "curve": [], "model": MODEL, "timing": {}}
     loaded, folder = study({"c2": [10.0, nan], "c3": [9.0, 10.0]})
-    line = lines_of(loaded, folder)[0]
-    assert (line.converged, len(line.records), line.final) == (1, 2, {0: 10.0})
-    text = to_markdown(loaded, [line], {})
-    assert "1 of 2" in text and "c2, seed 1: a loss is not finite at step 3" in text
+    text = said(loaded, folder)
+    assert row(text)[1:3] == ["1 of 2 [1, 99] %", "10.00"] and "c2, seed 1: a loss is not finite at step 3" in text
+
+
+def test_a_row_of_which_none_converged_shows_its_distances_in_brackets(study):
+    loaded, folder = study({"c2": [result(300.0), result(310.0)], "c3": [9.0, 10.0]}, worse_than=100)
+    text = said(loaded, folder)
+    assert row(text)[1:] == ["0 of 2 [0, 84] %", "(305.00 ± 7.07)", "none converged"]
+    assert "In brackets: of runs that did not converge, which no comparison uses." in text
 
 
 def test_a_run_that_failed_is_shown_and_counted_until_it_is_done(study):
     loaded, folder = study({"c2": [10.0], "c3": [9.0, 10.0]})
     folder.note_failure(loaded.jobs[2], "error: no such zip")
     folder.note_failure(loaded.jobs[3], "error: of a run that has a result since")
-    text = to_markdown(loaded, lines_of(loaded, folder), {})
-    assert "| 1 of 2 |" in text and "- c2, seed 1 failed: error: no such zip." in text and "result since" not in text
+    text = said(loaded, folder)
+    assert row(text)[1] == "1 of 1 [3, 100] %, 1 failed"
+    assert "- c2, seed 1 failed: error: no such zip." in text and "result since" not in text
+
+
+def test_runs_that_are_missing_are_counted(study):
+    loaded, folder = study({"c2": [10.0, 14.0], "c3": [9.0]})
+    text = said(loaded, folder)
+    assert row(text, "c3")[1] == "1 of 1 [3, 100] %, 1 to come" and "Unfinished: 3 of 4 runs are done." in text
+
+
+def test_one_seed_has_no_interval_and_says_so(study):
+    loaded, folder = study({"c2": [18.0], "c3": [9.0]}, seeds=[0])
+    assert row(said(loaded, folder))[3:] == ["+100", "one seed: no interval"]
+
+
+@pytest.mark.parametrize(
+    ("low", "estimate", "high", "text"),
+    [
+        (0.07, 0.18, 0.31, "+18 [+7, +31]"),
+        (-0.002, 0.18, 0.38, "+18.0 [-0.2, +38.0]"),
+        (0.093, 0.136, 0.18, "+13.6 [+9.3, +18.0]"),
+    ],
+    ids=["whole", "an end near 0 keeps its side", "narrow"],
+)
+def test_changes_are_percent(low, estimate, high, text):
+    assert change_text(Difference(*(math.log1p(x) for x in (estimate, low, high)))) == text
+
+
+# --- verdicts ----------------------------------------------------------------------------------------------------------------
+
+
+def runs(values, curve):
+    """Results with these final scores, whose curves differ a little from seed to seed."""
+    return [result(value, curve=[d * (1 + 0.001 * i * n) for n, d in enumerate(curve)]) for i, value in enumerate(values)]
+
+
+@pytest.mark.parametrize(
+    ("curve", "word"), [((40.0, 20.0, 20.0, 20.0), "worse"), ((40.0, 30.0, 25.0, 18.0), "worse so far"), ((), "worse so far")]
+)
+def test_a_verdict_of_rows_that_may_still_improve_is_one_so_far(study, curve, word):
+    values = {"c2": runs((20.0, 21.0, 22.0), curve), "c3": runs((10.0, 10.5, 11.2), curve)}
+    text = said(*study(values, seeds=[0, 1, 2]))
+    assert row(text)[4] == word
+    assert ("snapshot at equal steps" in text or "Nothing here says" in text) == (word == "worse so far")
+    assert ("So far: at this many steps" in text) == (word == "worse so far")
+
+
+def test_the_summary_says_the_verdict_of_every_row(study):
+    loaded, folder = study({"c2": [NAN, NAN], "c3": [9.0, 10.0], "c4": [9.5, 9.9], "c5": [80.0, 90.0]})
+    analysis = analyse(loaded, folder)
+    assert summary(loaded, analysis) == "Against c3. Worse so far: c5. Not resolved: c4. None converged: c2."
+    loaded, folder = study({"c3": [9.0, 10.0]}, baseline="c3")
+    assert summary(loaded, analyse(loaded, folder)) == "There is one row: nothing is compared."
+
+
+def test_declared_contrasts_stand_in_a_table_of_their_own(study):
+    loaded, folder = study({"c2": [10.0, 20.0], "c2sp": [8.0, 16.5], "c3": [9.0, 18.0]})
+    heads, rows = contrast_cells(analyse(loaded, folder))
+    assert heads == ["", "% [95 %]", "p (Holm)", "verdict"] and rows[0][0] == "c2sp against c2"
+    assert "## Declared contrasts" in said(loaded, folder)
+    assert contrast_cells(analyse(*study({"c2": [10.0], "c3": [9.0]}))) is None
+
+
+def test_a_classifier_has_the_error_of_its_test_set_beside(study_file, tmp_path):
+    axes = {"model.kernel": ["c2", "c3"]}
+    loaded = Study.load(study_file(task="classify", base={}, axes=axes, baseline="c3", seeds=[0, 1]))
+    folder = StudyFolder(tmp_path / "out")
+    card = {"test_count": 10_000, "epochs": 1, "batch_size": 8, "precision": "fp32", "train_count": 9}
+    for i, job in enumerate(loaded.jobs):
+        score = {"name": "test_error", "value": 10.0 + i, "card": card}
+        leave_result(folder, loaded, job, last={"step": 1, "scores": [score]}, diversity=None)
+    heads, rows = cells(loaded, analyse(loaded, folder))
+    assert heads[-1] == "test-set error, ±" and heads[2] == "test error, %"
+    assert rows[0][-1] == f"{196 * math.sqrt(0.11 * 0.89 / 10_000):.2f}" and "so far" not in rows[0][4]
+
+
+# --- notes -------------------------------------------------------------------------------------------------------------------
 
 
 def test_without_scores_in_training_nobody_knows_whether_a_row_had_settled(study):
-    blind = result(10.0, curve=())
-    loaded, folder = study({"c2": [blind], "c3": [blind]})
-    text = to_markdown(loaded, lines_of(loaded, folder), {})
-    assert "nothing here says whether a row had stopped improving" in text
+    loaded, folder = study({"c2": [BLIND], "c3": [BLIND]})
+    assert "Nothing here says whether a row had stopped improving: no scores were taken" in said(loaded, folder)
+    few = result(1.0, curve=(3.0, 2.0))
+    assert "fewer than three scores were taken" in said(*study({"c2": [few], "c3": [few]}))
+
+
+def test_the_note_on_curves_names_rows_by_what_is_known_of_them(study):
+    falling = runs((9.0, 9.0), (40.0, 30.0, 25.0, 18.0))
+    loaded, folder = study({"c2": falling, "c3": [BLIND, BLIND]})
+    text = said(loaded, folder)
+    assert "still improving: c2; not known: c3" in text and "not a verdict on kernels" in text
+    assert "Curves and table differ in how they were scored" in text
+
+
+def test_curves_that_were_scored_as_the_table_are_said_to_be_averaged(study):
+    loaded, folder = study({"c2": [10.0, 11.0], "c3": [9.0, 10.0]}, scoring={"every": 1})
+    text = said(loaded, folder)
+    assert "of the last three scored checkpoints (geometric mean)" in text and "differ in how they were scored" not in text
 
 
 def test_labels_may_hold_what_markdown_means(study_file, tmp_path):
     loaded = Study.load(study_file(rows=[{"label": "a|b"}], axes={}, baseline="a|b"))
-    assert "| a\\|b |" in to_markdown(loaded, lines_of(loaded, StudyFolder(tmp_path)), {})
-
-
-def test_pairs_that_are_missing_are_counted(study):
-    loaded, folder = study({"c2": [10.0, 14.0], "c3": [9.0]})
-    text = to_markdown(loaded, lines_of(loaded, folder), {})
-    assert "| +1.00 (n = 1) |" in text and "| 1 of 1, 1 to come |" in text
+    assert "| a\\|b |" in to_markdown(loaded, analyse(loaded, StudyFolder(tmp_path)), {})
 
 
 def test_what_chose_the_best_checkpoint_is_said(study):
-    loaded, folder = study({"c2": [10.0], "c3": [9.0]}, scoring={"split": "test"})
-    assert "against the train split." in to_markdown(loaded, lines_of(loaded, folder), {})
-    loaded, folder = study({"c2": [10.0], "c3": [9.0]}, scoring={"split": "train"})
-    assert "against the train split, the split of the table, which flatters it." in to_markdown(
-        loaded, lines_of(loaded, folder), {}
-    )
-
-
-def test_runs_that_did_not_converge_do_not_count_as_improving(study):
-    collapsed = result(10.0, curve=(40.0, 30.0, 20.0, 10.0), diversity=0.01)
-    loaded, folder = study({"c2": [collapsed, result(9.0)], "c3": [9.0, 10.0]})
-    text = to_markdown(loaded, lines_of(loaded, folder), {})
-    assert lines_of(loaded, folder)[0].settling == 0.0 and "Still improving" not in text
-
-
-def test_the_note_on_settling_names_the_rows_that_it_cannot_speak_of_and_the_span_that_it_can(study):
-    loaded, folder = study({"c2": [result(10.0, curve=())], "c3": [result(9.0, curve=(20.0, 20.0, 20.0, 20.0, 20.0)), 10.0]})
-    text = to_markdown(loaded, lines_of(loaded, folder), {})
-    assert "over the last 40% of training. Not known of c2." in text
+    text = said(*study({"c2": [10.0], "c3": [9.0]}, scoring={"split": "test"}))
+    assert "against the train split." in text
+    text = said(*study({"c2": [10.0], "c3": [9.0]}, scoring={"split": "train"}))
+    assert "against the train split, the split of the table, which flatters it." in text
 
 
 def test_where_all_collapsed_the_curves_are_not_said_to_be_missing(study):
     collapsed = result(10.0, diversity=0.01)
-    loaded, folder = study({"c2": [collapsed], "c3": [collapsed]})
-    assert "No scores were taken" not in to_markdown(loaded, lines_of(loaded, folder), {})
+    assert "scores were taken in training" not in said(*study({"c2": [collapsed], "c3": [collapsed]}))
 
 
-def test_a_falling_learning_rate_hides_no_row_that_still_improves(study):
+def test_a_falling_learning_rate_is_said_to_flatten_curves(study):
     loaded, folder = study({"c2": [FALLING], "c3": [9.0]}, base={"train": {"lr_decay": "linear"}})
-    text = to_markdown(loaded, lines_of(loaded, folder), {})
-    assert "more steps may still change the order" in text and "not a verdict" in text
-
-
-def test_a_table_of_runs_that_still_improve_says_that_it_is_no_verdict(study):
-    falling = result(10.0, curve=(40.0, 30.0, 20.0, 18.0))
-    loaded, folder = study({"c2": [falling, falling], "c3": [9.0, 10.0]})
-    text = to_markdown(loaded, lines_of(loaded, folder), {})
-    assert "Still improving by more than 5% over the last 25% of training: c2." in text
-    assert "not a verdict" in text
+    assert "more steps may still change the order" in said(loaded, folder)
 
 
 def test_rows_with_data_of_their_own_stand_in_one_table(study_file, tmp_path):
@@ -101,32 +183,64 @@ def test_rows_with_data_of_their_own_stand_in_one_table(study_file, tmp_path):
     for job in loaded.jobs:
         name = job.row.settings["dataset.name"]
         leave_result(folder, loaded, job, **scored(9.0, real=name, real_sha256=name, real_count=7 if name == "shapes" else None))
-    text = to_markdown(loaded, lines_of(loaded, folder), {})
+    text = to_markdown(loaded, analyse(loaded, folder), {})
     assert "against shapes (7 images), cifar10 (an unknown number of images), each row against its own; features" in text
 
 
-def test_an_unfinished_study_says_how_far_it_is(study):
-    loaded, folder = study({"c2": [10.0], "c3": [9.0, 10.0]})
-    assert "Unfinished: 3 of 4 runs are done." in to_markdown(loaded, lines_of(loaded, folder), {})
+def test_runs_of_several_revisions_are_told_apart_and_older_records_said_to_lack_theirs(study):
+    first, second = ({"code": {"commit": c * 40, "changed": changed}} for c, changed in (("a", False), ("b", True)))
+    values = {"c2": [result(10.0, **first), result(11.0, **second)], "c3": [result(9.0, **first), result(10.0)]}
+    assert "several revisions of the code: aaaaaaaa (2 runs), bbbbbbbb (changed) (1 run), not known (1 run)." in said(
+        *study(values)
+    )
+    same = {label: [result(v, **first) for v in (9.0, 10.0)] for label in values}
+    assert "All runs come from one revision of the code: aaaaaaaa." in said(*study(same))
+    old = {label: [9.0, 10.0] for label in values}
+    assert "The code's revision is not known" in said(*study(old))
 
 
-def test_instruments_stand_in_a_table_of_their_own_as_means_over_seeds(study):
-    probed = [result(10.0, probe={"drift_px": d, "phase_gain": 0.5}) for d in (1.0, 3.0)]
-    loaded, folder = study({"c2": probed, "c3": [9.0, 10.0]})
-    heads, rows = instrument_cells(lines_of(loaded, folder))
-    assert heads == ["", "drift, px", "phase-gain imbalance"]
-    assert rows == [["c2", "2", "0.5"], ["c3", "-", "-"]]
-    probed[0]["probe"].pop("drift_px")  # a dead generator has none
-    loaded, folder = study({"c2": probed, "c3": [9.0, 10.0]})
-    assert instrument_cells(lines_of(loaded, folder))[1][0] == ["c2", "3", "0.5"]
-    assert instrument_cells([]) is None
+def test_seconds_machines_and_precisions_of_the_runs_are_said(study):
+    about = {"seconds": {"training": 3600.0, "scoring": 720.0}, "machine": "a CPU"}
+    other = {**about, "machine": "another", "precision": {"training": "bf16", "scoring": "fp32"}}
+    values = {"c2": [result(9.0, **about, precision={"training": "fp32", "scoring": "fp32"})], "c3": [result(8.0, **other)]}
+    text = said(*study(values, seeds=[0]))
+    assert "2 runs took 2 hours to train and 0.4 to score, one at a time." in text and "Trained on a CPU; another." in text
+    assert "Runs differ in precision: bf16 scored in fp32, fp32 scored in fp32." in text
+
+
+# --- instruments -------------------------------------------------------------------------------------------------------------
+
+
+def leave_probe(folder, job, numbers, floor=None):
+    (folder.run(job) / "probe.json").write_text(json.dumps({"numbers": numbers, "floor": floor or {}}))
+
+
+def test_instruments_stand_in_narrow_tables_with_their_intervals(study):
+    loaded, folder = study({"c2": [10.0, 14.0], "c3": [9.0, 10.0]})
+    for job, drift in zip((job for job in loaded.jobs if job.row.label == "c2"), (-1.0, -3.0)):
+        leave_probe(folder, job, {"drift_x_px": drift, "overlap_variation": 0.484})
+    found = instrument_cells(analyse(loaded, folder))
+    assert list(found) == ["Where a change in the seed map lands", "Checkerboards, in layers"]
+    assert found["Where a change in the seed map lands"] == (["", "drift to the right, px"], [["c2", "-2 ± 13"], ["c3", "-"]])
+    assert found["Checkerboards, in layers"][1] == [["c2", "0.484"], ["c3", "-"]]
 
 
 def test_the_instruments_of_real_images_stand_below_those_of_the_rows(study):
-    loaded, folder = study({"c2": [result(10.0, probe={"drift_px": 1.0, "phase_mean_variance": 0.01})], "c3": [9.0]})
-    probe = folder.run(loaded.jobs[0]) / "probe.json"
-    probe.write_text(json.dumps({"floor": {"phase_mean_variance": 0.002, "spectrum_gap": 0.03}}))
-    rows = instrument_cells(lines_of(loaded, folder))[1]
-    assert rows[-1] == ["real images", "-", "0.002"]
-    probe.write_text("torn")
-    assert [row[0] for row in instrument_cells(lines_of(loaded, folder))[1]] == ["c2", "c3"]
+    loaded, folder = study({"c2": [10.0], "c3": [9.0]})
+    leave_probe(folder, loaded.jobs[0], {"phase_mean_variance": 0.01}, {"phase_mean_variance": 0.002, "spectrum_gap": 0.03})
+    (table,) = instrument_cells(analyse(loaded, folder)).values()
+    assert table[1] == [["c2", "0.01"], ["c3", "-"], ["real images", "0.002"]]
+    (folder.run(loaded.jobs[0]) / "probe.json").write_text("torn")
+    assert instrument_cells(analyse(loaded, folder)) == {}
+
+
+def test_instrument_tables_fit_a_terminal_of_80_columns(study):
+    names = (
+        "drift_x_px", "drift_y_px", "spread_px", "border_left_right_excess", "border_top_bottom_excess", "overlap_variation",
+        "phase_gain", "phase_mean_variance", "nyquist_peaks_db", "spectrum_gap",
+    )  # fmt: skip
+    loaded, folder = study({"c2sp": [10.0, 14.0], "c3": [9.0, 10.0]})
+    for i, job in enumerate(loaded.jobs):
+        leave_probe(folder, job, {name: -3.123456 + 0.01 * i for name in names})
+    text = said(loaded, folder).partition("## Instruments")[2]
+    assert max(len(line) for line in text.splitlines() if line.startswith("|")) <= 80 and text.count("|") > 50

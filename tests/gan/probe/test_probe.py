@@ -11,6 +11,7 @@ from gan.models.build import build, resolve
 from gan.probe import measure, probe, summary, training_instruments, write_record
 from gan.probe.figure import draw_probe
 from gan.probe.inputs import Real, halves, real_images, untrained
+from gan.probe.measurement import over_seeds
 from gan.probe.table import layers_of, listed, tables
 from gan.run_directory import RunError
 from metrics.scoring import Side
@@ -94,12 +95,20 @@ def test_batch_norm_of_an_untrained_generator_gets_statistics(tiny):
 def test_the_summary_holds_the_headlines(run, real):
     headlines = summary(probe(run, real=real, **SMALL))
     assert list(headlines) == [
-        "drift_px", "spread_px", "border_asymmetry_excess", "overlap_variation", "phase_gain", "phase_mean_variance",
-        "nyquist_peaks_db", "spectrum_gap",
+        "drift_x_px", "drift_y_px", "drift_px", "spread_px", "border_left_right_excess", "border_top_bottom_excess",
+        "border_asymmetry_excess", "overlap_variation", "phase_gain", "phase_mean_variance", "nyquist_peaks_db", "spectrum_gap",
     ]  # fmt: skip
     assert all(isinstance(value, float) for value in headlines.values())
     without = summary(probe(run, **SMALL))
-    assert set(headlines) - set(without) == {"border_asymmetry_excess", "spectrum_gap"}
+    borders = {"border_left_right_excess", "border_top_bottom_excess", "border_asymmetry_excess"}
+    assert set(headlines) - set(without) == {*borders, "spectrum_gap"}
+
+
+def test_drift_over_seeds_is_the_size_of_the_mean_and_not_the_mean_of_sizes():
+    seeds = [{"drift_x_px": x, "drift_y_px": y, "drift_px": ((x * x + y * y) / 2) ** 0.5} for x, y in ((0.5, -0.3), (-0.5, 0.1))]
+    numbers = over_seeds(seeds)["numbers"]
+    assert numbers["drift_x_px"] == 0 and numbers["drift_y_px"] == pytest.approx(-0.1)
+    assert numbers["drift_px"] == pytest.approx(0.1 / 2**0.5)
 
 
 def test_the_same_command_gives_the_same_numbers(run, real):

@@ -9,6 +9,8 @@ from torch import nn
 from gan.kernels import conv_transpose2d
 from gan.models.upsampling import upsample_conv
 from metrics.instruments.checkerboard import constant_picture, image_checkerboard, layer_checkerboard, residual
+from metrics.instruments.impulse import impulse_response
+from tests.helpers import random_images
 
 
 def seeded(make, *arguments, seed=0):
@@ -45,6 +47,19 @@ def planted(images, strength, pattern):
 def test_overlap_by_hand(upsampling, kernel, taps, variation):
     found = layer_checkerboard(seeded(upsample_conv, upsampling, kernel, 8, 3))
     assert sorted(found.taps) == pytest.approx(sorted(taps)) and found.overlap_variation == pytest.approx(variation, abs=5e-4)
+
+
+@pytest.mark.parametrize(("mean", "left"), [(0.0, 1.0), (1.0, 1 / 33)])
+def test_symmetric_padding_leaves_of_a_checkerboard_what_its_groups_do_not_share(mean, left):
+    """Kernels whose taps are alike, n = 8 channels a group, weights N(mean, 1): 1 / (4 n mean² + 1) of the plain layer's energy."""
+    weights = mean + torch.randn(32, 400, generator=torch.Generator().manual_seed(0))  # (in, out)
+    energies = []
+    for kernel in ("c3sp", "c3"):
+        layer = conv_transpose2d(kernel, 32, 400, bias=False).requires_grad_(False)
+        layer.weight.copy_(weights[:, :, None, None].expand_as(layer.weight))
+        phases = impulse_response(layer).gains.sum(dim=2)  # (4, out): what a constant becomes
+        energies.append(float(phases.var(dim=0, correction=0).sum()))
+    assert energies[0] / energies[1] == pytest.approx(left, rel=0.15)
 
 
 def test_which_phase_has_which_taps():
@@ -174,3 +189,7 @@ def test_refuses_odd_and_small_pictures():
     for shape in ((4, 3, 31, 31), (4, 3, 16, 16), (3, 32, 32)):
         with pytest.raises(ValueError, match="even sides from 32"):
             image_checkerboard(torch.zeros(shape))
+
+
+def test_white_noise_has_its_floor():
+    assert image_checkerboard(random_images(300)).phase_mean_variance == pytest.approx(0.006, abs=0.001)

@@ -11,7 +11,7 @@ OF_IMAGES = [
     "phase_mean_variance", "nyquist_peaks_db", "half_nyquist_peaks_db", "phase_variance_ratio", "border_left_right",
     "border_top_bottom", "border_asymmetry",
 ]  # fmt: skip
-OF_PAIRS = ["border_asymmetry_excess", "spectrum_gap", "dct_gap"]
+OF_PAIRS = ["border_left_right_excess", "border_top_bottom_excess", "border_asymmetry_excess", "spectrum_gap", "dct_gap"]
 OF_LAYERS = ["overlap_variation", "phase_gain", "constant_response", "noise_response"]
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from gan.kernels import conv2d, conv_transpose2d
 from gan.models.upsampling import upsample_conv
+from metrics.instruments.registry import image_numbers
 from metrics.instruments.shift import border_asymmetry, flat_twin, layer_drift, network_drift, roll_equivariance
 
 
@@ -146,6 +147,20 @@ def test_a_dull_border_is_found():
     assert border_asymmetry(images.flip(3)).horizontal == -found.horizontal
     assert border_asymmetry(images.transpose(2, 3)).vertical == pytest.approx(found.horizontal)
     assert found.mean == pytest.approx((abs(found.horizontal) + abs(found.vertical)) / 2)
+
+
+def test_a_border_is_compared_with_that_of_real_images_with_its_sign():
+    real, duller = noise_images(), noise_images()
+    duller[..., -4:] //= 2
+    for images, sign in ((duller, 1), (duller.flip(3), -1)):
+        found = image_numbers(images, real)
+        assert sign * found["border_left_right_excess"] > 0.3 and abs(found["border_top_bottom_excess"]) < 0.03
+        mean = (abs(found["border_left_right_excess"]) + abs(found["border_top_bottom_excess"])) / 2
+        assert found["border_asymmetry_excess"] == pytest.approx(mean)
+
+
+def noise_images():
+    return torch.randint(0, 256, (50, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def test_one_sided_padding_leaves_its_fingerprint():

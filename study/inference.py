@@ -1,0 +1,242 @@
+"""The statistics of a study, on plain numbers: by how much rows differ, how sure that is, and how many seeds would tell.
+
+The logarithm of a run's distance follows row + seed, with one variance for all rows that are compared. Three runs of a row say next
+to nothing of that row's own variance: a paired t interval from three seeds is a lottery, whose width varies 8-fold. All rows
+together do. On the logarithm a difference is a ratio, and rows of large and of small distances vary alike.
+
+Sources: Dunnett, "A multiple comparison procedure for comparing several treatments with a control", JASA 1955, and for unequal
+numbers of runs Hsu, "Multiple Comparisons", 1996, section 7; Holm, "A simple sequentially rejective multiple test procedure",
+Scand. J. Statist. 1979; Clopper and Pearson, Biometrika 1934. The tests compare with R; benchmarks/coverage.py simulates studies.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil, exp, isfinite, log
+from typing import NamedTuple
+
+import numpy as np
+from scipy import optimize, stats
+
+LEVEL = 0.95
+MOST_SEEDS = 100_000  # of what is looked for
+
+Values = Mapping[str, Mapping[int, float]]  # {row: {seed: value}}; runs may be missing
+
+
+def exact_share(converged: int, runs: int, level: float = LEVEL) -> tuple[float, float]:
+    """Clopper and Pearson's interval for the share of runs that converge: it holds the truth at least as often as it says."""
+    found = stats.binomtest(converged, runs).proportion_ci(level, method="exact")
+    return float(found.low), float(found.high)
+
+
+class Test(NamedTuple):
+    """Of one difference."""
+
+    estimate: float
+    error: float  # its standard error; nan without degrees of freedom
+    freedom: int
+
+    @property
+    def p(self) -> float:
+        return 2 * float(stats.t.sf(abs(self.estimate) / self.error, self.freedom)) if self.error else float(not self.estimate)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Least squares of value ~ row + seed. Rows and seeds that have no value are not in it."""
+
+    rows: tuple[str, ...]
+    effects: np.ndarray  # (rows + seeds,); only differences mean anything
+    normal: np.ndarray  # X'X of the model, (rows + seeds,) squared
+    inverse: np.ndarray  # its pseudo-inverse
+    deviation: float  # residual standard deviation, pooled over rows; nan without degrees of freedom
+    freedom: int  # degrees of freedom that it has
+
+    def contrast(self, row: str, against: str) -> np.ndarray | None:
+        """The weights of row - against, (rows + seeds,); None where no chain of shared seeds connects the two."""
+        if row not in self.rows or against not in self.rows:
+            return None
+        weights = np.zeros(len(self.effects))
+        weights[self.rows.index(row)], weights[self.rows.index(against)] = 1, -1
+        return weights if np.allclose(weights @ self.inverse @ self.normal, weights, atol=1e-8) else None
+
+    def test(self, row: str, against: str) -> Test | None:
+        """Of row - against; None where there is no such contrast."""
+        weights = self.contrast(row, against)
+        if weights is None:
+            return None
+        return Test(float(weights @ self.effects), self.deviation * float(np.sqrt(weights @ self.inverse @ weights)), self.freedom)
+
+
+def fit(values: Values) -> Fit:
+    """values: finite numbers. Rows without any are left out."""
+    rows = tuple(row for row, own in values.items() if own)
+    seeds = sorted({seed for own in values.values() for seed in own})
+    cells = [(rows.index(row), len(rows) + seeds.index(seed), value) for row in rows for seed, value in values[row].items()]
+    x, y = np.zeros((len(cells), len(rows) + len(seeds))), np.array([value for *_, value in cells])
+    for i, (row, seed, _) in enumerate(cells):
+        x[i, row] = x[i, seed] = 1
+    normal = x.T @ x
+    inverse = np.linalg.pinv(normal, hermitian=True)
+    effects = inverse @ x.T @ y
+    freedom = len(cells) - (int(np.linalg.matrix_rank(x)) if cells else 0)
+    residual = y - x @ effects
+    deviation = float(np.sqrt(residual @ residual / freedom)) if freedom else float("nan")
+    return Fit(rows, effects, normal, inverse, deviation, freedom)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of two rows, on the scale of the values. low, high: None where nothing says how sure it is (a single seed)."""
+
+    estimate: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None  # where it was corrected by Holm's procedure
+
+
+def against_baseline(model: Fit, baseline: str, rows: Sequence[str], level: float = LEVEL) -> dict[str, Difference]:
+    """{row: row - baseline} with Dunnett's intervals, which hold for all of these rows at once; rows without a run are left out."""
+    found = {row: model.contrast(row, baseline) for row in rows if row != baseline}
+    weights = {row: contrast for row, contrast in found.items() if contrast is not None}
+    if not weights:
+        return {}
+    matrix = np.array(list(weights.values()))
+    estimates, covariance = matrix @ model.effects, matrix @ model.inverse @ matrix.T
+    if not model.freedom:
+        return {row: Difference(float(estimate)) for row, estimate in zip(weights, estimates)}
+    errors = np.sqrt(covariance.diagonal())
+    correlation = covariance / np.outer(errors, errors)
+    half = _critical(tuple(map(tuple, correlation.round(6))), model.freedom, level) * model.deviation * errors
+    return {row: Difference(float(e), float(e - h), float(e + h)) for row, e, h in zip(weights, estimates, half)}
+
+
+@lru_cache(4096)
+def _critical(correlation: tuple[tuple[float, ...], ...], freedom: int, level: float, points: int = 4000) -> float:
+    """c with P(all |T_i| <= c) = level for T of the multivariate t distribution, integrated over so many points."""
+    k = len(correlation)
+    alone, bonferroni = stats.t.ppf((1 + level) / 2, freedom), stats.t.ppf(1 - (1 - level) / 2 / k, freedom)
+    if k == 1:
+        return float(alone)
+    shape = np.array(correlation)
+
+    def excess(c: float) -> float:  # with the same points at each c, so that it rises smoothly
+        limits = np.full(k, c)
+        inside = stats.multivariate_t.cdf(
+            limits, shape=shape, df=freedom, allow_singular=True, lower_limit=-limits, maxpts=points, random_state=0
+        )
+        return float(inside) - level
+
+    return float(optimize.brentq(excess, 0.9 * alone, 1.3 * bonferroni, xtol=1e-3))
+
+
+def holm(tests: Sequence[Test], level: float = LEVEL) -> list[Difference]:
+    """Differences tested by Holm's procedure over all of them; without an interval where there are no degrees of freedom.
+
+    p is the corrected one. The interval is at the level at which the procedure tested the difference, so it holds 0 just where p is
+    above 1 - level: at least a t interval's, at most Bonferroni's.
+    """
+    found = [Difference(test.estimate) for test in tests]
+    known = sorted((test.p, i) for i, test in enumerate(tests) if test.freedom)
+    corrected, left = 0.0, len(known)  # left: what is still tested when a turn comes, until one is not rejected
+    for turn, (p, i) in enumerate(known):
+        corrected = max(corrected, min(1.0, (len(known) - turn) * p))
+        half = float(stats.t.ppf(1 - (1 - level) / 2 / left, tests[i].freedom)) * tests[i].error
+        found[i] = Difference(tests[i].estimate, tests[i].estimate - half, tests[i].estimate + half, corrected)
+        if corrected <= 1 - level:
+            left = max(1, left - 1)
+    return found
+
+
+def means(values: Values, level: float = LEVEL, pooled: bool = False) -> dict[str, Difference]:
+    """The mean of each row over its seeds with its t interval; none for a single seed, or where nothing but rounding varies.
+
+    pooled: from one deviation for all rows that vary, for values that vary alike; else each from its own.
+    """
+    size = max((abs(value) for own in values.values() for value in own.values()), default=0.0)
+    variances = {row: float(np.var(list(own.values()), ddof=1)) for row, own in values.items() if len(own) > 1}
+    variances = {row: variance for row, variance in variances.items() if variance > (1e-6 * size) ** 2}
+    freedoms = {row: len(values[row]) - 1 for row in variances}
+    if pooled and variances:
+        total = sum(freedoms.values())
+        shared = sum(variances[row] * n for row, n in freedoms.items()) / total
+        variances, freedoms = dict.fromkeys(variances, shared), dict.fromkeys(freedoms, total)
+    found = {}
+    for row, own in values.items():
+        if row in variances:
+            mean = float(np.mean(list(own.values())))
+            half = float(stats.t.ppf((1 + level) / 2, freedoms[row])) * (variances[row] / len(own)) ** 0.5
+            found[row] = Difference(mean, mean - half, mean + half)
+        elif own:
+            found[row] = Difference(float(np.mean(list(own.values()))))
+    return found
+
+
+# --- how many seeds ----------------------------------------------------------------------------------------------------------
+
+
+def half_width(rows: int, seeds: int, deviation: float, level: float = LEVEL) -> float:
+    """Of Dunnett's interval, on the scale of the values, where each of `rows` rows beside the baseline has all `seeds` runs."""
+    if seeds < 2 or not rows:
+        return float("inf")
+    equal = tuple(tuple(1.0 if i == j else 0.5 for j in range(rows)) for i in range(rows))
+    return _critical(equal, min(rows * (seeds - 1), 1000), level, points=2000) * deviation * (2 / seeds) ** 0.5
+
+
+def pair_half_width(pairs: int, freedom: int, seeds: int, deviation: float, level: float = LEVEL) -> float:
+    """Of an interval of Holm's procedure at its strictest, which is Bonferroni's over `pairs`, with `seeds` runs of each row."""
+    if freedom < 1:
+        return float("inf")
+    return float(stats.t.ppf(1 - (1 - level) / 2 / pairs, freedom)) * deviation * (2 / seeds) ** 0.5
+
+
+def seeds_needed(width: Callable[[int], float], wanted: float) -> int:
+    """The least number of seeds from 2 on whose half-width is at most `wanted`. width: of a number of seeds, falling."""
+    low, high = 1, 2  # of which the first is too few
+    while width(high) > wanted:
+        low, high = high, 2 * high
+        if high > MOST_SEEDS:
+            return MOST_SEEDS
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if width(middle) <= wanted else (middle, high)
+    return high
+
+
+def percent(value: float) -> float:
+    """A difference of logarithms as a change: 0.095 -> 0.1, which is 10 % more."""
+    return exp(value) - 1
+
+
+# --- verdicts ----------------------------------------------------------------------------------------------------------------
+
+
+def verdict(difference: Difference, equal: float) -> str | None:
+    """Of a difference of logarithms, where less is better: equal, better or worse; None where it isn't resolved.
+
+    equal: the share, such as 0.1, within which the whole interval must lie for that word; it comes first, since a difference that
+    is too small to matter may well be clear of 0.
+    """
+    if difference.low is None or difference.high is None:
+        return None
+    if percent(difference.low) >= -equal and percent(difference.high) <= equal:
+        return "equal"
+    return "better" if difference.high < 0 else "worse" if difference.low > 0 else None
+
+
+def resolving_width(estimate: float, equal: float) -> float:
+    """The half-width below which a difference of this size is resolved: clear of 0, or within the band of equality."""
+    inside = min(log(1 + equal) - estimate, estimate - log(1 - equal))
+    return max(abs(estimate), inside)
+
+
+def more_seeds(estimate: float, equal: float, runs: int, width: Callable[[int], float]) -> int:
+    """How many seeds more than the `runs` there are would resolve a difference, if it stays what it is; at least 1."""
+    wanted = resolving_width(estimate, equal)
+    return max(1, seeds_needed(width, 0.999 * wanted) - runs) if isfinite(wanted) else 1
+
+
+def with_share(runs: int, share: float) -> int:
+    """How many runs to start for so many that converge."""
+    return ceil(runs / share - 1e-9)

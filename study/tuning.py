@@ -1,0 +1,59 @@
+"""Tuning: before rows are compared, each chooses among the settings of a grid, on seeds that are used for nothing else.
+
+The runs lie in a study of their own, in the folder `tuning` of the study.
+"""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from study.analysis import Line, analyse
+from study.folder import TUNING, StudyFolder
+from study.study import Study
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a row of the study chose, and from what."""
+
+    row: str
+    settings: dict[str, Any]  # the best of the grid; {} where none of its runs converged: the row keeps its own
+    tried: list[tuple[dict[str, Any], Line]]
+    edge: list[str]  # keys whose chosen value is the first or last of several in the grid: a better one may lie beyond
+
+
+def choices(study: Study, path: Path) -> list[Choice] | None:
+    """What each row chooses; None until all runs of the tuning are done.
+
+    The most converged runs come first, then the lowest distance (geometric mean over seeds, each run's over its last scored
+    checkpoints).
+    """
+    if study.tune is None:
+        return None
+    tuning, folder = study.tuning(), StudyFolder(path / TUNING)
+    if not folder.path.is_dir() or not all(folder.done(tuning, job) for job in tuning.jobs):
+        return None
+    lines = {line.row.label: line for line in analyse(tuning, folder).lines}
+    grid = study.tune.grid
+    points = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
+    found = []
+    for i, row in enumerate(study.rows):
+        labels = [tuning.rows[i * len(points) + n].label for n in range(len(points))]
+        tried = [(point, lines[label]) for point, label in zip(points, labels)]
+        best, line = min(tried, key=lambda pair: _rank(pair[1]))
+        settings = best if line.values else {}
+        edge = [key for key, value in settings.items() if len(grid[key]) > 1 and value in (grid[key][0], grid[key][-1])]
+        found.append(Choice(row.label, settings, tried, edge))
+    return found
+
+
+def _rank(line: Line) -> tuple[int, float]:
+    return -line.converged, fmean(line.values.values()) if line.values else float("inf")
+
+
+def with_choices(study: Study, path: Path) -> Study:
+    """The study with what its rows chose; as it is without a tuning, or until that is done."""
+    found = choices(study, path)
+    return study if found is None else study.model_copy(update={"tuned": {c.row: c.settings for c in found if c.settings}})
