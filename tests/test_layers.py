@@ -41,6 +41,6 @@ def test_an_init_only_exports(file):
 def test_the_layers_that_others_copy_need_nothing_but_torch():
     files = [ROOT / f"gan/{name}.py" for name in ("kernels", "padding", "fast_padding")]
     for file in files:
-        assert imported(file) <= {"torch", "gan", "collections", "functools", "platform", "typing"}
+        assert imported(file) <= {"torch", "gan", "collections", "functools", "itertools", "platform", "typing"}
         ours = re.findall(r"^from (gan.*) import (.*)", file.read_text(), re.MULTILINE)
         assert {module if module != "gan" else f"gan.{name}" for module, name in ours} <= {f"gan.{f.stem}" for f in files}
