@@ -20,12 +20,13 @@ where the border is, and one-sided padding puts them on one side (Islam et al. 2
 """
 
 import itertools
-from typing import TypeGuard
+from typing import Any, TypeGuard, cast
 
 import torch
 import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.jit import is_tracing  # pyright: ignore[reportPrivateImportUsage]
 from torch.nn.modules.conv import _LazyConvXdMixin
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.parametrize import is_parametrized
@@ -210,7 +211,7 @@ def turn_corners(network: nn.Module) -> nn.Module:
 @torch.fx.wrap
 def _padded(x: Tensor, rule: Rule, stride: int, already: bool = False) -> Tensor:
     """The input of a convolution, padded by all but the zeros that it pads itself: the same number on all sides."""
-    recorded = exporting() or torch.jit.is_tracing()
+    recorded = exporting() or is_tracing()
     wrong = x.dim() not in (3, 4) or (not recorded and x.shape[-3] != sum(channels for channels, _ in rule.groups))
     if already or wrong:
         return x  # torch's own message says what is wrong
@@ -268,7 +269,7 @@ def _transposed_zeros(x: Tensor, weight: Tensor, bias: Tensor | None, rule: Rule
         return F.conv_transpose2d(pad(x, one_more), weight, bias, stride, large, groups=groups)
     # Stride 2: an input pixel stands for two, so move the kernel by one instead, inside one of size k + 1, whose crop is even.
     # The groups are those of the layer's input: dim 0 of a transposed weight.
-    weight = _moved(weight, rule) if torch.jit.is_tracing() else pad(weight.transpose(0, 1), one_more).transpose(0, 1)
+    weight = _moved(weight, rule) if is_tracing() else pad(weight.transpose(0, 1), one_more).transpose(0, 1)
     return F.conv_transpose2d(x, weight, bias, stride, large, groups=groups)
 
 
@@ -294,7 +295,7 @@ def _cropped(y: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
 
 class _Lazy(_LazyConvXdMixin):
     def __init__(self, out_channels: int, kernel_size: int, stride: int = 1, *, bias: bool = True, **options):
-        super().__init__(0, 0, kernel_size, stride, bias=False, **options)
+        super().__init__(0, 0, kernel_size, stride, bias=False, **options)  # pyright: ignore[reportAttributeAccessIssue]
         kind = {key: value for key, value in options.items() if key in ("device", "dtype")}
         self.weight = UninitializedParameter(**kind)
         self.out_channels = out_channels
@@ -332,13 +333,14 @@ def conv2d(kernel: str, in_channels: int | None, out_channels: int, stride: int 
     pixel at the top and the left; with a padding_mode other than zeros they are ours, of the same numbers.
     """
     size, place = parse_kernel(kernel)
-    lazy, channels = in_channels is None, [out_channels] if in_channels is None else [in_channels, out_channels]
+    lazy = in_channels is None
+    channels = [out_channels] if lazy else [in_channels, out_channels]
     if place == "above left" and options.get("padding_mode", "zeros") == "zeros":
         _check("conv2d", size, stride)
-        padding = options.get("dilation", 1) * (size // 2)
-        return (nn.LazyConv2d if lazy else nn.Conv2d)(*channels, size, stride, padding, **options)
+        padding, plain = options.get("dilation", 1) * (size // 2), cast(Any, nn.LazyConv2d if lazy else nn.Conv2d)
+        return plain(*channels, size, stride, padding, **options)
     named = {"below right": OneSidedConv2d, "four corners": SymmetricConv2d}
-    layer = LazySameConv2d if lazy else named.get(place, SameConv2d)
+    layer = cast(Any, LazySameConv2d if lazy else named.get(place, SameConv2d))
     return layer(*channels, size, stride, place=place, **options)
 
 
@@ -351,12 +353,14 @@ def conv_transpose2d(kernel: str, in_channels: int | None, out_channels: int, st
     zeros, which torch's refuses, they are ours.
     """
     size, place = parse_kernel(kernel)
-    lazy, channels = in_channels is None, [out_channels] if in_channels is None else [in_channels, out_channels]
+    lazy = in_channels is None
+    channels = [out_channels] if lazy else [in_channels, out_channels]
     if place == "above left" and options.get("padding_mode", "zeros") == "zeros":
         _check("conv_transpose2d", size, stride)
-        return (nn.LazyConvTranspose2d if lazy else nn.ConvTranspose2d)(*channels, size, stride, size // 2, stride - 1, **options)
+        plain = cast(Any, nn.LazyConvTranspose2d if lazy else nn.ConvTranspose2d)
+        return plain(*channels, size, stride, size // 2, stride - 1, **options)
     named = {"below right": OneSidedConvTranspose2d, "four corners": SymmetricConvTranspose2d}
-    layer = LazySameConvTranspose2d if lazy else named.get(place, SameConvTranspose2d)
+    layer = cast(Any, LazySameConvTranspose2d if lazy else named.get(place, SameConvTranspose2d))
     return layer(*channels, size, stride, place=place, **options)
 
 
@@ -436,7 +440,7 @@ def _replacement(old: Convolution, kernel: str, pool: bool) -> nn.Module:
     factory = conv2d if isinstance(old, nn.Conv2d) else conv_transpose2d
     stride = old.stride[0]
     pool = pool and stride == 2 and factory is conv2d
-    options = dict(groups=old.groups, bias=old.bias is not None, device=old.weight.device, dtype=old.weight.dtype)
+    options: dict[str, Any] = dict(groups=old.groups, bias=old.bias is not None, device=old.weight.device, dtype=old.weight.dtype)
     if old.dilation[0] != 1:
         options["dilation"] = old.dilation[0]
     if old.padding_mode != "zeros":

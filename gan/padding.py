@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.jit import is_tracing  # pyright: ignore[reportPrivateImportUsage]
 
 PADDINGS = ("zeros", "reflect", "replicate", "circular")  # how a map goes on beyond its border; names and meaning as in torch
 Corner = tuple[bool, bool]  # (above, left of) the picture
@@ -86,7 +87,7 @@ def _extend_axis(x: Tensor, axis: int, before: int, behind: int, mode: str) -> T
     """Rows or columns of one pixel, laid beside x: slices and torch.cat have a deterministic derivative everywhere."""
     if before < 0 or behind < 0:
         x = _slice(x, axis, max(-before, 0), x.shape[axis] - max(-behind, 0))
-    size = 2**30 if torch.jit.is_tracing() else x.shape[axis]  # what is traced may meet maps of other sizes
+    size = 2**30 if is_tracing() else x.shape[axis]  # what is traced may meet maps of other sizes
     first = [_inside(j, size, mode) for j in range(before, 0, -1)]
     last = [_inside(j, size, mode) for j in range(1, behind + 1)]
     if mode == "circular":  # beyond one border lies what is inside the other

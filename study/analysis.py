@@ -260,7 +260,7 @@ def _compared(study: Study, rows: list[Row], runs: dict[str, _Runs], model: Fit)
     widths = [d.high - d.estimate for d in found.values() if d.high is not None]
     group = Group(model.deviation, model.freedom, max(widths, default=math.inf))
     width = lambda seeds: half_width(len(found), seeds, model.deviation)
-    return {row: _comparison(study, row, baseline, d, runs, width) for row, d in found.items()}, group
+    return {row: _comparison(study, row, baseline or "", d, runs, width) for row, d in found.items()}, group
 
 
 def _contrasts(study: Study, runs: dict[str, _Runs], models: dict[str, Fit]) -> list[Comparison]:
@@ -348,14 +348,14 @@ def _instruments(probes: dict[str, dict[int, dict]], runs: dict[str, _Runs]) -> 
     found: dict[str, dict[str, Difference]] = {label: {} for label in probes}
     for name in INSTRUMENTS:
         values: Values = {
-            label: {seed: n[name] for seed, n in own.items() if n.get(name) is not None} for label, own in numbers.items()
+            label: {seed: value for seed, n in own.items() if (value := n.get(name)) is not None} for label, own in numbers.items()
         }
         for label, mean in means(values).items():
             found[label][name] = mean
     return found
 
 
-def _numbers(probe: dict) -> dict[str, float]:
+def _numbers(probe: dict) -> dict[str, float | None]:
     """The numbers of a probe's record; with the signed excess of the borders over real images, which older records lack."""
     numbers, real = probe.get("numbers", {}), probe.get("real", {})
     pairs = [name for name in ("border_left_right", "border_top_bottom") if name in numbers and name in real]

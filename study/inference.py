@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, exp, isfinite, log
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from scipy import optimize, stats
@@ -124,11 +124,12 @@ def _critical(correlation: tuple[tuple[float, ...], ...], freedom: int, level: f
     def excess(c: float) -> float:  # with the same points at each c, so that it rises smoothly
         limits = np.full(k, c)
         inside = stats.multivariate_t.cdf(
-            limits, shape=shape, df=freedom, allow_singular=True, lower_limit=-limits, maxpts=points, random_state=0
+            limits, shape=cast(Any, shape), df=freedom, allow_singular=True, lower_limit=-limits, maxpts=points, random_state=0
         )
         return float(inside) - level
 
-    return float(optimize.brentq(excess, 0.9 * alone, 1.3 * bonferroni, xtol=1e-3))
+    found: Any = optimize.brentq(excess, 0.9 * alone, 1.3 * bonferroni, xtol=1e-3)
+    return float(found)
 
 
 def holm(tests: Sequence[Test], level: float = LEVEL) -> list[Difference]:
