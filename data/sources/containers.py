@@ -24,6 +24,7 @@ from data.unpacking import unpacked
 WHOLE = 2**33  # bytes of a directory that are read wholly to tell it from others; of the files of a larger one, three pieces each
 PIECE = 4096
 BLOCK = 512  # bytes of a tar's header
+REPLACED = "file whose name a later one has, too"
 COMPRESSED: dict[bytes, Callable[[Path], IO[bytes]]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 
 # What systems leave in people's folders: thumbnails, bins, settings. Some of it are images, none of it is anybody's.
@@ -238,10 +239,12 @@ class Zip(_Archive):
         super().__init__(path)
         # Kept open: to read the list of 50,000 files takes as long as to read their labels and checksums.
         self._zip: tuple[int, zipfile.ZipFile] | None = (os.getpid(), _open_zip(path))
-        stored = {}
+        stored: dict[str, str] = {}
         for info in self._zip[1].infolist():
             if not info.is_dir() and not info.filename.endswith("\\"):
-                stored[_plain(info.filename)] = info.filename
+                name = _plain(info.filename)
+                self.odd.update([REPLACED] if name in stored else [])
+                stored[name] = info.filename
         self.names = [name for name in stored if not any(map(is_dropping, name.split("/")))]
         self._stored = {name: other for name, other in stored.items() if name != other}  # where the archive says it otherwise
 
@@ -282,7 +285,20 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
     except Exception as error:  # foreign bytes make zipfile raise a dozen kinds of error
         advice = "if it was cut short, get it again; if it is an image, name its directory"
         raise DataError(f"{path} can't be read as a zip ({in_short(error)}): {advice}") from None
+    found, told = len(archive.infolist()), _told_entries(path)
+    if told is not None and told != found % 2**16:
+        raise DataError(f"{path} is damaged: it lists {found:,} files, and says that they are {told:,}; get it again")
     return archive
+
+
+def _told_entries(path: Path) -> int | None:
+    """How many files a zip says that it has, in 16 bits, at its end; None where it says that elsewhere (APPNOTE.TXT, 4.3.16)."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - 2**16 - 22))
+        end = file.read()
+    place = end.rfind(b"PK\5\6")
+    told = int.from_bytes(end[place + 10 : place + 12], "little")
+    return None if place < 0 or told == 2**16 - 1 else told
 
 
 class Tar(_Archive):
@@ -310,6 +326,7 @@ class Tar(_Archive):
         if any(map(is_dropping, name.split("/"))) or member.isdir():
             return
         if member.isreg() and not member.issparse():
+            self.odd.update([REPLACED] if name in self._where else [])
             self._where[name] = member.offset_data, member.size
         elif not member.islnk() and not member.issym():  # what links lead to is in the archive by its own name
             self.odd["no regular file"] += 1

@@ -196,3 +196,17 @@ def test_looking_packing_and_exporting_do_not_wait_for_torch(write_folder, write
     assert "all 3 images" in command("verify", tmp_path / "a.pack")
     assert "3 images" in command("export", folder, "--out", tmp_path / "x_train_lmdb")
     assert command("verify", folder, status=1).startswith("error: ")
+
+
+def test_info_says_what_is_left_out(write_folder, small):
+    found = run("info", write_folder({"a.png": small(1)[0], "b.heic": b"", "[red]c.txt": b""}))
+    assert "2 files that are no images" in found and ".heic" in found
+
+
+def test_a_key_that_is_set_twice_is_refused(call, tmp_path):
+    status, _, err = call("train", "train.seed=1", "train.steps=2", "train.seed=3", "--out", tmp_path / "run")
+    assert status == 1 and "train.seed is set more than once (train.seed=1 and train.seed=3): leave one of them" in err
+    study = ["compare", "configs/studies/kernels_shapes.yaml", "train.steps=1", "train.steps=1", "--out", tmp_path / "study"]
+    status, _, err = call(*study)
+    assert status == 1 and "train.steps is set more than once" in err
+    assert not list(tmp_path.iterdir())

@@ -134,7 +134,7 @@ def test_overrides_reach_every_run(study_file):
         ({"settings": "abc"}, StudyError, "settings"),
         ({"settings": {"train.seed": 3}}, StudyError, "train.seed is set by the study's `seeds`"),
         ({"settings": {"train.device": "cuda:1"}}, StudyError, "CUDA_VISIBLE_DEVICES"),
-        ({"settings": {"train.lr_g": datetime.date(2020, 1, 1)}}, ConfigError, "train.lr_g: 2020-01-01 is a date"),
+        ({"settings": {"train.lr_g": datetime.date(2020, 1, 1)}}, ConfigError, "train.lr_g: '2020-01-01' is wrong"),
         ({"base": "nowhere.yaml"}, ConfigError, "nowhere.yaml"),
         (
             {"axes": {"evaluate.samples": [60, 50]}, "baseline": {"evaluate.samples": 60}},

@@ -71,6 +71,23 @@ def test_of_several_files_by_one_name_the_last_counts(tmp_path, files, wanted, s
         for name, data in files.items():
             archive.writestr(name, data)
     assert same(load("folder", tmp_path / "a.zip", R), wanted)
+    assert FileSource(tmp_path / "a.zip").left_out == "1 × file whose name a later one has, too"
+    with tarfile.open(tarred(tmp_path / "a.tar", files), "a") as archive:
+        archive.add(tmp_path / "a.tar.files/cat/2.png", "cat/1.png")
+    source = open_source(tmp_path / "a.tar")
+    assert source.read(0) == files["cat/2.png"] and source.left_out == "1 × file whose name a later one has, too"
+
+
+def test_a_zip_whose_list_was_cut_is_damaged(tmp_path, files):
+    data = bytearray(zipped(tmp_path / "a.zip", files).read_bytes())
+    first, second = data.index(b"PK\1\2"), data.index(b"PK\1\2", data.index(b"PK\1\2") + 4)
+    end = data.index(b"PK\5\6")
+    data[end + 12 : end + 16] = struct.pack("<I", end - second)  # the size of the list, and where it begins
+    data[end + 16 : end + 20] = struct.pack("<I", first)
+    del data[first:second]
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.zip is damaged: it lists 3 files, and says that they are 4; get it again"):
+        open_source(tmp_path / "a.zip")
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz", "a.tar.bz2", "a.tar.xz", "images.bin"])
