@@ -17,6 +17,7 @@ from gan.classification.result import read_result
 from gan.classification.training import train as train_classifier
 from gan.config import Config
 from gan.evaluation import generator_side, open_side, reference_of
+from gan.loop import Interrupted
 from gan.memory import require_memory_to_train
 from gan.models.build import build
 from gan.models.classifiers import build_classifier
@@ -169,6 +170,8 @@ def check_runs(configs: list[study.Config]) -> None:
             if config.dataset.name == "folder" and path and not located(path).exists():
                 raise study.StudyError(f"there is nothing at {path}, nor below GAN_DATA: dataset.path names the images to train on")
             return
+        except Interrupted:  # Ctrl-C, just now
+            raise
         except UserError as error:
             reasons.append(error)
     if reasons:

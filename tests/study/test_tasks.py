@@ -5,11 +5,12 @@ import json
 import pytest
 
 from data import DataError
+from gan.loop import Interrupted
 from gan.run_directory import RunError
 from study.folder import StudyFolder
 from study.run import run_job
 from study.study import Study
-from study.tasks import GanRun, advantage, diversity
+from study.tasks import GanRun, advantage, check_runs, diversity
 
 
 @pytest.mark.parametrize("rule", [None, "equal_parameters", "equal_macs", "same"])
@@ -71,3 +72,14 @@ def test_the_advantage_is_that_of_the_last_tenth_of_what_was_logged(tmp_path):
     logged.insert(39, {"step": 38, "fd_pixels": 3.0})
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in logged))
     assert advantage(tmp_path) == pytest.approx((0.25 + 0 + 0.25 + 1) / 4)
+
+
+def test_ctrl_c_while_runs_are_checked_stops_the_study(study_file, monkeypatch):
+    study = Study.load(study_file())
+
+    def interrupted(*_):
+        raise Interrupted("stopped", 15)
+
+    monkeypatch.setattr("study.tasks.require_memory_to_train", interrupted)
+    with pytest.raises(Interrupted):
+        check_runs([study.config(job) for job in study.jobs])
