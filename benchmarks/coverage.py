@@ -56,9 +56,9 @@ class Study:
 
     def __init__(self, kind: Kind, generator: np.random.Generator):
         self.kind, self.generator = kind, generator
-        self.truth = dict(zip(ROWS, np.log1p(generator.uniform(-0.15, 0.3, len(ROWS)))))
+        self.truth: dict[str, float] = dict(zip(ROWS, np.log1p(generator.uniform(-0.15, 0.3, len(ROWS)))))
         low = -math.log(kind.spread) / 2
-        self.deviations = dict(zip(ROWS, DEVIATION * np.exp(generator.uniform(low, -low, len(ROWS)))))
+        self.deviations: dict[str, float] = dict(zip(ROWS, DEVIATION * np.exp(generator.uniform(low, -low, len(ROWS)))))
         self.deviations["c3"] *= kind.baseline
         self.values: dict[str, dict[int, float]] = {row: {} for row in ROWS}
         self.grow(kind.seeds)
@@ -130,12 +130,13 @@ def simulate(kind: Kind, studies: int, seed: int = 0) -> dict[str, float]:
         widths += [d.high - d.estimate for d in found.values() if d.high is not None]
         old_widths += [d.high - d.estimate for d in alone.values() if d.high is not None]
         seeds.append(max(len(own) for own in study.values.values()))
-    return {
+    found = {
         "rows": np.mean(rows), "contrasts": np.mean(contrasts), "wrong": np.mean(errors), "width": np.mean(widths),
         "paired": np.mean(old), "paired_width": np.mean(old_widths), "seeds": np.mean(seeds),
         "lottery": np.quantile(old_widths, 0.95) / np.quantile(old_widths, 0.05),
         "pooled_lottery": np.quantile(widths, 0.95) / np.quantile(widths, 0.05),
     }  # fmt: skip
+    return {name: float(value) for name, value in found.items()}
 
 
 def main() -> None:

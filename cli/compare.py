@@ -91,7 +91,7 @@ def compare(
             table, failed = run.compare(loaded, folder, workers, launcher, options, say, progress=not quiet)
             while wanted and not failed and (more := grown(loaded, folder, wanted, max_seeds)):
                 loaded = more
-                say(f"{len(loaded.seeds)} seeds for intervals of ± {until.strip(' %')} %")
+                say(f"{len(loaded.seeds)} seeds for intervals of ± {100 * wanted:g} %")
                 table, failed = run.compare(loaded, folder, workers, launcher, options, say, progress=not quiet)
     if not quiet:
         print(table)
