@@ -256,11 +256,13 @@ def _logarithms(values: dict[int, float]) -> dict[int, float]:
 def _compared(study: Study, rows: list[Row], runs: dict[str, _Runs], model: Fit) -> tuple[dict[str, Comparison], Group]:
     """Each row of a facet against its baseline, and what they share."""
     baseline = next((partner.label for row in rows if (partner := study.partner(row))), None)
-    found = against_baseline(model, baseline, list(runs)) if baseline else {}
+    if baseline is None:
+        return {}, Group(model.deviation, model.freedom, math.inf)
+    found = against_baseline(model, baseline, list(runs))
     widths = [d.high - d.estimate for d in found.values() if d.high is not None]
     group = Group(model.deviation, model.freedom, max(widths, default=math.inf))
     width = lambda seeds: half_width(len(found), seeds, model.deviation)
-    return {row: _comparison(study, row, baseline or "", d, runs, width) for row, d in found.items()}, group
+    return {row: _comparison(study, row, baseline, d, runs, width) for row, d in found.items()}, group
 
 
 def _contrasts(study: Study, runs: dict[str, _Runs], models: dict[str, Fit]) -> list[Comparison]:
@@ -347,17 +349,15 @@ def _instruments(probes: dict[str, dict[int, dict]], runs: dict[str, _Runs]) -> 
     }
     found: dict[str, dict[str, Difference]] = {label: {} for label in probes}
     for name in INSTRUMENTS:
-        values: Values = {
-            label: {seed: value for seed, n in own.items() if (value := n.get(name)) is not None} for label, own in numbers.items()
-        }
+        values: Values = {label: {seed: n[name] for seed, n in own.items() if name in n} for label, own in numbers.items()}
         for label, mean in means(values).items():
             found[label][name] = mean
     return found
 
 
-def _numbers(probe: dict) -> dict[str, float | None]:
-    """The numbers of a probe's record; with the signed excess of the borders over real images, which older records lack."""
+def _numbers(probe: dict) -> dict[str, float]:
+    """What a probe's record measured; with the signed excess of the borders over real images, which older records lack."""
     numbers, real = probe.get("numbers", {}), probe.get("real", {})
     pairs = [name for name in ("border_left_right", "border_top_bottom") if name in numbers and name in real]
     found = {f"{name}_excess": numbers[name] - real[name] for name in pairs} | numbers
-    return {name: 0.0 if value is not None and abs(value) < 1e-6 else value for name, value in found.items()}  # only rounding
+    return {name: 0.0 if abs(value) < 1e-6 else value for name, value in found.items() if value is not None}  # only rounding

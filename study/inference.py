@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, exp, isfinite, log
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import optimize, stats
@@ -119,17 +119,14 @@ def _critical(correlation: tuple[tuple[float, ...], ...], freedom: int, level: f
     alone, bonferroni = stats.t.ppf((1 + level) / 2, freedom), stats.t.ppf(1 - (1 - level) / 2 / k, freedom)
     if k == 1:
         return float(alone)
-    shape = np.array(correlation)
+    t: Any = stats.multivariate_t
+    how = {"shape": np.array(correlation), "df": freedom, "allow_singular": True, "maxpts": points}
 
     def excess(c: float) -> float:  # with the same points at each c, so that it rises smoothly
         limits = np.full(k, c)
-        inside = stats.multivariate_t.cdf(
-            limits, shape=cast(Any, shape), df=freedom, allow_singular=True, lower_limit=-limits, maxpts=points, random_state=0
-        )
-        return float(inside) - level
+        return float(t.cdf(limits, lower_limit=-limits, random_state=0, **how)) - level
 
-    found: Any = optimize.brentq(excess, 0.9 * alone, 1.3 * bonferroni, xtol=1e-3)
-    return float(found)
+    return float(optimize.root_scalar(excess, bracket=(0.9 * alone, 1.3 * bonferroni), xtol=1e-3).root)
 
 
 def holm(tests: Sequence[Test], level: float = LEVEL) -> list[Difference]:
