@@ -14,7 +14,6 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.jit import is_tracing  # pyright: ignore[reportPrivateImportUsage]
 
 from gan import padding
 from gan.padding import BELOW_RIGHT, CORNERS, Rule, sides, towards
@@ -41,7 +40,7 @@ def pad(x: Tensor, rule: Rule, far: tuple[int, int] = (0, 0)) -> Tensor:
         if _compiles_for_cpu(x) and (corners or rule.groups == towards((BELOW_RIGHT,), x.shape[1])):
             return _pad_whole(x, rule.small, rule.large, corners)
         return padding.pad(x, rule)
-    if len(rule.groups) == 1 or is_tracing():  # one pad is as fast as can be
+    if len(rule.groups) == 1 or padding.recorded():  # one pad is as fast as can be
         return padding.pad(x, rule)
     return _PadGroups.apply(x, rule)
 

@@ -20,19 +20,18 @@ where the border is, and one-sided padding puts them on one side (Islam et al. 2
 """
 
 import itertools
-from typing import Any, TypeGuard, cast
+from typing import TypeGuard
 
 import torch
 import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.jit import is_tracing  # pyright: ignore[reportPrivateImportUsage]
 from torch.nn.modules.conv import _LazyConvXdMixin
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.parametrize import is_parametrized
 
 from gan.fast_padding import exporting, memory_format_of, pad
-from gan.padding import ABOVE_LEFT, BELOW_RIGHT, CORNERS, PADDINGS, Rule, extend, same_padding, sides, towards
+from gan.padding import ABOVE_LEFT, BELOW_RIGHT, CORNERS, PADDINGS, Rule, extend, recorded, same_padding, sides, towards
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 KERNELS = ("c2", "c2sp", "c2alt", "c3", "c3sp", "c3off", "c4", "c4sp", "c5", "c5sp")
@@ -211,13 +210,13 @@ def turn_corners(network: nn.Module) -> nn.Module:
 @torch.fx.wrap
 def _padded(x: Tensor, rule: Rule, stride: int, already: bool = False) -> Tensor:
     """The input of a convolution, padded by all but the zeros that it pads itself: the same number on all sides."""
-    recorded = exporting() or is_tracing()
-    wrong = x.dim() not in (3, 4) or (not recorded and x.shape[-3] != sum(channels for channels, _ in rule.groups))
+    fixed = not (exporting() or recorded())
+    wrong = x.dim() not in (3, 4) or (fixed and x.shape[-3] != sum(channels for channels, _ in rule.groups))
     if already or wrong:
         return x  # torch's own message says what is wrong
     far = (0, 0)
     if stride == 2:  # what is recorded for other sizes gets the row and column that odd ones need: even ones don't look at them
-        far = (1, 1) if recorded else (x.shape[-2] % 2, x.shape[-1] % 2)
+        far = (x.shape[-2] % 2, x.shape[-1] % 2) if fixed else (1, 1)
     if rule.small == rule.large and rule.mode == "zeros":
         return F.pad(x, (0, far[1], 0, far[0])) if any(far) else x
     return pad(x, rule, far)
@@ -269,7 +268,7 @@ def _transposed_zeros(x: Tensor, weight: Tensor, bias: Tensor | None, rule: Rule
         return F.conv_transpose2d(pad(x, one_more), weight, bias, stride, large, groups=groups)
     # Stride 2: an input pixel stands for two, so move the kernel by one instead, inside one of size k + 1, whose crop is even.
     # The groups are those of the layer's input: dim 0 of a transposed weight.
-    weight = _moved(weight, rule) if is_tracing() else pad(weight.transpose(0, 1), one_more).transpose(0, 1)
+    weight = _moved(weight, rule) if recorded() else pad(weight.transpose(0, 1), one_more).transpose(0, 1)
     return F.conv_transpose2d(x, weight, bias, stride, large, groups=groups)
 
 
@@ -333,15 +332,16 @@ def conv2d(kernel: str, in_channels: int | None, out_channels: int, stride: int 
     pixel at the top and the left; with a padding_mode other than zeros they are ours, of the same numbers.
     """
     size, place = parse_kernel(kernel)
-    lazy = in_channels is None
-    channels = [out_channels] if lazy else [in_channels, out_channels]
     if place == "above left" and options.get("padding_mode", "zeros") == "zeros":
         _check("conv2d", size, stride)
-        padding, plain = options.get("dilation", 1) * (size // 2), cast(Any, nn.LazyConv2d if lazy else nn.Conv2d)
-        return plain(*channels, size, stride, padding, **options)
-    named = {"below right": OneSidedConv2d, "four corners": SymmetricConv2d}
-    layer = cast(Any, LazySameConv2d if lazy else named.get(place, SameConv2d))
-    return layer(*channels, size, stride, place=place, **options)
+        padding = options.get("dilation", 1) * (size // 2)
+        if in_channels is None:
+            return nn.LazyConv2d(out_channels, size, stride, padding, **options)
+        return nn.Conv2d(in_channels, out_channels, size, stride, padding, **options)
+    if in_channels is None:
+        return LazySameConv2d(out_channels, size, stride, place=place, **options)
+    layer = {"below right": OneSidedConv2d, "four corners": SymmetricConv2d}.get(place, SameConv2d)
+    return layer(in_channels, out_channels, size, stride, place=place, **options)
 
 
 def conv_transpose2d(kernel: str, in_channels: int | None, out_channels: int, stride: int = 2, **options) -> nn.ConvTranspose2d:
@@ -353,15 +353,15 @@ def conv_transpose2d(kernel: str, in_channels: int | None, out_channels: int, st
     zeros, which torch's refuses, they are ours.
     """
     size, place = parse_kernel(kernel)
-    lazy = in_channels is None
-    channels = [out_channels] if lazy else [in_channels, out_channels]
     if place == "above left" and options.get("padding_mode", "zeros") == "zeros":
         _check("conv_transpose2d", size, stride)
-        plain = cast(Any, nn.LazyConvTranspose2d if lazy else nn.ConvTranspose2d)
-        return plain(*channels, size, stride, size // 2, stride - 1, **options)
-    named = {"below right": OneSidedConvTranspose2d, "four corners": SymmetricConvTranspose2d}
-    layer = cast(Any, LazySameConvTranspose2d if lazy else named.get(place, SameConvTranspose2d))
-    return layer(*channels, size, stride, place=place, **options)
+        if in_channels is None:
+            return nn.LazyConvTranspose2d(out_channels, size, stride, size // 2, stride - 1, **options)
+        return nn.ConvTranspose2d(in_channels, out_channels, size, stride, size // 2, stride - 1, **options)
+    if in_channels is None:
+        return LazySameConvTranspose2d(out_channels, size, stride, place=place, **options)
+    layer = {"below right": OneSidedConvTranspose2d, "four corners": SymmetricConvTranspose2d}.get(place, SameConvTranspose2d)
+    return layer(in_channels, out_channels, size, stride, place=place, **options)
 
 
 def convert(module: nn.Module, kernel: str, *, strided: str | None = None) -> nn.Module:
@@ -440,7 +440,7 @@ def _replacement(old: Convolution, kernel: str, pool: bool) -> nn.Module:
     factory = conv2d if isinstance(old, nn.Conv2d) else conv_transpose2d
     stride = old.stride[0]
     pool = pool and stride == 2 and factory is conv2d
-    options: dict[str, Any] = dict(groups=old.groups, bias=old.bias is not None, device=old.weight.device, dtype=old.weight.dtype)
+    options = dict(groups=old.groups, bias=old.bias is not None, device=old.weight.device, dtype=old.weight.dtype)
     if old.dilation[0] != 1:
         options["dilation"] = old.dilation[0]
     if old.padding_mode != "zeros":

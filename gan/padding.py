@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.jit import is_tracing  # pyright: ignore[reportPrivateImportUsage]
 
 PADDINGS = ("zeros", "reflect", "replicate", "circular")  # how a map goes on beyond its border; names and meaning as in torch
 Corner = tuple[bool, bool]  # (above, left of) the picture
@@ -25,6 +24,11 @@ class Rule(NamedTuple):
     large: int
     groups: tuple[tuple[int, Corner], ...]  # (how many channels, the corner that their larger sides meet in), one after the other
     mode: str = "zeros"  # one of PADDINGS
+
+
+def recorded() -> bool:
+    """Whether torch.jit.trace, or the ONNX exporter by it, records what is computed: no size of a map is fixed then."""
+    return torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
 
 
 def same_padding(size: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
@@ -87,7 +91,7 @@ def _extend_axis(x: Tensor, axis: int, before: int, behind: int, mode: str) -> T
     """Rows or columns of one pixel, laid beside x: slices and torch.cat have a deterministic derivative everywhere."""
     if before < 0 or behind < 0:
         x = _slice(x, axis, max(-before, 0), x.shape[axis] - max(-behind, 0))
-    size = 2**30 if is_tracing() else x.shape[axis]  # what is traced may meet maps of other sizes
+    size = 2**30 if recorded() else x.shape[axis]  # what is traced may meet maps of other sizes
     first = [_inside(j, size, mode) for j in range(before, 0, -1)]
     last = [_inside(j, size, mode) for j in range(1, behind + 1)]
     if mode == "circular":  # beyond one border lies what is inside the other
