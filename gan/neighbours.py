@@ -101,7 +101,8 @@ def sentences(record: dict) -> list[str]:
         m = record[space]
         verdict = "closer than chance allows" if m["share"] > m["high"] or m["closest"] > m["closest_high"] else "no sign of copies"
         lines.append(
-            f"{space}: {m['share']:.1%} of samples lie closer to a training image than held-out ones do (null: {m['low']:.1%} to "
-            f"{m['high']:.1%}), {m['closest']:.1%} closer than all but 1 % of these (null: at most {m['closest_high']:.1%}): {verdict}"
+            f"{space}: {m['share']:.1%} of samples lie closer to a training image than held-out ones do (by chance {m['low']:.1%} "
+            f"to {m['high']:.1%}), {m['closest']:.1%} closer than all but 1 % of those (by chance up to {m['closest_high']:.1%}): "
+            f"{verdict}"
         )
     return lines

@@ -170,9 +170,10 @@ def test_torch_fidelity_gives_the_exported_generator_our_score(made, tmp_path, t
     trained = made()
     export(trained, tmp_path / "g.pt2", "uint8")
     run = torch.export.load(tmp_path / "g.pt2").module()
+    generative = fidelity.GenerativeModelModuleWrapper(Drawn(), 8, "normal", 0, make_eval=False)
     theirs = fidelity.calculate_metrics(
-        input1=fidelity.GenerativeModelModuleWrapper(Drawn(), 8, "normal", 0, make_eval=False), input1_model_num_samples=80,
-        input2=Real(), fid=True, feature_extractor="ours", cuda=False, batch_size=20, rng_seed=7, cache=False, verbose=False, save_cpu_ram=True,
+        input1=generative, input1_model_num_samples=80, input2=Real(), fid=True, feature_extractor="ours", cuda=False,
+        batch_size=20, rng_seed=7, cache=False, verbose=False, save_cpu_ram=True,
     )["frechet_inception_distance"]  # fmt: skip
     rng = np.random.RandomState(7)
     z = torch.cat([torch.from_numpy(rng.normal(size=(20, 8))).float() for _ in range(4)])
