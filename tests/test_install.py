@@ -1,4 +1,4 @@
-"""`pip install` of this repository: `even_kernels`, the layers alone, needs torch and nothing else, and clashes with nobody's packages."""
+"""`pip install` of this repository: `even_kernels`, the layers alone, which need torch and clash with nobody's packages."""
 
 import os
 import subprocess
