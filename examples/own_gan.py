@@ -49,9 +49,8 @@ for step in range(1, STEPS + 1):
     fake = G(torch.randn(BATCH, LATENT))
     d_loss = F.softplus(-D(real)).mean() + F.softplus(D(fake.detach())).mean()
     g_loss = F.softplus(-D(fake)).mean()
-    for loss, optimizer, network in ((g_loss, optimizers[0], G), (d_loss, optimizers[1], D)):
-        gradients = torch.autograd.grad(loss, list(network.parameters()))
-        for parameter, gradient in zip(network.parameters(), gradients):
+    for loss, network in ((g_loss, G), (d_loss, D)):
+        for parameter, gradient in zip(network.parameters(), torch.autograd.grad(loss, list(network.parameters()))):
             parameter.grad = gradient
     for optimizer in optimizers:
         optimizer.step()

@@ -94,6 +94,19 @@ def save_neighbours(found: Neighbours, run: Path) -> None:
     save_grid(found.picture, files.neighbours_figure, 1 + 2 * BESIDE)
 
 
+def read_neighbours(run: Path) -> dict | None:
+    """The record of RUN/neighbours.json; None if there is none. RunError where it's damaged."""
+    file = RunFiles(run).neighbours
+    try:
+        record = json.loads(file.read_text())
+        sentences(record)  # for what it raises
+        return record
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise RunError(f"{file} is damaged: delete it, or `evaluate --neighbours` again") from None
+
+
 def sentences(record: dict) -> list[str]:
     """What the record says, a line a space."""
     lines = []
