@@ -25,7 +25,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Argument(metavar="[CONFIG] [KEY=VALUE]...", help="a YAML file (default: the quickstart), and settings to change"),
 ]
-Run = Annotated[Path, typer.Argument(help="a run directory of `train`")]
+Run = Annotated[Path, typer.Argument(help="a run directory of `train`; `sample` and `export` take zoo:NAME too")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print no table and no progress bar")]
 
@@ -36,7 +36,9 @@ Scores = Annotated[
 RealCount = Annotated[int | None, typer.Option(min=2, help="how many reference images; default: all")]
 Features = Annotated[
     str,
-    typer.Option(help="network that gives the features: efficientnet_lite0, inception, cifar_resnet, or module:package.function"),
+    typer.Option(
+        help="network that gives the features: efficientnet_lite0, inception, dinov2, cifar_resnet, or module:package.function"
+    ),
 ]
 Weights = Annotated[Path | None, typer.Option(help="file with the weights of that network, checked by its sha256")]
 Insist = Annotated[
@@ -44,7 +46,8 @@ Insist = Annotated[
     typer.Option("--insist", help="take weights with an unknown sha256; the names of the scores then carry its first 8 digits"),
 ]
 Resize = Annotated[
-    str | None, typer.Option(help="how images are resized for that network: pytorch_fid, tf1 or clean; default: its own way")
+    str | None,
+    typer.Option(help="how images are resized for that network: pytorch_fid, tf1, clean or pillow; default: its own way"),
 ]
 Precision = Annotated[
     str, typer.Option(help="of that network: fp32, bf16, or auto (bf16 where the device multiplies it natively, else fp32)")

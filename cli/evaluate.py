@@ -22,6 +22,8 @@ from cli.common import (
     tell_precision,
 )
 
+NEIGHBOURS = 1000  # samples at most whose nearest training images are looked for
+
 
 def evaluate(
     run: Run,
@@ -35,6 +37,9 @@ def evaluate(
     scores: Scores = "fid,is",
     count: Annotated[int, typer.Option(min=20, help="how many generated images")] = 10_000,
     real_count: RealCount = None,
+    neighbours: Annotated[
+        bool, typer.Option("--neighbours", help="also look for the samples' nearest training images: RUN/neighbours.json and .png")
+    ] = False,
     features: Features = "efficientnet_lite0",
     weights: Weights = None,
     insist: Insist = False,
@@ -44,13 +49,17 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Score a run's generator and add to RUN/scores.json; `--checkpoint all` also draws the scores over training."""
-    from gan import plots
+    from gan import plots, zoo
     from gan.evaluation import checkpoint_sides, checkpoint_steps, evaluate_run, open_side, reference_of
+    from gan.neighbours import find_neighbours, save_neighbours, sentences
     from gan.run_directory import RunFiles, read_config
+    from gan.sampling import load_generator
     from metrics.devices import open_device
     from metrics.features import open_extractor
     from metrics.protocol import ProtocolError
 
+    if zoo.file_of(run) is not None:
+        raise ProtocolError(f"{run} has no directory to write scores to; `fid` scores it: fid REAL {run}")
     config = read_config(run)
     if split and real:
         raise ProtocolError(f"--split chooses among the run's own images; leave it out with --real {real}")
@@ -69,6 +78,13 @@ def evaluate(
         found, warnings = evaluate_run(run, sides, extractor, side, scores.split(","), seed, advance)
     print_scores(found, warnings)
     say(f"scores with their cards: {files.scores}")
+    if neighbours:  # comes last: if it fails, no score is lost
+        with progress("images") as advance:
+            near = find_neighbours(load_generator(run, steps[-1], where), extractor, min(count, NEIGHBOURS), seed, advance)
+        save_neighbours(near, run)
+        for line in sentences(near.record):
+            say(line)
+        say(f"nearest training images by features and by pixels, most suspicious samples first: {files.neighbours_figure}")
     if len(found) > 1:
         plots.plot_scores({step: {s.name: s.value for s in values} for step, values in found.items()}, files.scores_figure)
         say(f"scores over training: {files.scores_figure}")

@@ -29,7 +29,7 @@ def fid(
     real: Annotated[
         str,
         typer.Argument(
-            help="reference: folder, .zip or .tar, .npz of images or statistics, pack, LSUN *_lmdb, run, or cifar10[:test], "
+            help="folder, .zip or .tar, .npz of images or statistics, pack, LSUN *_lmdb, run, zoo:NAME, or cifar10[:test], "
             "cifar100, shapes"
         ),
     ],

@@ -7,11 +7,12 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # before torch is imported: its 
 
 import typer
 
-from cli import data
+from cli import data, zoo
 from cli.classify import classify
 from cli.common import MAIN, say
 from cli.compare import compare
 from cli.evaluate import evaluate
+from cli.export import export
 from cli.fid import fid
 from cli.probe import probe
 from cli.sample import sample
@@ -30,6 +31,7 @@ COMMANDS = [
     evaluate,
     compare,
     probe,
+    export,
     classify,
 ]
 
@@ -37,6 +39,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(data.app, name="data")
+app.add_typer(zoo.app, name="zoo")
 
 
 @app.callback()

@@ -11,7 +11,7 @@ from cli.common import Device, Overwrite, check_output, console, progress, say, 
 def probe(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN | CONFIG] [KEY=VALUE]...", help="a run directory; or a YAML file and settings to change"),
+        typer.Argument(metavar="[RUN | CONFIG] [KEY=VALUE]...", help="a run or zoo:NAME; or a YAML file and settings to change"),
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="of a run, which to measure: last, best, or a step")] = "last",
     samples: Annotated[int, typer.Option(min=16, help="how many generated images, and as many real ones")] = 1000,
@@ -39,6 +39,7 @@ def probe(
     docs/instruments.md says what each number means, and what it can't tell.
     """
     from data import DataError
+    from gan import zoo
     from gan.config import Config
     from gan.evaluation import checkpoint_steps, open_side
     from gan.models.build import resolve
@@ -49,9 +50,10 @@ def probe(
     from gan.run_directory import RunError, RunFiles, read_config
     from metrics.devices import open_device
 
-    run = Path(arguments[0]) if arguments and Path(arguments[0]).is_dir() else None
-    if arguments and not Path(arguments[0]).exists() and "=" not in arguments[0] and not arguments[0].endswith((".yaml", ".yml")):
-        raise RunError(f"there is no run directory {arguments[0]}, and it names no YAML file")
+    named = arguments[0] if arguments else ""
+    run = Path(named) if named and (Path(named).is_dir() or zoo.file_of(named)) else None
+    if named and not run and not Path(named).exists() and "=" not in named and not named.endswith((".yaml", ".yml")):
+        raise RunError(f"there is no run directory {named}, and it names no YAML file")
     if run and len(arguments) > 1:
         raise typer.BadParameter(f"the settings of a run are fixed; leave out {' '.join(arguments[1:])}, or name a CONFIG")
     if checkpoint == "all" or (run is None and checkpoint != "last"):
@@ -61,7 +63,8 @@ def probe(
     if run:
         config, target = read_config(run), run
         (step,) = checkpoint_steps(run, checkpoint)
-        json_file, figure = json_file or RunFiles(run).probe, figure or RunFiles(run).probe_figure
+        files = RunFiles(zoo.home(run))
+        json_file, figure = json_file or files.probe, figure or files.probe_figure
     else:
         config = target = resolve(Config.load(*split_arguments(arguments)))
         step = None

@@ -28,7 +28,7 @@ def sample(
     """
     import torch
 
-    from gan import sampling
+    from gan import sampling, zoo
     from gan.evaluation import checkpoint_steps
     from gan.memory import require_memory
     from gan.run_directory import RunFiles
@@ -61,6 +61,6 @@ def sample(
             pictures = sampling.interpolations(trained.generator, seed, -(-count // columns), columns)
         else:
             pictures = torch.cat(list(sampling.samples(trained.generator, seed, count)))
-        grid = grid or RunFiles(run).samples / f"{'walk' if interpolate else 'seed'}_{seed}.png"
+        grid = grid or RunFiles(zoo.home(run)).samples / f"{'walk' if interpolate else 'seed'}_{seed}.png"
         sampling.save_grid(pictures, grid, columns)
         say(f"grid of {len(pictures)} images from step {trained.step:,}: {grid}")

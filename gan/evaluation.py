@@ -20,7 +20,7 @@ from data.sources.arrays import stored_arrays
 from data.sources.folder import FileSource
 from data.sources.opening import open_source
 from data.streaming import full_size_batches
-from gan import checkpoint, sampling
+from gan import checkpoint, sampling, zoo
 from gan.config import Config
 from gan.randomness import derive
 from gan.run_directory import RunError, RunFiles
@@ -51,7 +51,7 @@ def open_side(
             raise ProtocolError(f"{path.name} holds a mean and a covariance of all its images; leave its count of {count:,} out")
         statistics = Statistics.load(path)
         return Side(statistics.card.get("real", path.name), statistics.count, None, statistics)
-    if RunFiles(path).settings_file.is_file():
+    if RunFiles(path).settings_file.is_file() or zoo.file_of(path):
         trained = sampling.load_generator(path, step, device)
         return generator_side(trained.generator, f"{path.name} step {trained.step}", seed, count or 10_000)
     name, _, split = text.partition(":")
@@ -63,7 +63,7 @@ def open_side(
         return image_side(data.load(name, split=split or "train"), count, seed, shuffle)
     if not path.exists():
         raise DataError(
-            f"{text} is no run, folder, zip, pack, LSUN database or npz, and no data set "
+            f"{text} is no run, zoo:NAME, folder, zip, pack, LSUN database or npz, and no data set "
             f"({', '.join(f'{n}[:test]' for n in DATASETS)})"
         )
     source = open_source(path)

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan import padding
-from gan.padding import BELOW_RIGHT, CORNERS, Rule, sides, towards
+from . import padding
+from .padding import BELOW_RIGHT, CORNERS, Rule, sides, towards
 
 
 def pad(x: Tensor, rule: Rule, far: tuple[int, int] = (0, 0)) -> Tensor:

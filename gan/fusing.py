@@ -12,10 +12,10 @@ from typing import TypeGuard
 
 from torch import Tensor, nn
 
-from gan.kernels import SameConv2d
-from gan.padding import BELOW_RIGHT, Rule
-from gan.phases import phase_conv
-from gan.resampling import Unpool, conv_pool, nearest_conv, unpool_conv
+from .kernels import SameConv2d
+from .padding import BELOW_RIGHT, Rule
+from .phases import phase_conv
+from .resampling import Unpool, conv_pool, nearest_conv, unpool_conv
 
 DEVICES = {"cpu"}  # where it has been measured
 

@@ -30,8 +30,8 @@ from torch.nn.modules.conv import _LazyConvXdMixin
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.parametrize import is_parametrized
 
-from gan.fast_padding import exporting, memory_format_of, pad
-from gan.padding import ABOVE_LEFT, BELOW_RIGHT, CORNERS, PADDINGS, Rule, extend, recorded, same_padding, sides, towards
+from .fast_padding import exporting, memory_format_of, pad
+from .padding import ABOVE_LEFT, BELOW_RIGHT, CORNERS, PADDINGS, Rule, extend, recorded, same_padding, sides, towards
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 KERNELS = ("c2", "c2sp", "c2alt", "c3", "c3sp", "c3off", "c4", "c4sp", "c5", "c5sp")

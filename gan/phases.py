@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gan.fast_padding import memory_format_of
-from gan.padding import Rule
+from .fast_padding import memory_format_of
+from .padding import Rule
 
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))  # row and column within the 2×2 cell
 

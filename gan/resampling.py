@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan.fast_padding import memory_format_of
-from gan.padding import Rule
+from .fast_padding import memory_format_of
+from .padding import Rule
 
 
 class Unpool(nn.Module):

@@ -8,7 +8,7 @@ from typing import TypeVar
 import filelock
 
 from data.files import UserError, locked, reason, remove_abandoned, write_atomically
-from gan import checkpoint
+from gan import checkpoint, weights, zoo
 from gan.config import Config, ConfigError, OtherCommand, Tree
 
 AnyConfig = TypeVar("AnyConfig", bound=Tree)
@@ -37,6 +37,8 @@ class RunFiles:
         self.scores_figure = self.path / "scores.png"
         self.probe = self.path / "probe.json"
         self.probe_figure = self.path / "probe.png"
+        self.neighbours = self.path / "neighbours.json"  # of `evaluate --neighbours`
+        self.neighbours_figure = self.path / "neighbours.png"
         self.result = self.path / "result.json"  # of a classifier
         self.confusion = self.path / "confusion.png"
 
@@ -156,10 +158,13 @@ def _step(line: str) -> float:
 
 
 def read_config(path: str | Path, kind: type[AnyConfig] = Config) -> AnyConfig:
-    """The settings of a finished or running run. RunError if `path` is not a run directory.
+    """The settings of a finished or running run, of zoo:NAME or of a .safetensors. RunError if `path` is not a run directory.
 
     kind: the Config of the command that made it; gan.classification.config has that of `classify`.
     """
+    weights_file = zoo.file_of(path)
+    if weights_file is not None and kind is Config:
+        return weights.read_header(weights_file)[0]
     file = RunFiles(path).settings_file
     if not file.is_file():
         raise RunError(f"{path} is not a run directory: it has no config.yaml; train one with `python run_gan.py train`")

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from data.files import replacing, replacing_folder, write_atomically
-from gan import checkpoint
+from gan import checkpoint, weights, zoo
 from gan.config import Config
 from gan.models.build import build_generator
 from gan.randomness import latents
@@ -26,31 +26,62 @@ from metrics.precision import ieee_float32
 
 @dataclass(frozen=True)
 class Trained:
+    """A trained generator, ready to draw from; what `gan.load` gives."""
+
     generator: nn.Module  # in eval mode, without gradients
     config: Config
     step: int
 
+    def __call__(self, z: Tensor) -> Tensor:
+        """z (N, latent) -> images (N, 3, R, R) float32 in [-1, 1], on the generator's device."""
+        with torch.no_grad(), ieee_float32():
+            return self.generator(z.to(next(self.generator.parameters()).device)).float().contiguous()
+
+    def sample(self, n: int, seed: int = 0, *, batch_size: int = 64) -> Tensor:
+        """The first n images of a seed, (n, 3, R, R) uint8 on the CPU. Image i is the same whatever n and the batch size."""
+        return torch.cat(list(self.batches(n, seed, batch_size=batch_size)))
+
+    def batches(self, n: int, seed: int = 0, *, batch_size: int = 64) -> Iterator[Tensor]:
+        """What `sample` gives, batch by batch: (batch_size, 3, R, R) uint8, and fewer in the last."""
+        if n < 1 or batch_size < 1:
+            raise RunError(f"at least 1 image is drawn, in batches of at least 1, not {n} in batches of {batch_size}")
+        return samples(self.generator, seed, n, batch_size)
+
+    def walk(self, rows: int = 1, steps: int = 10, seed: int = 0) -> Tensor:
+        """Walks between two latents along the great circle, (rows, steps, 3, R, R) uint8; each begins at a latent of the seed."""
+        if rows < 1 or steps < 2:
+            raise RunError(f"a walk has at least 2 steps, and there is at least 1, not {rows} of {steps} steps")
+        pictures = interpolations(self.generator, seed, rows, steps)
+        return pictures.view(rows, steps, *pictures.shape[1:])
+
 
 def load_generator(run: str | Path, step: int | str | None = None, device: torch.device | str = "cpu") -> Trained:
-    """The EMA generator of a run directory, at its last checkpoint, at a step, or at its "best".
+    """The EMA generator of a run directory, at its last checkpoint, at a step, or at its "best"; of zoo:NAME; of a .safetensors.
 
-    RunError or CheckpointError if there is none, DeviceError for a device that isn't there.
+    RunError, CheckpointError, WeightsError or ZooError if there is none, DeviceError for a device that isn't there.
     """
-    run = Path(run)
-    config = read_config(run)
     device = open_device(device)
-    path = RunFiles(run).checkpoint_of(step)
-    state = checkpoint.load(path)
-    checkpoint.require_settings(state, config, path)
-    generator = build_generator(config)
-    with checkpoint.taking_over(path):
-        generator.load_state_dict(state["ema"])
-    if not checkpoint.all_finite([*generator.parameters(), *generator.buffers()]):
-        good = checkpoint.latest_good(path.parent)
-        instead = f"the last good checkpoint is {good}" if good else "there is no good checkpoint"
-        raise checkpoint.CheckpointError(f"{path} has diverged: its EMA weights are not finite; {instead}")
+    file = zoo.file_of(run)
+    if file is not None:
+        if step is not None:
+            raise RunError(f"{run} holds one generator; leave its checkpoint {step} out")
+        config, state, reached = weights.read(file)
+        generator = build_generator(config)
+        weights.load_into(generator, state, file)
+    else:
+        config = read_config(run)
+        path = RunFiles(run).checkpoint_of(step)
+        found = checkpoint.load(path)
+        checkpoint.require_settings(found, config, path)
+        generator, reached = build_generator(config), found["step"]
+        with checkpoint.taking_over(path):
+            generator.load_state_dict(found["ema"])
+        if not checkpoint.all_finite([*generator.parameters(), *generator.buffers()]):
+            good = checkpoint.latest_good(path.parent)
+            instead = f"the last good checkpoint is {good}" if good else "there is no good checkpoint"
+            raise checkpoint.CheckpointError(f"{path} has diverged: its EMA weights are not finite; {instead}")
     generator = generator.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    return Trained(generator, config, state["step"])
+    return Trained(generator, config, reached)
 
 
 def to_uint8(x: Tensor) -> Tensor:

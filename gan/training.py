@@ -7,10 +7,12 @@ not, and runs with different kernels see the same data and the same latents.
 
 import contextlib
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from gan import checkpoint
 from gan.config import Config, Evaluate
@@ -43,8 +45,14 @@ class Outcome:
     grid: Path
 
 
-def train(config: Config, directory: str | Path, progress: bool = True) -> Outcome | None:
+# Called after each step with its number, what gives its losses, and the EMA generator in eval mode.
+Watch = Callable[[int, Callable[[], dict[str, float]], nn.Module], object]
+
+
+def train(config: Config, directory: str | Path, progress: bool = True, watch: Watch | None = None) -> Outcome | None:
     """Train, or go on with, the run in `directory` until train.steps generator updates. None in all but the main process.
+
+    watch: called after each step, in the main process.
 
     Raises DataError, ConfigError, RunError, CheckpointError, Diverged or Interrupted; each says what to do. Nothing that was
     checkpointed is lost in any of them.
@@ -71,13 +79,13 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
             if failed:
                 raise SystemExit(1)  # the main process says why
             config = processes.tell(config)
-            return _train(config, processes, run, batches or Batches(config, processes), progress)
+            return _train(config, processes, run, batches or Batches(config, processes), progress, watch)
     finally:
         processes.stop()
 
 
 def _train(
-    config: Config, processes: Processes, run: RunDirectory | None, batches: Batches, progress: bool
+    config: Config, processes: Processes, run: RunDirectory | None, batches: Batches, progress: bool, watch: Watch | None
 ) -> Outcome | None:  # fmt: skip
     t = config.train
     set_precision(config, processes.device)
@@ -103,7 +111,8 @@ def _train(
     with Writer(run, state.step, progress, config, batches) as writer, StopSignals() as signals:
         while state.step < t.steps:
             # Losses stay on the device until a line is due: asking for their value would make a GPU wait.
-            state.pending.append(take_step())
+            values = take_step()
+            state.pending.append(values)
             writer.tick()
             if state.step % t.log_every == 0 or state.step == t.steps:
                 writer.losses(dict(zip(take_step.logged, flush_losses(state, processes, run))), state.step)
@@ -119,6 +128,8 @@ def _train(
                 if stop:
                     message = f"interrupted at step {state.step}, saved in {path}; the same command goes on from there"
                     raise Interrupted(message, signals.received or signal.SIGTERM)
+            if watch and run:
+                watch(state.step, lambda values=values: dict(zip(take_step.logged, values.tolist())), state.ema)
     if run is None:
         return None
     plot_curves(read_log(run.path), run.curves)

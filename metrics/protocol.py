@@ -40,7 +40,7 @@ class Card:
     features: str  # the network that embeds the images
     weights_sha256: str
     input_size: int  # side of its input in pixels
-    resize: str  # pytorch_fid, tf1 or clean
+    resize: str  # pytorch_fid, tf1, clean or pillow
     precision: str  # of that network
     real: str  # the reference: which data, which split
     real_count: int | None  # None: statistics of somebody else's that don't say

@@ -69,14 +69,28 @@ class Statistics:
         return cls(mu, sigma, count, card)
 
 
+class Fingerprint:
+    """sha256 of uint8 images (n, 3, H, W) that come batch by batch, independent of how they are batched."""
+
+    def __init__(self) -> None:
+        self._digest, self._shape = hashlib.sha256(), None
+
+    def update(self, batch: Tensor) -> None:
+        self._shape = tuple(batch.shape[1:])
+        self._digest.update(batch.contiguous().numpy().data)
+
+    def hexdigest(self) -> str:
+        digest = self._digest.copy()
+        digest.update(f"{self._shape}".encode())
+        return digest.hexdigest()
+
+
 def fingerprint(batches: Iterable[Tensor]) -> str:
-    """sha256 of uint8 images (n, 3, H, W), independent of how they are batched."""
-    digest, shape = hashlib.sha256(), None
+    """The sha256 of all the batches, see Fingerprint."""
+    found = Fingerprint()
     for batch in batches:
-        shape = tuple(batch.shape[1:])
-        digest.update(batch.contiguous().numpy().data)
-    digest.update(f"{shape}".encode())
-    return digest.hexdigest()
+        found.update(batch)
+    return found.hexdigest()
 
 
 def cached(key: dict, compute: Callable[[], Statistics]) -> Statistics:

@@ -15,6 +15,7 @@ from study.costs import read_costs
 from study.figures import image, plot_curves, plot_grids, plot_tradeoff
 from study.folder import StudyFolder
 from study.forest import Forest
+from study.nearest import Looked, nearest_images
 from study.notes import notes, score_names
 from study.study import Study, StudyError
 from study.table import table_of, to_csv, to_json
@@ -53,7 +54,7 @@ def write_report(study: Study, path: Path) -> str:
         "table.md": to_markdown(study, analysis, costs, tuning),
         "table.csv": to_csv(table),
         "table.json": to_json(study, analysis, table, costs),
-        "report.html": to_html(study, analysis, costs, figures, tuning),
+        "report.html": to_html(study, analysis, costs, figures, tuning, nearest_images(study, folder)),
     }
     written = {name: text.encode() for name, text in files.items()}
     written |= {f"{name}.png": image(figure, "png") for name, figure in figures.items() if figure is not None}
@@ -65,8 +66,9 @@ def write_report(study: Study, path: Path) -> str:
 
 
 def to_html(
-    study: Study, analysis: Analysis, costs: dict[str, dict], figures: dict[str, Figure | None], tuning: list[Choice] | None
-) -> str:
+    study: Study, analysis: Analysis, costs: dict[str, dict], figures: dict[str, Figure | None], tuning: list[Choice] | None,
+    nearest: list[Looked],
+) -> str:  # fmt: skip
     """One file with everything in it: figures as data, no script, no link."""
     embedded = {name: base64.b64encode(image(f, "png")).decode() for name, f in figures.items() if f is not None}
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -93,6 +95,7 @@ def to_html(
         instruments=instrument_cells(analysis),
         instruments_note=INSTRUMENTS_NOTE,
         figures=embedded,
+        nearest=nearest,
         score=score_names(analysis)[0],
         done=len(analysis.records),
         asked=sum(line.asked for line in lines),

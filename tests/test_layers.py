@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ def imported(file: Path) -> set[str]:
     """The top-level packages that a file imports, anywhere in it."""
     nodes = list(ast.walk(ast.parse(file.read_text())))
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    package = file.relative_to(ROOT).parts[0]
+    names += [package for node in nodes if isinstance(node, ast.ImportFrom) and node.level]
     return {name.partition(".")[0] for name in names}
 
 
@@ -38,9 +41,16 @@ def test_an_init_only_exports(file):
     assert other == lazy
 
 
-def test_the_layers_that_others_copy_need_nothing_but_torch():
-    files = [ROOT / f"gan/{name}.py" for name in ("kernels", "padding", "fast_padding")]
-    for file in files:
-        assert imported(file) <= {"torch", "gan", "collections", "functools", "itertools", "platform", "typing"}
-        ours = re.findall(r"^from (gan.*) import (.*)", file.read_text(), re.MULTILINE)
-        assert {module if module != "gan" else f"gan.{name}" for module, name in ours} <= {f"gan.{f.stem}" for f in files}
+def test_the_layers_that_are_installed_need_nothing_but_torch_and_each_other():
+    names = [
+        module.partition(".")[2]
+        for module in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["py-modules"]
+    ]
+    assert {"kernels", "padding", "fast_padding", "fusing"} <= set(names)
+    for file in [ROOT / f"gan/{name}.py" for name in names]:
+        assert imported(file) <= {"torch", "gan", "collections", "contextlib", "functools", "itertools", "platform", "typing"}
+        relative = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom) and node.level]
+        assert {name for node in relative for name in ([node.module] if node.module else [a.name for a in node.names])} <= set(
+            names
+        )
+        assert not re.search(r"^\s*(from|import) gan\b", file.read_text(), re.MULTILINE), "installed, they are in another package"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from data import DataError
-from gan import checkpoint, sampling
+from gan import checkpoint, sampling, zoo
 from gan.config import Config
 from gan.evaluation import reference_of
 from gan.models.build import build, build_discriminator
@@ -17,6 +17,7 @@ from metrics.instruments.impulse import only_convolution, spatial_layers
 from metrics.scoring import Side
 
 LEAST = 16  # images
+Networks = tuple[nn.Module, nn.Module | None]  # generator and discriminator
 TEST_SPLITS = ("cifar10", "cifar100", "shapes")  # data sets whose test split serves as the real images: it loads faster
 
 
@@ -59,15 +60,20 @@ def settle(generator: nn.Module, z: Tensor, contrast: float = 0.5) -> None:
     only_convolution(last).weight *= contrast / seen[0]
 
 
-def trained(run: Path, step: int | str | None, device: torch.device | str = "cpu") -> tuple[tuple[nn.Module, nn.Module], int]:
-    """(EMA generator, discriminator) of a run, both in eval mode, and their step. RunError, CheckpointError as load_generator."""
+def trained(run: Path, step: int | str | None, device: torch.device | str = "cpu") -> tuple[Networks, int]:
+    """(EMA generator, discriminator) of a run, both in eval mode, and their step. RunError, CheckpointError as load_generator.
+
+    A file of a generator alone, as of the zoo, has no discriminator: None.
+    """
     found = sampling.load_generator(run, step, device)
-    path = RunFiles(run).checkpoint_of(step)
-    state = checkpoint.load(path)
-    discriminator = build_discriminator(found.config)
-    with checkpoint.taking_over(path):
-        discriminator.load_state_dict(state["discriminator"])
-    discriminator = discriminator.to(device).eval().requires_grad_(False)
+    discriminator = None
+    if zoo.file_of(run) is None:
+        path = RunFiles(run).checkpoint_of(step)
+        state = checkpoint.load(path)
+        discriminator = build_discriminator(found.config)
+        with checkpoint.taking_over(path):
+            discriminator.load_state_dict(state["discriminator"])
+        discriminator = discriminator.to(device).eval().requires_grad_(False)
     return (found.generator, discriminator), found.step
 
 

@@ -118,8 +118,8 @@ def training_instruments(generator: nn.Module, samples: int = 64, seed: int = 0)
 # --- measuring ---------------------------------------------------------------------------------------------------------------
 
 
-def measure_networks(generator: nn.Module, discriminator: nn.Module, seed: int, samples: int, real: Real | None) -> Probe:
-    """Numbers, layers, stages, erosion and pictures of two networks in the state they are in; the generator in eval mode."""
+def measure_networks(generator: nn.Module, discriminator: nn.Module | None, seed: int, samples: int, real: Real | None) -> Probe:
+    """Numbers, layers, stages, erosion and pictures of networks in the state they are in; the generator in eval mode."""
     device = next(generator.parameters()).device
     with ieee_float32(), torch.no_grad():
         images = torch.cat(list(sampling.samples(generator, seed, samples)))
@@ -129,9 +129,10 @@ def measure_networks(generator: nn.Module, discriminator: nn.Module, seed: int, 
         stages, network, pictures = _shift(generator, seed_maps[:FEW], seed)
         layers, worst = _layers(generator.trunk, seed_maps[:FEW])
         flattened, texture = constant_picture(generator.trunk, seed_maps[:FEW])
-        of_generator = erosion(generator.trunk, seed_maps, activations(generator.trunk))
-        shown = (real.images if real else images)[:64]
-        of_discriminator = erosion(discriminator, shown.to(device).float() / 127.5 - 1, activations(discriminator))
+        eroded = {"generator": erosion(generator.trunk, seed_maps, activations(generator.trunk))}
+        if discriminator is not None:
+            shown = (real.images if real else images)[:64]
+            eroded["discriminator"] = erosion(discriminator, shown.to(device).float() / 127.5 - 1, activations(discriminator))
     record = {"numbers": numbers | network | worst | {"constant_texture": 127.5 * texture}}
     if real:
         record["real"] = image_numbers(real.images)
@@ -140,10 +141,10 @@ def measure_networks(generator: nn.Module, discriminator: nn.Module, seed: int, 
     record |= {"layers": layers, "stages": stages}
     record["erosion"] = {
         net: [{key: value for key, value in asdict(layer).items() if key != "mean_map"} for layer in found]
-        for net, found in (("generator", of_generator), ("discriminator", of_discriminator))
+        for net, found in eroded.items()
     }
     pictures |= {"images": images[:16], "spectrum": _rings(images), "constant": flattened[:FEW].float().cpu()}
-    pictures |= {f"map {layer.name}": layer.mean_map for layer in of_generator}
+    pictures |= {f"map {layer.name}": layer.mean_map for layer in eroded["generator"]}
     return Probe(record, pictures)
 
 

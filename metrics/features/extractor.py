@@ -96,7 +96,7 @@ def open_extractor(
         metrics.features.network), or 'module:package.attribute': a callable without arguments that returns an nn.Module from
         ImageNet-normalised (N, 3, S, S) to features (N, d).
     weights: a file of weights instead of the download or the installed package; its sha256 is checked.
-    resize: 'pytorch_fid', 'tf1' or 'clean'. Default: 'pytorch_fid' for inception, 'clean' otherwise.
+    resize: 'pytorch_fid', 'tf1', 'clean' or 'pillow'. Default: 'pytorch_fid' for inception, 'pillow' for dinov2, 'clean' otherwise.
     precision: 'fp32', 'bf16', or 'auto': bf16 where the device multiplies it natively.
     size: side of the network's input in pixels, at least 32. Default: the network's own; inception takes no other.
     device: where the network runs, see metrics.devices.

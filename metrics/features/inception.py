@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from metrics.features.network import DEFAULT, FeatureError, Network, Options, fold_batch_norm, identify, load_weights, register
+from metrics.features.download import downloaded
+from metrics.features.network import FeatureError, Network, Options, fold_batch_norm, identify, load_weights, register
 
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 BYTES = 95_628_359
@@ -19,7 +20,7 @@ FEATURES, CLASSES = 2048, 1008
 
 # Each resize comes with the scaling it was published with: pytorch-fid maps 0..255 to -1..1; the TensorFlow graph, torch-fidelity
 # and clean-fid map 128 to 0.
-SCALINGS = {"pytorch_fid": (127.5, 127.5), "tf1": (128.0, 128.0), "clean": (128.0, 128.0)}
+SCALINGS = {"pytorch_fid": (127.5, 127.5), "tf1": (128.0, 128.0), "clean": (128.0, 128.0), "pillow": (127.5, 127.5)}
 
 
 @register("inception")
@@ -31,7 +32,7 @@ def inception(options: Options) -> Network:
     if options.size not in (None, SIZE):
         raise FeatureError(f"the 2015 Inception network takes images of {SIZE} pixels, not {options.size}: leave size out")
     resize = options.resize or "pytorch_fid"
-    path = downloaded() if options.weights is None else Path(options.weights)
+    path = downloaded("Inception", _libraries()[0].FID_WEIGHTS_URL, SHA256) if options.weights is None else Path(options.weights)
     sha256, name = identify("inception", path, SHA256, BYTES, options.insist)
     trunk = architecture()
     load_weights(trunk, path)
@@ -72,23 +73,6 @@ def architecture() -> nn.Module:
     ]  # fmt: skip
     with torch.device("meta"):
         return torchvision.Inception3(CLASSES, aux_logits=False, inception_blocks=blocks, init_weights=False)
-
-
-def downloaded() -> Path:
-    """Where pytorch-fid keeps the checkpoint; downloaded to there, without a word, if it isn't. FeatureError without network."""
-    url = _libraries()[0].FID_WEIGHTS_URL
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
-    if path.exists():
-        return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=SHA256, progress=False)
-    except (OSError, RuntimeError) as error:
-        raise FeatureError(
-            f"the Inception weights can't be downloaded ({error}): fetch {url} elsewhere and give it as --weights FILE "
-            f"or put it at {path}, or use the built-in features {DEFAULT}, which need no download"
-        ) from error
-    return path
 
 
 def _libraries():

@@ -1,7 +1,7 @@
-"""Images brought to the size a network takes, in the three ways in which published scores were computed.
+"""Images brought to the size a network takes, in the four ways in which published scores were computed.
 
 The way belongs to the score: the same pictures through the same network differ by whole points of FID between them. They are
-resized as float32 and never rounded back to whole levels.
+resized as float32 and, but for pillow, never rounded back to whole levels.
 """
 
 import torch
@@ -38,7 +38,14 @@ def bicubic_clean(x: Tensor, size: int) -> Tensor:
     return F.interpolate(x, (size, size), mode="bicubic", align_corners=False, antialias=True).clamp(0, 255)
 
 
-RESIZES = {"pytorch_fid": bilinear, "tf1": bilinear_tf1, "clean": bicubic_clean}
+def bicubic_pillow(x: Tensor, size: int) -> Tensor:
+    """PIL's antialiased bicubic on 8-bit images, as `Image.resize`: across, rounded to levels, then down, rounded again."""
+    for shape in ((x.shape[2], size), (size, size)):
+        x = F.interpolate(x, shape, mode="bicubic", align_corners=False, antialias=True).round().clamp(0, 255)
+    return x
+
+
+RESIZES = {"pytorch_fid": bilinear, "tf1": bilinear_tf1, "clean": bicubic_clean, "pillow": bicubic_pillow}
 
 
 def resize(images: Tensor, size: int, how: str) -> Tensor:

@@ -12,8 +12,8 @@ from metrics import scoring
 from metrics.features import Extractor, open_extractor
 from metrics.features.network import Network
 from metrics.frechet import frechet_distance, frechet_from_features
-from metrics.inception_score import inception_score
-from metrics.kernel_distance import kernel_distance
+from metrics.is_score import inception_score
+from metrics.kernel_mmd import kernel_distance
 from metrics.protocol import Card, ProtocolError, differences
 from metrics.score_table import SCORES, Value, register
 from metrics.scoring import Side, floor, identified, reference_statistics, score

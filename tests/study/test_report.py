@@ -84,3 +84,16 @@ def test_a_report_of_a_study_that_never_began_says_so(study):
     loaded, folder = study({"c2": [], "c3": []})
     with pytest.raises(StudyError, match="repeat the command without --report"):
         write_report(loaded, folder.path)
+
+
+def test_the_nearest_training_images_of_a_run_stand_in_the_report(study):
+    loaded, folder = study({"c2": [10.0, 10.5], "c3": [9.0, 9.5]})
+    assert "Nearest training images" not in (write_report(loaded, folder.path), (folder.path / "report.html").read_text())[1]
+    run = folder.run(loaded.jobs[0])
+    found = {"share": 0.7, "low": 0.4, "high": 0.6, "closest": 0.5, "closest_high": 0.05}
+    (run / "neighbours.json").write_text(json.dumps({"features": found, "pixels": {**found, "share": 0.5, "closest": 0.01}}))
+    (run / "neighbours.png").write_bytes(b"picture")
+    write_report(loaded, folder.path)
+    report = (folder.path / "report.html").read_text()
+    assert "Nearest training images" in report and f"<b>{loaded.jobs[0].name}</b>" in report
+    assert "features: 70.0% of samples lie closer" in report and "pixels: 50.0%" in report and "cGljdHVyZQ==" in report

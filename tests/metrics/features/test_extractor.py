@@ -126,7 +126,7 @@ def test_scores_have_the_networks_name(small):
     "options, words",
     [
         (dict(name="incepton"), "did you mean 'inception'"),
-        (dict(resize="bilinear"), "resize is one of pytorch_fid, tf1, clean, not 'bilinear'"),
+        (dict(resize="bilinear"), "resize is one of pytorch_fid, tf1, clean, pillow, not 'bilinear'"),
         (dict(precision="fp16"), "precision is one of auto, fp32, bf16"),
         (dict(size=16), "at least 32"),
         (dict(size="big"), "at least 32"),

@@ -1,10 +1,10 @@
-"""metrics.inception_score against the formula in loops and its closed forms."""
+"""metrics.is_score against the formula in loops and its closed forms."""
 
 import numpy as np
 import pytest
 import torch
 
-from metrics.inception_score import InceptionScore, inception_score
+from metrics.is_score import InceptionScore, inception_score
 from tests.reference import naive_scores
 
 

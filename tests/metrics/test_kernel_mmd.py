@@ -1,10 +1,10 @@
-"""metrics.kernel_distance against double loops, closed forms, and torch-fidelity."""
+"""metrics.kernel_mmd against double loops, closed forms, and torch-fidelity."""
 
 import numpy as np
 import pytest
 import torch
 
-from metrics.kernel_distance import cubic_kernel, kernel_distance, squared_mmd
+from metrics.kernel_mmd import cubic_kernel, kernel_distance, squared_mmd
 from tests.helpers import random_features
 from tests.reference import naive_scores
 
@@ -49,7 +49,7 @@ def test_subsets_average_to_the_whole():
 
 def test_mean_and_deviation_are_those_of_the_subsets(monkeypatch):
     values = iter([0.0, 1.0, 5.0])
-    monkeypatch.setattr("metrics.kernel_distance.squared_mmd", lambda x, y: torch.tensor(next(values)))
+    monkeypatch.setattr("metrics.kernel_mmd.squared_mmd", lambda x, y: torch.tensor(next(values)))
     x = random_features(5, 2, 0)
     assert kernel_distance(x, x, subsets=3, size=2) == pytest.approx((2, np.std([0, 1, 5])))
 
@@ -64,7 +64,7 @@ def test_the_seed_decides():
 
 def test_subsets_are_drawn_without_replacement_from_both(monkeypatch):
     seen = []
-    monkeypatch.setattr("metrics.kernel_distance.squared_mmd", lambda x, y: seen.append((x, y)) or torch.tensor(0.0))
+    monkeypatch.setattr("metrics.kernel_mmd.squared_mmd", lambda x, y: seen.append((x, y)) or torch.tensor(0.0))
     x, y = torch.arange(20.0)[:, None], torch.arange(100.0, 130.0)[:, None]
     kernel_distance(x, y, subsets=50, size=15)
     for a, b in seen:

@@ -1,11 +1,11 @@
-"""metrics.precision_recall against loops, point sets one can draw on paper, and torch-fidelity."""
+"""metrics.prdc against loops, point sets one can draw on paper, and torch-fidelity."""
 
 import numpy as np
 import pytest
 import torch
 
-from metrics import precision_recall as module
-from metrics.precision_recall import density_coverage, precision_recall, squared_distances, squared_radii
+from metrics import prdc as module
+from metrics.prdc import density_coverage, precision_recall, squared_distances, squared_radii
 from tests.helpers import random_features
 from tests.reference import naive_scores
 

@@ -1,0 +1,68 @@
+"""`gan.load` and `gan.train`: what the commands `sample` and `train` do, for scripts and notebooks."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import torch
+
+from gan import training, zoo
+from gan.config import Config, ConfigError
+from gan.models.build import resolve_to_train
+from gan.sampling import Trained, load_generator
+from metrics.devices import open_device
+
+
+def load(name: str | PathLike, step: int | str | None = None, device: str | torch.device = "auto") -> Trained:
+    """A trained generator: of a run directory, of the zoo (`zoo:NAME`, or NAME where no such directory is), of a .safetensors file.
+
+    step: which checkpoint of a run, a step or "best"; None: the last.
+    """
+    name = str(name)
+    if not Path(name).exists() and name in zoo.names():
+        name = zoo.PREFIX + name
+    return load_generator(name, step, open_device(device))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback of `train` sees."""
+
+    step: int
+    losses: dict[str, float]  # of this step, by the names of metrics.jsonl
+    generator: Trained  # the EMA as it trains: draw from it now, it moves on
+
+
+def train(
+    config: Config | Mapping | str | PathLike | None = None, directory: str | PathLike | None = None, *, every: int = 100,
+    callback: Callable[[Progress], object] | None = None, progress: bool = False,
+) -> Trained:  # fmt: skip
+    """Train a GAN, or go on with the run in `directory`, as `run_gan.py train` does, and return its generator.
+
+    config: settings; or a YAML file; or what stands in one, {"generator": {"kernel": "c2sp"}}; None: the defaults.
+    directory: default: in runs/, named after the settings, so that the same settings go on with the same run.
+    callback: called each `every` steps. What it raises ends the training, which goes on from its last checkpoint.
+    progress: show a bar.
+    """
+    if every < 1:
+        raise ConfigError(f"a callback comes each 1 or more steps, not {every}")
+    if not isinstance(config, Config):
+        config = Config.load(dict(config) if isinstance(config, Mapping) else config)
+    directory = Path(directory) if directory is not None else Path("runs") / run_name(config)
+
+    def watch(step: int, values: Callable[[], dict[str, float]], ema: torch.nn.Module) -> None:
+        if callback is not None and step % every == 0:
+            callback(Progress(step, values(), Trained(ema, config, step)))
+
+    training.train(config, directory, progress, watch)
+    return load_generator(directory, None, open_device(config.train.device))
+
+
+def run_name(config: Config) -> str:
+    """'dcgan-c2sp-1a2b3c4d': the same for the same settings, wherever they train."""
+    resolved = resolve_to_train(config)
+    kept = {key: value for key, value in resolved.values().items() if key not in Config.RUNTIME}
+    digest = hashlib.sha256(repr(sorted(kept.items())).encode()).hexdigest()[:8]
+    return f"{resolved.generator.family}-{resolved.generator.kernel}-{digest}"

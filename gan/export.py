@@ -1,0 +1,123 @@
+"""A generator for other programs: ONNX, torch.export's .pt2 or safetensors; and the proof that the file draws the same pictures.
+
+ONNX and .pt2 take latents z (N, latent) float32, any N, and give images (N, 3, R, R): uint8, or float32 in [-1, 1]. They hold the
+EMA weights in float32, batch norm with its own statistics, and plain convolutions: nothing of this program is needed to run them.
+"""
+
+import contextlib
+import copy
+import io
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from data.files import UserError
+from gan import weights
+from gan.fusing import plain
+from gan.randomness import latents
+from gan.sampling import Trained, load_generator, to_uint8
+
+KINDS = (".onnx", ".pt2", ".safetensors")
+IMAGES = ("uint8", "float")
+TOLERANCE = 1e-4  # between a pixel in [-1, 1] of the file and of PyTorch: a hundredth of a grey level
+CHECKED = (1, 5)  # batch sizes
+
+
+class ExportError(UserError):
+    """A generator can't be exported; the message says why and what to do."""
+
+
+class Pictures(nn.Module):
+    """z (N, latent) -> images (N, 3, R, R), uint8 or float32 in [-1, 1]."""
+
+    def __init__(self, generator: nn.Module, uint8: bool):
+        super().__init__()
+        self.generator, self.uint8 = generator, uint8
+
+    def forward(self, z: Tensor) -> Tensor:
+        images = self.generator(z).contiguous()
+        return to_uint8(images) if self.uint8 else images
+
+
+def export(trained: Trained, path: str | Path, images: str = "float") -> float:
+    """Write a generator in the form that the file's name ends in, and run what was written beside PyTorch.
+
+    Returns the largest difference of a pixel, in [-1, 1], or of uint8 in grey levels. The file gets its name once it has drawn
+    what PyTorch draws, at several batch sizes.
+
+    ExportError for another ending, where a package is missing, or where the pictures differ by more than rounding.
+    """
+    path = Path(path)
+    if path.suffix not in KINDS:
+        raise ExportError(f"{path} ends in none of {', '.join(KINDS)}: name the file by the form that you want")
+    if images not in IMAGES:
+        raise ExportError(f"images are {' or '.join(IMAGES)}, not {images!r}")
+    if path.suffix == ".safetensors" and images != "float":
+        raise ExportError("a .safetensors file holds weights, which draw nothing by themselves: leave the kind of images out")
+    generator = copy.deepcopy(trained.generator).cpu().to(memory_format=torch.contiguous_format)
+    pictures = Pictures(generator, images == "uint8").eval()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder, plain(generator), torch.no_grad():
+        beside = Path(folder) / path.name
+        if path.suffix == ".safetensors":
+            weights.write(generator, trained.config, trained.step, beside)
+            run = Pictures(load_generator(beside).generator, False)
+        elif path.suffix == ".pt2":
+            torch.export.save(_exported(pictures), beside)
+            run = torch.export.load(beside).module()
+        else:
+            _write_onnx(pictures, beside)
+            run = _opened_onnx(beside)
+        worst = _difference(pictures, run, path)
+        os.replace(beside, path)
+    return worst
+
+
+def _difference(pictures: Pictures, run: Callable[[Tensor], Tensor], path: Path) -> float:
+    """The largest difference of a pixel between what the file and what PyTorch draws. ExportError where that isn't rounding."""
+    worst = 0.0
+    for n in CHECKED:
+        z = latents(1, 0, n, pictures.generator.latent)
+        wanted, found = pictures(z), run(z)
+        if found.shape != wanted.shape or found.dtype != wanted.dtype:
+            raise ExportError(f"{path} wasn't kept: it draws {found.dtype} {tuple(found.shape)} and not {tuple(wanted.shape)}")
+        worst = max(worst, float((found.double() - wanted.double()).abs().max()))
+    if not worst <= (1 if pictures.uint8 else TOLERANCE):
+        raise ExportError(f"{path} wasn't kept: its pixels differ by {worst:.2g} from PyTorch's; try another form, and report it")
+    return worst
+
+
+# --- .pt2 and ONNX -----------------------------------------------------------------------------------------------------------
+
+
+def _exported(pictures: Pictures) -> torch.export.ExportedProgram:
+    """The program of torch.export, for any batch size: with two images it doesn't take the size for a constant."""
+    example = latents(0, 0, 2, pictures.generator.latent)
+    return torch.export.export(pictures, (example,), dynamic_shapes={"z": {0: torch.export.Dim("n", min=1)}})
+
+
+def _write_onnx(pictures: Pictures, path: Path) -> None:
+    """Input z, output images. ExportError where onnxscript is missing."""
+    try:
+        import onnxscript  # noqa: F401 (torch.onnx asks for it)
+    except ImportError:
+        raise ExportError("ONNX needs two packages: pip install onnxscript onnxruntime; .pt2 needs none") from None
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # its own deprecations, and its progress
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(_exported(pictures), input_names=["z"], output_names=["images"], dynamo=True, verbose=False)
+        program.save(path, external_data=False)
+
+
+def _opened_onnx(path: Path) -> Callable[[Tensor], Tensor]:
+    """The file as a function. ExportError where onnxruntime is missing."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ExportError("ONNX is checked before it is kept: pip install onnxruntime") from None
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda z: torch.from_numpy(session.run(["images"], {"z": z.numpy()})[0])

@@ -1,0 +1,116 @@
+"""Making an entry of the zoo from a run."""
+
+import hashlib
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import yaml
+
+from data import DataError
+from data.files import write_atomically
+from gan import weights, zoo
+from gan.config import Config
+from gan.evaluation import generator_side, reference_of
+from gan.models.build import resolve_to_train
+from gan.models.counting import parameter_count
+from gan.sampling import Trained, load_generator
+from gan.zoo import ROOT, ZooCard, ZooError
+from metrics.features import Extractor
+from metrics.scoring import Side, score
+
+LARGEST = 2_000_000  # bytes of an entry's weights
+QUICKSTART = "configs/quickstart.yaml"
+
+
+def add(
+    run: str | Path, name: str, step: int | str | None, extractor: Extractor, count: int, revision: str | None,
+    progress: Callable[[int], object] = lambda n: None,
+) -> ZooCard:  # fmt: skip
+    """Store the EMA generator of a run as an entry, with the scores of `count` images of the weights as they are stored.
+
+    ZooError for a name that can't be one and for too many weights; errors of opening and scoring as they come. An old entry of
+    that name stays until the new one is whole.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise ZooError(f"{name!r} can't name a generator: use letters, digits, - and _")
+    found = load_generator(run, step, extractor.device)
+    trained = Trained(found.generator, portable(found.config), found.step)
+    real = reference(found.config)
+    folder = zoo.folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = folder / f".{name}.safetensors"
+    try:
+        dtype = store(trained, beside)
+        stored = load_generator(beside, None, extractor.device)
+        side = generator_side(stored.generator, f"zoo:{name}", 0, count)
+        scores, _ = score(extractor, real, side, ["fid", "is"] if extractor.classes else ["fid"], progress=progress)
+        g, d = stored.config.generator, stored.config.dataset
+        card = ZooCard(
+            name=name, data=real.name, resolution=d.resolution, generator=f"{g.family} {g.upsampling} {g.kernel}",
+            parameters=parameter_count(stored.generator), dtype=str(dtype).removeprefix("torch."), steps=stored.step,
+            seed=stored.config.train.seed, command=command(stored.config), revision=revision,
+            sha256=hashlib.sha256(beside.read_bytes()).hexdigest(), bytes=beside.stat().st_size,
+            scores=[s.to_dict() for s in scores],
+        )  # fmt: skip
+        os.replace(beside, folder / f"{name}.safetensors")
+    finally:
+        beside.unlink(missing_ok=True)
+    write_atomically(folder / f"{name}.json", (json.dumps(asdict(card), indent=2) + "\n").encode())
+    return card
+
+
+def portable(config: Config) -> Config:
+    """The settings without what is one machine's own: of the data's path only its last part, no device, no number of workers."""
+    path = config.dataset.path
+    kept = {"dataset.path": Path(path).name if path else None, "dataset.workers": None, "train.device": "auto"}
+    kept |= {"evaluate.weights": None} if config.evaluate.weights else {}
+    return config.replace(kept)
+
+
+def reference(config: Config) -> Side:
+    """The test split of a run's data where there is one, else what it was trained on."""
+    try:
+        return reference_of(config, "test")
+    except DataError:
+        return reference_of(config, "train")
+
+
+def store(trained: Trained, file: Path) -> torch.dtype:
+    """Write the weights, in float32 where they fit into 2 MB, else in bf16. ZooError if that is too large still."""
+    for dtype in (torch.float32, torch.bfloat16):
+        weights.write(trained.generator, trained.config, trained.step, file, dtype)
+        if file.stat().st_size <= LARGEST:
+            return dtype
+    size = file.stat().st_size
+    raise ZooError(f"the weights take {size / 1e6:.1f} MB in bf16, more than {LARGEST / 1e6:g}: train a narrower generator")
+
+
+def command(config: Config) -> str:
+    """The shortest command that trains with these settings: a config of the repository, and what differs from it."""
+    known = [file for file in sorted(ROOT.glob("configs/*.yaml")) + sorted(ROOT.glob("configs/*/*.yaml")) if _trains(file)]
+    commands = []
+    for file in known:
+        base = resolve_to_train(Config.load(file))
+        changes = [
+            (key, value) for key, value in config.values().items() if key not in Config.RUNTIME and base.values()[key] != value
+        ]
+        if config.dataset.path is not None:
+            changes.append(("dataset.path", config.dataset.path))
+        named = [] if str(file.relative_to(ROOT)) == QUICKSTART else [str(file.relative_to(ROOT))]
+        commands.append([*named, *(f"{key}={_text(value)}" for key, value in changes)])
+    return shlex.join(["python", "run_gan.py", "train", *min(commands, key=len)])
+
+
+def _trains(file: Path) -> bool:
+    tree = yaml.safe_load(file.read_text())
+    return "generator" in tree and "base" not in tree
+
+
+def _text(value: object) -> str:
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n").removesuffix("\n...")

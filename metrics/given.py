@@ -1,0 +1,97 @@
+"""Images as somebody's own code has them, as one side of a comparison: tensors, arrays, iterables, data loaders."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from metrics.features.network import FeatureError
+from metrics.scoring import Side
+from metrics.statistics import Fingerprint
+
+BATCH = 64
+
+# (N, 3, H, W) or (N, H, W, 3) uint8, at once; or an iterable of batches or single images, with or without labels beside them.
+Images = Tensor | np.ndarray | Iterable
+
+
+class Given:
+    """One side of a comparison: a pass over what was given, batch by batch, and the sha256 of the pixels that came by.
+
+    An iterable may allow one pass only, so it is hashed while it is read, and no statistics of it are kept on the disk.
+    """
+
+    def __init__(self, images: Images, name: str):
+        if isinstance(images, str | bytes) or not isinstance(images, Tensor | np.ndarray | Iterable):
+            raise FeatureError(
+                f"{name} are of type {type(images).__name__}: pass a uint8 tensor, an array or an iterable of batches"
+            )
+        self.images, self.name = images, name
+        self.whole = isinstance(images, Tensor | np.ndarray)
+        self._digest = Fingerprint()
+
+    @property
+    def count(self) -> int | None:
+        """How many images there are; None for an iterable that doesn't say."""
+        if self.whole:
+            return len(self.images)
+        if isinstance(self.images, DataLoader) and not self.images.drop_last and hasattr(self.images.dataset, "__len__"):
+            return len(self.images.dataset)
+        return None
+
+    @property
+    def sha256(self) -> str:
+        """Of the pixels of the last pass."""
+        return self._digest.hexdigest()
+
+    def side(self) -> Side:
+        return Side(self.name, self.count, self.batches, fixed=self.whole)
+
+    def batches(self) -> Iterator[Tensor]:
+        """(n, 3, H, W) uint8 on the CPU. FeatureError for anything else."""
+        self._digest = Fingerprint()
+        for images in [self.images] if self.whole else self.images:
+            for batch in as_batch(images, self.name).split(BATCH):
+                self._digest.update(batch)
+                yield batch
+
+    def in_memory(self) -> "Given":
+        """The same images, counted: those of an iterable that doesn't say how many it has are held as uint8."""
+        if self.count is not None:
+            return self
+        batches = list(self.batches())
+        if not batches:
+            raise FeatureError(f"there are no {self.name}: the iterable is empty, or was read before")
+        return Given(torch.cat(batches), self.name)
+
+
+def as_batch(images: object, name: str) -> Tensor:
+    """What an iterable yields -> (n, 3, H, W) uint8. FeatureError for what it can't be made of.
+
+    Of a tuple or list the first, as data loaders yield images and labels. One image without its N is a batch of one. Channels may
+    come last.
+    """
+    if isinstance(images, tuple | list) and images:
+        images = images[0]
+    if isinstance(images, np.ndarray):
+        images = torch.from_numpy(np.require(images, requirements="CW"))  # torch warns of read-only memory
+    if not isinstance(images, Tensor):
+        raise FeatureError(
+            f"{name} hold something of type {type(images).__name__}: let them be uint8 tensors or arrays (N, 3, H, W)"
+        )
+    images = images.detach()
+    if images.dim() == 3:
+        images = images[None]
+    if images.dim() == 4 and images.shape[1] != 3 and images.shape[3] == 3:
+        images = images.permute(0, 3, 1, 2)
+    if images.dtype != torch.uint8:
+        raise FeatureError(
+            f"{name} are {images.dtype}, not uint8: a GAN's [-1, 1] become x.add(1).mul(127.5).round().to(torch.uint8)"
+        )
+    if images.dim() != 4 or images.shape[1] != 3:
+        raise FeatureError(
+            f"{name} have shape {tuple(images.shape)}: let them be (N, 3, H, W), grey ones with three equal channels"
+        )
+    return images.cpu()

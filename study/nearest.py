@@ -1,0 +1,27 @@
+"""What `evaluate --neighbours` left in the runs of a study, for the report."""
+
+import base64
+from typing import NamedTuple
+
+from gan.neighbours import read_neighbours, sentences
+from gan.run_directory import RunFiles
+from study.folder import StudyFolder
+from study.study import Study
+
+
+class Looked(NamedTuple):
+    """A run whose samples' nearest training images were looked for."""
+
+    name: str  # ROW/seed_N
+    lines: list[str]
+    picture: str  # PNG, base64
+
+
+def nearest_images(study: Study, folder: StudyFolder) -> list[Looked]:
+    """The runs that have such numbers and their picture, in the order of the study."""
+    found = []
+    for job in study.jobs:
+        record, figure = read_neighbours(folder.run(job)), RunFiles(folder.run(job)).neighbours_figure
+        if record and figure.is_file():
+            found.append(Looked(job.name, sentences(record), base64.b64encode(figure.read_bytes()).decode()))
+    return found
