@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Overwrite, Quiet, check_output, run_name, say, split_arguments
+from cli.common import Overwrite, Quiet, check_output, open_settings, say
 
 DEFAULT = Path(__file__).parents[1] / "configs" / "classification" / "resnet20_cpu.yaml"
 
@@ -13,7 +13,7 @@ DEFAULT = Path(__file__).parents[1] / "configs" / "classification" / "resnet20_c
 def classify(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONFIG] [KEY=VALUE]...", help="a YAML file (default: resnet20_cpu), and settings to change"),
+        typer.Argument(metavar="[CONFIG | RUN] [KEY=VALUE]...", help="a YAML file (default: resnet20_cpu) or a run, and settings to change"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="run directory; default: runs/, named after the config and the changes")] = None,
     export: Annotated[
@@ -37,15 +37,13 @@ def classify(
 
     if export is not None and export.suffix != ".safetensors":  # now, not after hours
         raise typer.BadParameter(f"--export writes safetensors: name a file such as {export.stem or 'weights'}.safetensors")
-    path, overrides = split_arguments(arguments, DEFAULT)
-    config = Config.load(path, overrides)
-    out = out or Path("runs") / run_name(path, overrides)
+    config, _, _, out = open_settings(arguments, out, Config, DEFAULT)
     check_output(export, overwrite)
     if not quiet:
         say(f"run directory: {out}")
     outcome = train(config, out, progress=not quiet)
     right, count = outcome.result["test_accuracy"], outcome.result["card"]["test_count"]
-    say(f"{right:.2%} of {count:,} test images named right after {outcome.step:,} steps; result: {RunFiles(out).result}")
+    say(f"{right:.2%} accuracy on {count:,} test images after {outcome.step:,} steps; result: {RunFiles(out).result}")
     if export is not None:
         export_weights(out, export)
         say(f"weights: {export} ({export.stat().st_size / 1e6:.1f} MB)")

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +24,9 @@ MAIN = os.environ.get("RANK", "0") == "0"  # under torchrun, one process speaks 
 
 Settings = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[CONFIG] [KEY=VALUE]...", help="a YAML file (default: the quickstart), and settings to change"),
+    typer.Argument(
+        metavar="[CONFIG | RUN] [KEY=VALUE]...", help="a YAML file (default: the quickstart) or a run to go on with, and settings to change"
+    ),
 ]
 Run = Annotated[Path, typer.Argument(help="a run directory of `train`; `sample` and `export` take zoo:NAME too")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto")]
@@ -31,7 +34,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print no table and n
 
 Scores = Annotated[
     str,
-    typer.Option(help="one or more, with commas between: fid, is, kid, pr, dc, interval, infinity; docs/scores.md explains them"),
+    typer.Option(help="one or more, with commas between: fid, is, kid, pr, dc, interval, infinity; or all; docs/scores.md explains them"),
 ]
 RealCount = Annotated[int | None, typer.Option(min=2, help="how many reference images; default: all")]
 Features = Annotated[
@@ -84,12 +87,33 @@ def check_output(path: Path | None, overwrite: bool = True) -> None:
 def split_arguments(arguments: list[str] | None, default: Path = QUICKSTART) -> tuple[Path, list[str]]:
     """[CONFIG] [KEY=VALUE]... -> the file and the overrides. typer.BadParameter for another order."""
     arguments = arguments or []
-    settings = [a for a in arguments if "=" in a and not a.endswith((".yaml", ".yml"))]
+    settings = [a for a in arguments if "=" in a and not a.endswith((".yaml", ".yml")) and not _is_run(a)]
     files = [a for a in arguments if a not in settings]
     if len(files) > 1 or (files and files[0] != arguments[0]):
         raise typer.BadParameter(f"expected one CONFIG and then KEY=VALUE settings, got: {' '.join(arguments)}")
     require_once(settings)
     return (Path(files[0]) if files else default), settings
+
+
+def _is_run(text: str) -> bool:
+    return (Path(text) / "config.yaml").is_file()
+
+
+def open_settings(arguments: list[str] | None, out: Path | None, kind, default: Path = QUICKSTART):
+    """What `[CONFIG | RUN] [KEY=VALUE]...` and --out ask for: the settings, the file they stand in, the changes, the run directory.
+
+    kind: the Config of the command. UserError or typer.BadParameter for what can't be.
+    """
+    from gan.run_directory import RunFiles, read_config
+
+    path, overrides = split_arguments(arguments, default)
+    if not path.is_dir():
+        return kind.load(path, overrides), path, overrides, out or Path("runs") / run_name(path, overrides)
+    read_config(path, kind)  # says in one sentence what is wrong with it
+    if out is not None and out.resolve() != path.resolve():
+        raise typer.BadParameter(f"{path} is a run, which goes on where it is: leave out --out {out}, or name a CONFIG")
+    file = RunFiles(path).settings_file
+    return kind.load_saved(file, overrides), file, overrides, path
 
 
 def require_once(settings: list[str]) -> None:
@@ -114,6 +138,11 @@ def run_name(path: Path, overrides: list[str]) -> str:
 def say(text: str, style: str | None = None) -> None:
     """One line to stderr, with control characters, which paths may hold, written out."""
     console.print(printable(text), style=style, soft_wrap=True)
+
+
+def say_next(*words: object) -> None:
+    """The command that one would type next: say_next("sample", "runs/mine")."""
+    say(f"next: python run_gan.py {shlex.join(str(word) for word in words)}")
 
 
 @contextlib.contextmanager

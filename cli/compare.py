@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Overwrite, Quiet, require_once, say
+from cli.common import Overwrite, Quiet, require_once, say, say_next
 from cli.trust import Trust, require_trust
 
 
@@ -96,6 +96,8 @@ def compare(
     if not quiet:
         print(table)
     say(f"table: {folder / 'table.md'}, report: {folder / 'report.html'}")
+    if not quiet and not failed and not until:
+        say_next("compare", folder, "--until", "10%")
     if export:
         with run.disk_errors(export):
             count = StudyFolder(folder).export(loaded, export, overwrite)

@@ -19,6 +19,7 @@ from cli.common import (
     print_scores,
     progress,
     say,
+    say_next,
     tell_precision,
 )
 
@@ -57,12 +58,14 @@ def evaluate(
     from metrics.devices import open_device
     from metrics.features import open_extractor
     from metrics.protocol import ProtocolError
+    from metrics.scoring import require_known
 
     if zoo.file_of(run) is not None:
         raise ProtocolError(f"{run} has no directory to write scores to; `fid` scores it: fid REAL {run}")
     config = read_config(run)
     if split and real:
         raise ProtocolError(f"--split chooses among the run's own images; leave it out with --real {real}")
+    require_known(scores.split(","))
     where = open_device(device)
     files = RunFiles(run)
     check_output(files.scores)
@@ -88,3 +91,4 @@ def evaluate(
     if len(found) > 1:
         plots.plot_scores({step: {s.name: s.value for s in values} for step, values in found.items()}, files.scores_figure)
         say(f"scores over training: {files.scores_figure}")
+    say_next("probe", run)

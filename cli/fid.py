@@ -73,6 +73,7 @@ def fid(
 
     for path in (json_file, save_statistics):
         check_output(path, overwrite)
+    scoring.require_known(scores.split(","))
     where = open_device(device)
     extractor = open_extractor(features, weights, resize, precision, device=where, insist=insist)
     tell_precision(precision, extractor)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib import import_module
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # before torch is imported: its profiler chats
 
@@ -59,6 +60,7 @@ def main() -> None:
 def _main() -> None:
     keep_freed_memory()
     try:
+        refuse_settings_as_options(sys.argv[1:])
         app()
     except SystemExit as ended:
         if ended.code == 130 and MAIN:  # Ctrl-C while nothing was training
@@ -74,6 +76,25 @@ def _main() -> None:
             raise
         say(f"error: {sentence}", "red")
         sys.exit(1)
+
+
+def refuse_settings_as_options(words: list[str]) -> None:
+    """UserError for --steps 3 and the like, where the command has no such option but a setting of that name."""
+    taking = {"train": "gan.config", "probe": "gan.config", "compare": "gan.config", "classify": "gan.classification.config"}
+    if not words or words[0] not in taking:
+        return
+    command = typer.main.get_command(app).commands[words[0]]  # pyright: ignore[reportAttributeAccessIssue]
+    options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+    unknown = [i for i, word in enumerate(words) if word.startswith("--") and len(word) > 2 and word.partition("=")[0] not in options]
+    for i in unknown:
+        name, equals, value = words[i][2:].partition("=")
+        name = name.replace("-", "_")
+        keys = [key for key in import_module(taking[words[0]]).Config.keys() if name in (key, key.partition(".")[2])]
+        if not equals and i + 1 < len(words) and not words[i + 1].startswith("-"):
+            value = words[i + 1]
+        if keys:
+            said = " or ".join(f"{key}={value or '…'}" for key in keys)
+            raise UserError(f"{words[0]} has no option {words[i]}; settings are given without dashes: {said}")
 
 
 def _resource_error(error: Exception) -> str | None:

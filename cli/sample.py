@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Device, Overwrite, Run, check_output, say
+from cli.common import Device, Overwrite, Run, check_output, say, say_next
 
 FILES = (".png", ".jpg", ".jpeg", ".npz", ".npy", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
@@ -64,3 +64,4 @@ def sample(
         grid = grid or RunFiles(zoo.home(run)).samples / f"{'walk' if interpolate else 'seed'}_{seed}.png"
         sampling.save_grid(pictures, grid, columns)
         say(f"grid of {len(pictures)} images from step {trained.step:,}: {grid}")
+    say_next("evaluate", run)

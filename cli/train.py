@@ -1,11 +1,12 @@
 """`train`: train a GAN, or go on with an interrupted run."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.common import MAIN, Quiet, Settings, console, run_name, say, split_arguments
+from cli.common import MAIN, Quiet, Settings, console, open_settings, say, say_next
 from cli.trust import Trust, require_trust
 
 
@@ -20,23 +21,30 @@ def train(
     - `train` learns generated shapes in a few minutes on a laptop.
     - `train configs/cifar10/sngan.yaml generator.kernel=c2sp train.seed=1` trains SNGAN with 2x2 kernels and symmetric padding.
 
-    The same command again resumes where the run stopped, bit for bit; with other settings it refuses and shows the difference.
+    - `train runs/quickstart` goes on with a run; so does the same command again, bit for bit. With other settings it refuses and
+      shows the difference.
+
     Several GPUs: `torchrun --nproc-per-node 8 run_gan.py train ...`.
     """
     from gan.config import Config
     from gan.memory import require_memory_to_train
     from gan.models.build import resolve_to_train
     from gan.models.summary import table
-    from gan.run_directory import RunFiles
+    from gan.run_directory import RunFiles, finished
     from gan.training import train as train_run
     from metrics.devices import open_device
 
-    path, overrides = split_arguments(arguments)
-    config = resolve_to_train(Config.load(path, overrides))
+    config, path, overrides, out = open_settings(arguments, out, Config)
+    config = resolve_to_train(config)
     if config.evaluate.every:
         require_trust(path, [config.evaluate.features], overrides, trust)
     quiet = quiet or not MAIN
-    out = out or Path("runs") / run_name(path, overrides)
+    if finished(out, config):
+        if MAIN:
+            files, steps = RunFiles(out), config.train.steps
+            say(f"{out} is finished, {steps:,} steps; samples: {files.grid(steps)}, curves: {files.curves}")
+            say(f"to train it longer: python run_gan.py train {shlex.quote(str(out))} train.steps={2 * steps}")
+        return
     if not quiet:
         require_memory_to_train(config, open_device(config.train.device))
         console.print(table(config))
@@ -44,3 +52,5 @@ def train(
     outcome = train_run(config, out, progress=not quiet)
     if outcome is not None:
         say(f"trained for {outcome.step:,} steps; samples: {outcome.grid}, curves: {RunFiles(outcome.directory).curves}")
+        if not quiet:
+            say_next("evaluate", out)

@@ -53,7 +53,7 @@ class Section(BaseModel):
     @classmethod
     def _no_bool_for_a_number(cls, value: object, info) -> object:
         annotation = cls.model_fields[info.field_name].annotation
-        if isinstance(value, bool) and annotation is not bool and value not in _choices(annotation):
+        if isinstance(value, bool) and annotation is not bool and value not in choices(annotation):
             quoted = "; put quotes around a text" if _is_text(annotation) else ""
             raise ValueError(f"must not be true or false, got {str(value).lower()}{quoted}")
         return value
@@ -117,15 +117,15 @@ class Tree(Section):
             datasets.require_path_of_use(name, path)
 
     @classmethod
-    def load_saved(cls, source: str | os.PathLike | dict) -> Self:
-        """The settings that a run was saved with: a key that they lack is what was done before there was such a key."""
+    def load_saved(cls, source: str | os.PathLike | dict, overrides: Sequence[str] = ()) -> Self:
+        """The settings that a run was saved with, changed as told: a key that they lack is what was done before it was there."""
         tree = dict(source) if isinstance(source, dict) else read_yaml(source)
         for key, value in cls.BEFORE.items():
             section, name = key.split(".")
             below = tree.get(section) or {}
             if isinstance(below, dict):  # anything else is named by the validation
                 tree[section] = {name: value, **below}
-        return cls.load(tree)
+        return cls.load(tree, overrides)
 
     @classmethod
     def _validated(cls, tree: dict) -> Self:
@@ -470,8 +470,8 @@ def _explain(error: dict, kind: type[Tree]) -> str:
     key, given = _short(key), error["input"]
     if error["type"] == "literal_error":
         section, _, name = key.partition(".")
-        choices = [c for c in _choices(kind.model_fields[section].annotation.model_fields[name].annotation)]
-        names = [str(c).lower() if isinstance(c, bool) else str(c) for c in choices]
+        possible = choices(kind.model_fields[section].annotation.model_fields[name].annotation)
+        names = [str(c).lower() if isinstance(c, bool) else str(c) for c in possible]
         shown = yaml_text.shown(given)
         near = difflib.get_close_matches(shown.strip("'"), names, 1)
         return f"{key}: {shown} is not one of {', '.join(names)}" + (f"; did you mean {near[0]}?" if near else "")
@@ -486,6 +486,6 @@ def _short(text: str, most: int = 100) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
-def _choices(annotation) -> list:
+def choices(annotation: Any) -> list:
     """The values of a Literal, also inside 'Literal | None'."""
     return [c for part in get_args(annotation) for c in (get_args(part) or [part]) if c is not type(None)]

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from data.files import UserError, reason
+from data.files import UserError, printable, reason
 from data.memory import lacks_memory
 from gan import checkpoint
 from gan.config import ConfigError, Tree
@@ -70,6 +70,12 @@ def announce_precision(asked: Tree, config: Tree, device: torch.device, resumed:
     if slow:
         advice = "set it to auto, or fp32" + (", in another --out: a run keeps its precision" if resumed else "")
         print(f"warning: {' and '.join(slow)} is bf16, {EMULATED}: {advice}", file=sys.stderr)
+
+
+def announce_start(source: str, count: int, device: torch.device, step: int, steps: int) -> None:
+    """Print what is trained on, where, and from which step on."""
+    start = f"goes on from step {step:,} of {steps:,}" if step else f"{steps:,} steps"
+    print(printable(f"{source}: {count:,} images; {device.type.upper()}; {start}"), file=sys.stderr)
 
 
 def set_precision(config: Tree, device: torch.device) -> None:

@@ -139,6 +139,19 @@ def begun_config(path: str | Path, kind: type[AnyConfig] = Config) -> AnyConfig 
     return read_config(path, kind) if begun(Path(path)) and RunFiles(path).settings_file.exists() else None
 
 
+def finished(path: str | Path, config: Tree) -> bool:
+    """Whether a run with these settings has nothing left to do: its last checkpoint is there, and so are the pictures that come last.
+
+    Nothing is decoded or loaded for it. A run with other settings is not finished: whoever opens it says what differs.
+    """
+    files, kept = RunFiles(path), begun_config(path, type(config))
+    last = files.latest()
+    if kept is None or last is None or kept.difference(config.settled("cpu", kept)):
+        return False
+    step = checkpoint.step_of(last)
+    return step == config.train.steps and files.curves.is_file() and files.grid(step).is_file()
+
+
 def _lines(file: Path) -> list[tuple[str, float]]:
     """The lines of a log with their steps; infinity for a last one that a crash has torn. RunError for any other torn one."""
     lines = file.read_bytes().decode(errors="replace").splitlines()

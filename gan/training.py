@@ -21,6 +21,7 @@ from gan.loop import (
     Interrupted,
     StopSignals,
     announce_precision,
+    announce_start,
     diverged,
     flush_losses,
     resource_errors,
@@ -105,6 +106,8 @@ def _train(
         if run:
             warn_device_change(saved, state.device, latest.parents[1])
             checkpoint.prune(run.checkpoints, t.keep_checkpoints)
+    if run and progress:
+        announce_start(batches.set.source, len(batches.set), processes.device, state.step, t.steps)
     take_step = Step(config, processes, state, batches)
     keeper = BestKeeper(config, run, batches, processes) if config.evaluate.every and run else None
 

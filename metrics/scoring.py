@@ -13,6 +13,8 @@ from metrics.protocol import Card, ProtocolError, Score
 from metrics.score_table import SCORES, Embedded, Entry, Gatherer
 from metrics.statistics import Statistics, cached, fingerprint
 
+ALL = "all"  # in place of the names of scores
+
 
 @dataclass
 class Side:
@@ -46,21 +48,29 @@ def identified(side: Side) -> Side:
     return replace(side, sha256=side.identify() if side.identify else fingerprint(side.open()))
 
 
+def require_known(wanted: Iterable[str]) -> None:
+    """ProtocolError for a score that there isn't: before anything is decoded for it."""
+    known = SCORES.entries()
+    unknown = [name for name in wanted if name not in known and name != ALL]
+    if unknown:
+        raise ProtocolError(f"unknown score {unknown[0]!r}; choose among {', '.join(known)}, or say {ALL}")
+
+
 def score(
     extractor: Extractor, real: Side, generated: Side, wanted: Iterable[str] = ("fid", "is"), seed: int = 0, splits: int = 10,
     progress: Callable[[int], None] = lambda n: None,
 ) -> tuple[list[Score], list[str]]:  # fmt: skip
     """Scores of `generated` against `real`, and warnings worth printing. ProtocolError for what can't be computed.
 
-    wanted: names of registered scores, in any order: fid, interval, infinity, is, kid, pr, dc (see metrics.score_table). seed: of
-    the subsets that some of them draw. splits: parts over which the Inception Score is a mean. progress: called with the number of
+    wanted: names of registered scores, in any order: fid, interval, infinity, is, kid, pr, dc (see metrics.score_table); or all,
+    as far as the network gives what they need. seed: of the subsets that some of them draw. splits: parts over which the Inception Score is a mean. progress: called with the number of
     images after each batch. Reference statistics are cached when nothing needs single features.
     """
     wanted, known = list(wanted), SCORES.entries()
-    unknown = [name for name in wanted if name not in known]
-    if unknown:
-        raise ProtocolError(f"unknown score {unknown[0]!r}; choose among {', '.join(known)}")
+    require_known(wanted)
     chosen = {name: entry for name, entry in known.items() if name in wanted}
+    if ALL in wanted:
+        chosen = {name: entry for name, entry in known.items() if extractor.classes or not entry.gatherer}
     try:
         card, a, b = _embed_both(extractor, real, generated, chosen, splits, progress)
         values = [value for entry in chosen.values() for value in entry.compute(a, b, seed)]

@@ -111,7 +111,7 @@ def _train(config: Config, processes: Processes, run: RunDirectory, batches: Bat
 
 
 def take_step(config: Config, state: State, network: nn.Module, batches: Batches) -> Tensor:
-    """One update on one batch: the loss, and the share of images named right, (2,) float32, still on the device.
+    """One update on one batch: the loss, and the accuracy, (2,) float32, still on the device.
 
     With mixup an image counts as right if it got the name of the larger part.
     """

@@ -476,7 +476,7 @@ def test_the_command_trains_tests_and_exports(small, tmp_path, call):
         tmp_path / "w.safetensors",
     )
     status, _, said = call(*arguments)
-    assert status == 0 and "multiply-adds per image" in said and "of 30 test images named right after 13 steps" in said
+    assert status == 0 and "multiply-adds per image" in said and "accuracy on 30 test images after 13 steps" in said
     assert exported(tmp_path / "w.safetensors")[1]["card"]["seed"] == 3
     status, _, said = call("classify", tmp_path / "mine.yaml", "--out", tmp_path / "other", "--export", tmp_path / "w.pt")
     assert status == 2 and "w.safetensors" in said and not (tmp_path / "other").exists()

@@ -1,0 +1,106 @@
+"""The pictures of the front page: what symmetric padding does, and the same latents under three kernels.
+
+    python docs/pictures.py [--out docs]
+
+Writes idea.png, whose maps are computed by the layers themselves, and latents.png from results/studies/faces_cpu/grids.zip.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import argparse
+import io
+import zipfile
+
+import numpy as np
+import torch
+from PIL import Image
+
+from gan.kernels import conv2d
+from gan.plots import BLUE, GREY, INK, RED, pyplot, save_figure
+
+ROOT = Path(__file__).parent.parent
+SIDE, LAYERS = 17, 6  # of the map, in pixels; how many layers the right column has gone through
+CORNERS = {"c2": [(1, 0)] * 4, "c2sp": [(1, 0), (0, 1), (0, 0), (1, 1)]}  # (right, top) of each quarter of the channels
+WORDS = {
+    "c2": "one-sided padding (c2)\nevery channel at the same corner",
+    "c2sp": "symmetric padding (c2sp)\neach quarter of the channels at another",
+}
+GRIDS = {"c2": "c2_equal_parameters", "c2sp": "c2sp_equal_parameters", "c3": "c3"}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--out", type=Path, default=ROOT / "docs")
+    out = arguments.parse_args().out
+    draw_idea(out / "idea.png")
+    draw_latents(out / "latents.png")
+
+
+def response(kernel: str, layers: int) -> np.ndarray:
+    """What equal weights make of one lit pixel in the middle, (SIDE, SIDE), its largest value 1."""
+    layer = conv2d(kernel, 4, 4, bias=False)
+    torch.nn.init.constant_(layer.weight, 1 / layer.weight[0].numel())
+    x = torch.zeros(1, 4, SIDE, SIDE)
+    x[:, :, SIDE // 2, SIDE // 2] = 1
+    with torch.no_grad():
+        for _ in range(layers):
+            x = layer(x)
+    return (x[0, 0] / x.max()).numpy()
+
+
+def draw_idea(path: Path) -> None:
+    figure, axes = pyplot().subplots(2, 3, figsize=(9.6, 5.4), layout="constrained", width_ratios=[2.1, 1, 1])
+    for row, kernel in zip(axes, CORNERS):
+        draw_padding(row[0], kernel)
+        for axis, layers in zip(row[1:], (1, LAYERS)):
+            draw_response(axis, kernel, layers)
+    save_figure(figure, path, dpi=110)
+
+
+def draw_padding(axis, kernel: str) -> None:
+    """Four maps of 3×3 pixels in a row, each with the row and the column of zeros that its channels get; then one convolution."""
+    plt = pyplot()
+    for i, (right, top) in enumerate(CORNERS[kernel]):
+        x, y = 5.2 * i, 0
+        for column in range(4):
+            for line in range(4):
+                zero = column == (3 if right else 0) or line == (3 if top else 0)
+                axis.add_patch(
+                    plt.Rectangle((x + column, y + line), 1, 1, facecolor=BLUE if zero else "white", edgecolor=GREY, linewidth=0.8)
+                )
+                if zero:
+                    axis.text(x + column + 0.5, y + line + 0.5, "0", color="white", ha="center", va="center", fontsize=9)
+    axis.annotate("", (24, 2), (20.2, 2), arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.4})
+    axis.text(21.9, 2.5, "one 2×2\nconvolution", ha="center", va="bottom", color=INK, fontsize=10)
+    axis.set(xlim=(-0.5, 24.5), ylim=(-0.5, 4.5), aspect="equal")
+    axis.set_title(WORDS[kernel], fontsize=12, color=INK)
+    axis.axis("off")
+
+
+def draw_response(axis, kernel: str, layers: int) -> None:
+    """The lit pixel after so many layers; the red cross is where it was."""
+    axis.imshow(response(kernel, layers), cmap="gray_r", vmin=0, vmax=1)
+    axis.plot(SIDE // 2, SIDE // 2, "+", color=RED, markersize=13, markeredgewidth=2)
+    axis.set(xticks=[], yticks=[])
+    shift = f"{layers / 2:g} px up and left" if kernel == "c2" else "centred"
+    axis.set_title(f"a lit pixel after {layers} layer{'s' * (layers > 1)}\n{shift}", fontsize=11, color=INK)
+
+
+def draw_latents(path: Path, rows: int = 2, columns: int = 6) -> None:
+    """The first images of three rows of the faces study, the same latents in each, twice as large as they are."""
+    plt = pyplot()
+    figure, axes = plt.subplots(1, len(GRIDS), figsize=(9.6, 1.5), layout="constrained")
+    with zipfile.ZipFile(ROOT / "results/studies/faces_cpu/grids.zip") as grids:
+        for axis, (kernel, folder) in zip(axes, GRIDS.items()):
+            grid = np.array(Image.open(io.BytesIO(grids.read(f"{folder}/seed_0.png"))))
+            axis.imshow(grid[: 34 * rows + 2, : 34 * columns + 2], interpolation="nearest")
+            axis.set_title(kernel, fontsize=12, color=INK)
+            axis.axis("off")
+    save_figure(figure, path, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
