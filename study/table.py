@@ -35,7 +35,7 @@ def table_of(analysis: Analysis, costs: dict[str, dict]) -> list[dict]:
                 "slope_low": flatness and _percent(flatness.change.low),
                 "slope_high": flatness and _percent(flatness.change.high),
                 "curve": flatness and flatness.word,
-                **{key: line.model.get(key) for key in ("parameters", "macs", "step_macs")},
+                **{key: line.model.get(key) for key in ("parameters", "macs", "step_macs", "executed_macs", "executed_step_macs")},
                 **{key: cost.get(key) for key in ("ms_per_step", "images_per_s", "peak_bytes")},
                 **{
                     key: value

@@ -81,15 +81,17 @@ class GanRun:
         return [record for record in read_log(self.directory) if "d_loss" not in record]
 
     def model_facts(self) -> dict:
-        """Parameters and multiply-adds per image, of the generator unless named otherwise, and the multiply-adds of a training
-        step."""
+        """Parameters and multiply-adds per image, of the generator unless named otherwise, and those of a training step: of the
+        definition, and as a CPU executes them."""
         g, d = build(self.config)
         resolution = self.config.dataset.resolution
-        cost_g, cost_d = macs(g, 1, self.config.generator.latent), macs(d, 1, 3, resolution, resolution)
-        return {
-            "parameters": parameter_count(g), "discriminator_parameters": parameter_count(d),
-            "macs": cost_g, "discriminator_macs": cost_d, "step_macs": training_macs(self.config, cost_g, cost_d),
-        }  # fmt: skip
+        facts = {"parameters": parameter_count(g), "discriminator_parameters": parameter_count(d)}
+        for prefix, executed in (("", False), ("executed_", True)):
+            cost_g = macs(g, 1, self.config.generator.latent, executed=executed)
+            cost_d = macs(d, 1, 3, resolution, resolution, executed=executed)
+            facts |= {f"{prefix}macs": cost_g, f"{prefix}discriminator_macs": cost_d}
+            facts[f"{prefix}step_macs"] = training_macs(self.config, cost_g, cost_d)
+        return facts
 
     def scores(self) -> dict:
         """Scores of the last and, where one was kept, of the best checkpoint; what tells a collapse; a grid of fixed latents."""

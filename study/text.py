@@ -109,11 +109,12 @@ def _test_set(line: Line) -> str:
 
 def cost_cells(study: Study, analysis: Analysis, costs: dict[str, dict]) -> Text:
     """What rows cost, and the numbers that no verdict rests on."""
-    heads = ["", f"{VALUE[study.task]}, best", "score", "parameters", "multiply-adds", "ms / step", "images / s", "peak memory"]
+    heads = ["", f"{VALUE[study.task]}, best", "score", "parameters", "multiply-adds", "executed"]
+    heads += ["ms / step", "images / s", "peak memory"]
     rows = []
     for line, r in zip(analysis.lines, table_of(analysis, costs)):
         text = [line.row.label, mean_std(line.best), mean_std(line.inception_like)]
-        text += [_scaled(r["parameters"], 1e3, "k"), _scaled(r["macs"], 1e6, "M")]
+        text += [_scaled(r["parameters"], 1e3, "k"), _scaled(r["macs"], 1e6, "M"), _scaled(r["executed_macs"], 1e6, "M")]
         text += [_scaled(r["ms_per_step"], 1, ""), _scaled(r["images_per_s"], 1, ""), _scaled(r["peak_bytes"], 2**20, "MiB")]
         rows.append(text)
     return _filled(heads, rows)

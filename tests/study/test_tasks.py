@@ -21,6 +21,7 @@ def test_generators_are_as_large_as_their_c3_row_unless_the_study_says_otherwise
     ratio = {key: found[0][key] / found[1][key] for key in ("parameters", "macs")}
     assert (abs(ratio["parameters"] - 1) < 0.05) == (rule in (None, "equal_parameters"))
     assert (abs(ratio["macs"] - 1) < 0.05) == (rule == "equal_macs")
+    assert all(facts["executed_macs"] < facts["macs"] and facts["executed_step_macs"] < facts["step_macs"] for facts in found)
 
 
 def test_the_best_checkpoint_is_scored_beside_the_last(study_of, tmp_path):
