@@ -25,7 +25,8 @@ MAIN = os.environ.get("RANK", "0") == "0"  # under torchrun, one process speaks 
 Settings = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[CONFIG | RUN] [KEY=VALUE]...", help="a YAML file (default: the quickstart) or a run to go on with, and settings to change"
+        metavar="[CONFIG | RUN] [KEY=VALUE]...",
+        help="a YAML file (default: the quickstart) or a run to go on with, and settings to change",
     ),
 ]
 Run = Annotated[Path, typer.Argument(help="a run directory of `train`; `sample` and `export` take zoo:NAME too")]
@@ -34,7 +35,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print no table and n
 
 Scores = Annotated[
     str,
-    typer.Option(help="one or more, with commas between: fid, is, kid, pr, dc, interval, infinity; or all; docs/scores.md explains them"),
+    typer.Option(
+        help="one or more, with commas between: fid, is, kid, pr, dc, interval, infinity; or all; docs/scores.md explains them"
+    ),
 ]
 RealCount = Annotated[int | None, typer.Option(min=2, help="how many reference images; default: all")]
 Features = Annotated[

@@ -15,6 +15,7 @@ from cli.compare import compare
 from cli.evaluate import evaluate
 from cli.export import export
 from cli.fid import fid
+from cli.plot import plot
 from cli.probe import probe
 from cli.sample import sample
 from cli.streams import forgiving_stderr
@@ -32,6 +33,7 @@ COMMANDS = [
     evaluate,
     compare,
     probe,
+    plot,
     export,
     classify,
 ]
@@ -85,7 +87,9 @@ def refuse_settings_as_options(words: list[str]) -> None:
         return
     command = typer.main.get_command(app).commands[words[0]]  # pyright: ignore[reportAttributeAccessIssue]
     options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
-    unknown = [i for i, word in enumerate(words) if word.startswith("--") and len(word) > 2 and word.partition("=")[0] not in options]
+    unknown = [
+        i for i, word in enumerate(words) if word.startswith("--") and len(word) > 2 and word.partition("=")[0] not in options
+    ]
     for i in unknown:
         name, equals, value = words[i][2:].partition("=")
         name = name.replace("-", "_")

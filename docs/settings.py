@@ -1,6 +1,6 @@
 """docs/settings.md, a table of every setting with its default and its reason, from the code that defines them.
 
-    python docs/settings.py
+python docs/settings.py
 """
 
 import inspect
