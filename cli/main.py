@@ -93,7 +93,8 @@ def refuse_settings_as_options(words: list[str]) -> None:
     for i in unknown:
         name, equals, value = words[i][2:].partition("=")
         name = name.replace("-", "_")
-        keys = [key for key in import_module(taking[words[0]]).Config.keys() if name in (key, key.partition(".")[2])]
+        known = import_module(taking[words[0]]).Config.keys()
+        keys = [key for key in known if name in (key, key.partition(".")[2])]
         if not equals and i + 1 < len(words) and not words[i + 1].startswith("-"):
             value = words[i + 1]
         if keys:

@@ -63,8 +63,9 @@ def score(
     """Scores of `generated` against `real`, and warnings worth printing. ProtocolError for what can't be computed.
 
     wanted: names of registered scores, in any order: fid, interval, infinity, is, kid, pr, dc (see metrics.score_table); or all,
-    as far as the network gives what they need. seed: of the subsets that some of them draw. splits: parts over which the Inception Score is a mean. progress: called with the number of
-    images after each batch. Reference statistics are cached when nothing needs single features.
+    as far as the network gives what they need. seed: of the subsets that some of them draw. splits: parts over which the Inception
+    Score is a mean. progress: called with the number of images after each batch. Reference statistics are cached when nothing needs
+    single features.
     """
     wanted, known = list(wanted), SCORES.entries()
     require_known(wanted)

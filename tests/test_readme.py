@@ -166,5 +166,5 @@ def test_the_table_of_settings_is_that_of_the_code(monkeypatch):
     page = settings.page()
     assert (ROOT / "docs/settings.md").read_text() == page, "out of date: python docs/settings.py"
     for kind in (Config, classification.Config):
-        assert all(f"| `{key}`" in page for key in kind.keys())
+        assert all(f"| `{key}`" in page for key in kind.keys())  # noqa: SIM118
     assert "| `train.seed` | `0` | whole number ≥ 0 |" in page and "| `train.device`* | `auto` | text | auto: cuda if" in page

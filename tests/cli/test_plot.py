@@ -79,7 +79,7 @@ def test_grids_have_names_of_their_own(run, other, call):
 
 
 def test_runs_of_other_latents_and_single_images_of_two_runs_are_refused(run, other, call, tmp_path):
-    status, _, err = call("sample", run, other, "--images", tmp_path / "two.zip")
+    status, _, _ = call("sample", run, other, "--images", tmp_path / "two.zip")
     assert status == 2 and not (tmp_path / "two.zip").exists()
 
 

@@ -30,7 +30,7 @@ def test_a_run_goes_on_by_its_folder_and_says_from_which_step(begun, call):
 def test_a_start_names_data_device_and_steps(tiny, call, tmp_path):
     (tmp_path / "tiny.yaml").write_text(tiny("dcgan", "train.steps=1").dump())
     _, _, err = call("train", tmp_path / "tiny.yaml", "--out", tmp_path / "run")
-    assert "fifty.zip" in err and ": 50 images; " in err and "; 1 steps" in err and "precision fp32" in err
+    assert "fifty.zip" in err and ": 50 images; " in err and "; 1 step\n" in err and "precision fp32" in err
 
 
 def test_a_finished_run_says_so_without_looking_at_its_images(begun, call, monkeypatch):
