@@ -37,7 +37,8 @@ def probe(
     - `probe runs/quickstart` measures a run and writes RUN/probe.json and RUN/probe.png.
     - `probe configs/cifar10/dcgan.yaml generator.kernel=c3 --seeds 3` measures the untrained networks of a config.
 
-    It prints a verdict on position, checkerboards and borders. docs/instruments.md says what each number means, and what it can't tell.
+    It prints a verdict on position, checkerboards and borders.
+    docs/instruments.md says what each number means, and what it can't tell.
     """
     from data import DataError
     from gan import zoo
