@@ -13,7 +13,9 @@ DEFAULT = Path(__file__).parents[1] / "configs" / "classification" / "resnet20_c
 def classify(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONFIG | RUN] [KEY=VALUE]...", help="a YAML file (default: resnet20_cpu) or a run, and settings to change"),
+        typer.Argument(
+            metavar="[CONFIG | RUN] [KEY=VALUE]...", help="a YAML file (default: resnet20_cpu) or a run, and settings to change"
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="run directory; default: runs/, named after the config and the changes")] = None,
     export: Annotated[

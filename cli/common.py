@@ -4,7 +4,9 @@ import contextlib
 import errno
 import os
 import shlex
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from data.files import UserError, printable, reason
+from data.files import UserError, duration, printable, reason
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 
@@ -25,7 +27,8 @@ MAIN = os.environ.get("RANK", "0") == "0"  # under torchrun, one process speaks 
 Settings = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[CONFIG | RUN] [KEY=VALUE]...", help="a YAML file (default: the quickstart) or a run to go on with, and settings to change"
+        metavar="[CONFIG | RUN] [KEY=VALUE]...",
+        help="a YAML file (default: the quickstart) or a run to go on with, and settings to change",
     ),
 ]
 Run = Annotated[Path, typer.Argument(help="a run directory of `train`; `sample` and `export` take zoo:NAME too")]
@@ -34,7 +37,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print no table and n
 
 Scores = Annotated[
     str,
-    typer.Option(help="one or more, with commas between: fid, is, kid, pr, dc, interval, infinity; or all; docs/scores.md explains them"),
+    typer.Option(
+        help="one or more, with commas between: fid, is, kid, pr, dc, interval, infinity; or all; docs/scores.md explains them"
+    ),
 ]
 RealCount = Annotated[int | None, typer.Option(min=2, help="how many reference images; default: all")]
 Features = Annotated[
@@ -147,11 +152,35 @@ def say_next(*words: object) -> None:
 
 @contextlib.contextmanager
 def progress(unit: str, total: int | None = None) -> Iterator[Callable[[int], object]]:
-    """A bar on stderr, of unknown length unless told; gives the function that advances it."""
+    """A bar on stderr, of unknown length unless told; gives the function that advances it.
+
+    Where the length is known and the work takes long, the time to go is said once, also where no bar can be seen.
+    """
     from tqdm import tqdm
 
     with tqdm(total=total, unit=unit, unit_scale=True, leave=False, disable=None) as bar:
-        yield bar.update
+        yield Estimate(bar, unit, total).update
+
+
+class Estimate:
+    """Advances a bar, and after a few seconds says once how long the rest will take."""
+
+    AFTER = 5.0  # seconds since the first update, which doesn't count: it may be what was cached
+
+    def __init__(self, bar, unit: str, total: int | None):
+        self.bar, self.unit, self.total = bar, unit, total
+        self.done, self.first, self.start = 0, 0, None
+
+    def update(self, n: int) -> None:
+        self.bar.update(n)
+        self.done += n
+        if self.start is None:
+            self.first, self.start = self.done, time.perf_counter()
+        elif self.total and (passed := time.perf_counter() - self.start) > self.AFTER:
+            rate = (self.done - self.first) / passed
+            left = duration(max(0, self.total - self.done) / rate)
+            self.bar.write(f"{rate:.3g} {self.unit} a second: about {left} to go", file=sys.stderr)
+            self.total = None
 
 
 def tell_precision(asked: str, extractor) -> None:

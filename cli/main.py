@@ -15,6 +15,7 @@ from cli.compare import compare
 from cli.evaluate import evaluate
 from cli.export import export
 from cli.fid import fid
+from cli.plot import plot
 from cli.probe import probe
 from cli.sample import sample
 from cli.streams import forgiving_stderr
@@ -32,6 +33,7 @@ COMMANDS = [
     evaluate,
     compare,
     probe,
+    plot,
     export,
     classify,
 ]
@@ -85,11 +87,14 @@ def refuse_settings_as_options(words: list[str]) -> None:
         return
     command = typer.main.get_command(app).commands[words[0]]  # pyright: ignore[reportAttributeAccessIssue]
     options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
-    unknown = [i for i, word in enumerate(words) if word.startswith("--") and len(word) > 2 and word.partition("=")[0] not in options]
+    unknown = [
+        i for i, word in enumerate(words) if word.startswith("--") and len(word) > 2 and word.partition("=")[0] not in options
+    ]
     for i in unknown:
         name, equals, value = words[i][2:].partition("=")
         name = name.replace("-", "_")
-        keys = [key for key in import_module(taking[words[0]]).Config.keys() if name in (key, key.partition(".")[2])]
+        known = import_module(taking[words[0]]).Config.keys()
+        keys = [key for key in known if name in (key, key.partition(".")[2])]
         if not equals and i + 1 < len(words) and not words[i + 1].startswith("-"):
             value = words[i + 1]
         if keys:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Device, Overwrite, check_output, console, progress, say, split_arguments
+from cli.common import Device, Overwrite, check_output, console, progress, say, say_next, split_arguments
 
 
 def probe(
@@ -28,6 +28,7 @@ def probe(
     figure: Annotated[
         Path | None, typer.Option(help="where to draw the figure, a PNG; default: RUN/probe.png, of a config nowhere")
     ] = None,
+    details: Annotated[bool, typer.Option("--details", help="print every number and every layer, too")] = False,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
@@ -36,6 +37,7 @@ def probe(
     - `probe runs/quickstart` measures a run and writes RUN/probe.json and RUN/probe.png.
     - `probe configs/cifar10/dcgan.yaml generator.kernel=c3 --seeds 3` measures the untrained networks of a config.
 
+    It prints a verdict on position, checkerboards and borders.
     docs/instruments.md says what each number means, and what it can't tell.
     """
     from data import DataError
@@ -47,6 +49,7 @@ def probe(
     from gan.probe.figure import draw_probe
     from gan.probe.inputs import halves, real_images
     from gan.probe.table import tables
+    from gan.probe.verdict import verdicts
     from gan.run_directory import RunError, RunFiles, read_config
     from metrics.devices import open_device
 
@@ -84,10 +87,13 @@ def probe(
         found = measure(target, step=step, samples=samples, seeds=which, real=images, device=where, progress=advance)
     if json_file:  # before anything that might go wrong
         write_record(found.record, json_file)
-    for table in tables(found.record):
+    for line in verdicts(found.record):
+        say(line)
+    for table in tables(found.record) if details else ():
         console.print(table)
     if json_file:
-        say(f"the numbers with their card: {json_file}")
+        say(f"all numbers with their card: {json_file} (--details prints them)")
     if figure:
         draw_probe(found, figure)
         say(f"figure: {figure}")
+    say_next("compare", "configs/studies/kernels_shapes.yaml")

@@ -5,19 +5,25 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Device, Overwrite, Run, check_output, say, say_next
+from cli.common import Device, Overwrite, check_output, say, say_next
 
+UNLIKE = {"resolutions": "dataset.resolution", "lengths of latents": "generator.latent"}
 FILES = (".png", ".jpg", ".jpeg", ".npz", ".npy", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
 
 def sample(
-    run: Run,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="run directories of `train`; several: side by side")],
     count: Annotated[int, typer.Option(min=1, help="how many images; with --interpolate in rows of ten")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="seed of the latents; image i of a seed is the same whatever the count")] = 0,
-    grid: Annotated[Path | None, typer.Option(help="write one PNG here; default: RUN/samples/seed_N.png")] = None,
+    grid: Annotated[
+        Path | None, typer.Option(help="write one PNG here; default: in RUN/samples, named after step, seed and count")
+    ] = None,
     images: Annotated[Path | None, typer.Option(help="write single PNGs into this directory, or this .zip")] = None,
     interpolate: Annotated[bool, typer.Option("--interpolate", help="each row of the grid walks between two latents")] = False,
     checkpoint: Annotated[str, typer.Option(help="which to draw from: last, best, or a step")] = "last",
+    scale: Annotated[
+        int | None, typer.Option(min=1, max=32, help="pixels of the grid for each of an image's; default: about 800 in all")
+    ] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
@@ -25,13 +31,14 @@ def sample(
 
     - `sample runs/quickstart` writes one grid.
     - `sample runs/quickstart --count 10000 --images samples.zip` writes single images.
+    - `sample runs/c2 runs/c2sp` draws the same latents side by side.
     """
     import torch
 
     from gan import sampling, zoo
     from gan.evaluation import checkpoint_steps
     from gan.memory import require_memory
-    from gan.run_directory import RunFiles
+    from gan.run_directory import RunError, RunFiles
     from metrics.devices import open_device
 
     if checkpoint == "all":
@@ -42,26 +49,49 @@ def sample(
         raise typer.BadParameter(f"--grid writes a PNG: name a file such as {grid.stem or 'grid'}.png")
     if images is not None and images.suffix.lower() in FILES:
         raise typer.BadParameter(f"--images writes single PNGs into a directory or a .zip, not into a {images.suffix} file")
+    if len(runs) > 1 and images is not None:
+        raise typer.BadParameter("--images writes those of one run; leave it out, or name one run")
     check_output(grid, overwrite)
     if images is not None and images.suffix.lower() == ".zip":
         check_output(images, overwrite)
     elif images is not None:
         sampling.require_empty(images)
-    (step,) = checkpoint_steps(run, checkpoint)
-    trained = sampling.load_generator(run, step, open_device(device))
+    where = open_device(device)
+    trained = []
+    for run in runs:
+        (step,) = checkpoint_steps(run, checkpoint)
+        trained.append(sampling.load_generator(run, step, where))
+    first = trained[0]
+    for run, other in zip(runs, trained):
+        unlike = [what for what, key in UNLIKE.items() if first.config.values()[key] != other.config.values()[key]]
+        if unlike:
+            raise RunError(
+                f"{runs[0]} and {run} have other {unlike[0]}, so no picture of one stands for one of the other; sample each"
+            )
+    side = first.config.dataset.resolution
     if grid is not None or images is None:
-        require_memory(count * 3 * trained.config.dataset.resolution**2, f"a grid of {count:,} images", "use --images, or fewer")
+        require_memory(len(runs) * count * 3 * side**2, f"a grid of {count:,} images", "use --images, or fewer")
     if images is not None:
-        written = sampling.save_images(sampling.samples(trained.generator, seed, count), images)
+        written = sampling.save_images(sampling.samples(first.generator, seed, count), images)
         say(f"{written:,} images: {images}")
     if grid is not None or images is None:
-        columns = None
-        if interpolate:
-            columns = 10
-            pictures = sampling.interpolations(trained.generator, seed, -(-count // columns), columns)
-        else:
-            pictures = torch.cat(list(sampling.samples(trained.generator, seed, count)))
-        grid = grid or RunFiles(zoo.home(run)).samples / f"{'walk' if interpolate else 'seed'}_{seed}.png"
-        sampling.save_grid(pictures, grid, columns)
-        say(f"grid of {len(pictures)} images from step {trained.step:,}: {grid}")
-    say_next("evaluate", run)
+        columns = 10 if interpolate else sampling.square(count)
+        drawn = []
+        for one in trained:
+            if interpolate:
+                pictures = sampling.interpolations(one.generator, seed, -(-count // columns), columns)
+            else:
+                pictures = torch.cat(list(sampling.samples(one.generator, seed, count)))
+            drawn.append(sampling.tiled(pictures, columns, 255))
+        picture = sampling.beside(drawn)
+        grid = grid or RunFiles(zoo.home(runs[0])).samples / grid_name(first.step, seed, len(pictures), interpolate, runs[1:])
+        sampling.save_picture(picture, grid, scale or sampling.visible_scale(drawn[0].shape[2]))
+        steps = " and ".join(dict.fromkeys(f"{one.step:,}" for one in trained))
+        say(f"grid of {len(pictures)} images from step {steps}: {grid}")
+    say_next("plot" if len(runs) > 1 else "evaluate" if runs[0].is_dir() else "probe", *runs)
+
+
+def grid_name(step: int, seed: int, count: int, walk: bool, others: list[Path]) -> str:
+    """step_00006000_seed_0_64.png; with the names of the other runs behind where there are any."""
+    rest = "".join(f"_{run.resolve().name}" for run in others)[:150]
+    return f"step_{step:08d}_{'walk' if walk else 'seed'}_{seed}_{count}{rest}.png"

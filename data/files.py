@@ -42,6 +42,13 @@ class UserError(Exception):
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+def duration(seconds: float) -> str:
+    """'40 seconds', '7 minutes', '3.5 hours', rounded for people."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} seconds"
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
 def printable(text: str) -> str:
     """The text on one line, without what would steer a terminal or can't be written: names of files may hold anything."""
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

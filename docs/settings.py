@@ -1,6 +1,6 @@
 """docs/settings.md, a table of every setting with its default and its reason, from the code that defines them.
 
-    python docs/settings.py
+python docs/settings.py
 """
 
 import inspect
@@ -22,9 +22,9 @@ PAGE = Path(__file__).parent / "settings.md"
 HEAD = """# Settings
 
 Made by `python docs/settings.py` from [gan/config.py](../gan/config.py) and
-[gan/classification/config.py](../gan/classification/config.py). Each is a key of a YAML file, or typed: `train configs/quickstart.yaml train.seed=1`.
-`null` as a default means what the last column says. Settings marked * may change when a run goes on. A mistyped key is answered with the nearest right
-one.
+[gan/classification/config.py](../gan/classification/config.py). Each is a key of a YAML file, or typed:
+`train configs/quickstart.yaml train.seed=1`. `null` as a default means what the last column says. Those marked * may change when a
+run goes on. A mistyped key is answered with the nearest right one.
 """
 
 

@@ -74,7 +74,7 @@ def announce_precision(asked: Tree, config: Tree, device: torch.device, resumed:
 
 def announce_start(source: str, count: int, device: torch.device, step: int, steps: int) -> None:
     """Print what is trained on, where, and from which step on."""
-    start = f"goes on from step {step:,} of {steps:,}" if step else f"{steps:,} steps"
+    start = f"goes on from step {step:,} of {steps:,}" if step else f"{steps:,} step{'s' * (steps > 1)}"
     print(printable(f"{source}: {count:,} images; {device.type.upper()}; {start}"), file=sys.stderr)
 
 

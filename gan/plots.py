@@ -52,8 +52,9 @@ def tidy(axes: Iterable["Axes"]) -> None:
 
 
 def plot_curves(records: list[dict], path: Path) -> None:
-    """Losses and mean logits over steps, from the records of metrics.jsonl, as a PNG. Nothing is drawn without records."""
-    records = [r for r in records if "d_loss" in r]  # the others are scores
+    """Losses, mean logits and scores over steps, from the records of metrics.jsonl, as a PNG. Nothing is drawn without losses."""
+    scored = {name: _series(records, name) for name in score_names(records)}
+    records = [r for r in records if "d_loss" in r]
     if not records:
         return
     steps = [r["step"] for r in records]
@@ -66,13 +67,53 @@ def plot_curves(records: list[dict], path: Path) -> None:
     if "augmentation" in records[0]:
         lines = {"augmentation": ("probability", BLUE, "-"), "overfitting": ("overfitting, r_t", RED, "--")}
         panels.append(("augmentation", lines))
-    figure, axes = pyplot().subplots(1, len(panels), figsize=(3 + 3 * len(panels), 3.2), layout="constrained")
+    total = len(panels) + len(scored)
+    figure, axes = pyplot().subplots(1, total, figsize=(3 + 3 * total, 3.2), layout="constrained")
+    for axis, (name, (at, values)) in zip(axes[len(panels) :], scored.items()):
+        axis.plot(at, values, "o-", color=BLUE, markersize=4)
+        axis.set(title=name, xlabel="step (generator updates)", xlim=(0, steps[-1]))
     for axis, (title, lines) in zip(axes, panels):
         for key, (label, colour, style) in lines.items():
             axis.plot(steps, [r[key] for r in records], style, color=colour, label=label, linewidth=1.3)
         axis.set(title=title, xlabel="step (generator updates)", xlim=(0, steps[-1]))
         axis.legend(frameon=False)
     tidy(axes)
+    save_figure(figure, path)
+
+
+def score_names(records: list[dict]) -> list[str]:
+    """The scores that were taken in training, in the order in which they come; no losses and no instruments."""
+    names = dict.fromkeys(name for record in records for name in record)
+    return [name for name in names if name in ("fid", "inception_score", "kid") or name.startswith(("fd_", "score_", "kd_"))]
+
+
+def _series(records: list[dict], name: str) -> tuple[list[int], list[float]]:
+    found = [(r["step"], r[name]) for r in records if name in r]
+    return [step for step, _ in found], [value for _, value in found]
+
+
+def plot_runs(runs: dict[str, list[dict]], path: Path) -> None:
+    """Losses, mean logits and scores of several runs over steps, a panel each, as a PNG. runs: {name: records of metrics.jsonl}."""
+    panels = {
+        "d_loss": "discriminator's loss",
+        "g_loss": "generator's loss",
+        "d_real": "D(x), real",
+        "d_fake": "D(G(z)), generated",
+    }
+    panels |= {name: name for records in runs.values() for name in score_names(records)}
+    columns = 2 if len(panels) <= 4 else 3
+    rows = -(-len(panels) // columns)
+    figure, axes = pyplot().subplots(rows, columns, figsize=(4.6 * columns, 3 * rows), layout="constrained", squeeze=False)
+    for axis, (key, title) in zip(axes.flat, panels.items()):
+        for i, (name, records) in enumerate(runs.items()):
+            at, values = _series(records, key)
+            style = {"color": PALETTE[i % len(PALETTE)], "linestyle": DASHES[i % len(DASHES)]}
+            axis.plot(at, values, label=name, linewidth=1.3, marker=MARKERS[i % len(MARKERS)] if key == title else None, **style)
+        axis.set(title=title, xlabel="step (generator updates)")
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
+    axes.flat[0].legend(frameon=False)
+    tidy(axes.flat[: len(panels)])
     save_figure(figure, path)
 
 

@@ -9,12 +9,14 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from data import ImageSet, StreamedSet
-from data.files import printable
+from data.files import duration, printable
 from gan.config import Config
 from gan.randomness import derive, latents
 from gan.run_directory import RunDirectory
 from gan.sampling import draw, save_grid, tiled
 from gan.state import Batches, State
+
+SHORT = {"inception_score": "is"}  # of scores, beside the bar: else what stands before the features, fd of fd_efficientnet_lite0
 
 
 class RunLog:
@@ -106,7 +108,8 @@ class Writer(RunLog):
         self.run.log("metrics", {"step": step, **scores})
         for name, value in scores.items():
             self.board.add_scalar(f"score/{name}", value, step)
-        self.show({name: f"{value:.2f}" for name, value in list(scores.items())[:2]})  # the bar has no room for instruments
+        short = {SHORT.get(name, name.partition("_")[0]): f"{value:.4g}" for name, value in list(scores.items())[:2]}
+        self.show(short)  # the bar has no room for instruments, nor for whole names
 
     def grid(self, state: State) -> None:
         """The same latents each time, from the EMA in eval mode: nothing that trains is touched."""
@@ -139,10 +142,3 @@ class Pace:
             left = self.total - self.done - self.taken
             self.bar.write(f"{rate:.3g} steps a second: about {duration(left / rate)} to go", file=sys.stderr)
             self.start = 0
-
-
-def duration(seconds: float) -> str:
-    """'40 seconds', '7 minutes', '3.5 hours', rounded for people."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} seconds"
-    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

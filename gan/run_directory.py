@@ -140,7 +140,7 @@ def begun_config(path: str | Path, kind: type[AnyConfig] = Config) -> AnyConfig 
 
 
 def finished(path: str | Path, config: Tree) -> bool:
-    """Whether a run with these settings has nothing left to do: its last checkpoint is there, and so are the pictures that come last.
+    """Whether a run with these settings has nothing left to do: its last checkpoint and the pictures that come after it are there.
 
     Nothing is decoded or loaded for it. A run with other settings is not finished: whoever opens it says what differs.
     """

@@ -6,7 +6,7 @@ latent in any batch size.
 
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,11 +135,33 @@ def tiled(images: Tensor, columns: int, border: int = 0) -> Tensor:
     return torch.nn.functional.pad(grid, (0, 2, 0, 2), value=border)
 
 
-def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
-    """One PNG of (N, 3, R, R) uint8 images, nearly square unless `columns` is given."""
-    columns = columns or -int(-(len(images) ** 0.5) // 1)
+def save_grid(images: Tensor, path: Path, columns: int | None = None, scale: int = 1) -> None:
+    """One PNG of (N, 3, R, R) uint8 images, nearly square unless `columns` is given, `scale` pixels for each of theirs."""
+    save_picture(tiled(images, columns or square(len(images)), 255), path, scale)
+
+
+def square(count: int) -> int:
+    """How many columns make a grid of so many images nearly square."""
+    return -int(-(count**0.5) // 1)
+
+
+def visible_scale(width: int) -> int:
+    """By how much to enlarge a picture so wide, in pixels, for it to be about 800 wide; 1 for larger ones."""
+    return max(1, round(800 / width))
+
+
+def beside(grids: Sequence[Tensor], gap: int = 12) -> Tensor:
+    """(C, H, W) uint8 pictures of one height in a row, white between them."""
+    first, *others = grids
+    white = first.new_full((first.shape[0], first.shape[1], gap), 255)
+    return torch.cat([first, *(part for grid in others for part in (white, grid))], dim=2)
+
+
+def save_picture(picture: Tensor, path: Path, scale: int = 1) -> None:
+    """(3, H, W) uint8 as a PNG, each pixel a square of scale × scale."""
+    picture = picture.repeat_interleave(scale, 1).repeat_interleave(scale, 2) if scale > 1 else picture
     buffer = io.BytesIO()
-    Image.fromarray(tiled(images, columns, 255).permute(1, 2, 0).numpy()).save(buffer, "png")
+    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(buffer, "png")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, buffer.getvalue())
 

@@ -48,6 +48,12 @@ def identified(side: Side) -> Side:
     return replace(side, sha256=side.identify() if side.identify else fingerprint(side.open()))
 
 
+def passes(*sides: Side) -> int | None:
+    """How many images a score of these looks at, statistics excepted; None where that isn't known beforehand."""
+    counts = [side.count for side in sides if side.batches is not None]
+    return None if None in counts else sum(counts)
+
+
 def require_known(wanted: Iterable[str]) -> None:
     """ProtocolError for a score that there isn't: before anything is decoded for it."""
     known = SCORES.entries()
@@ -63,8 +69,9 @@ def score(
     """Scores of `generated` against `real`, and warnings worth printing. ProtocolError for what can't be computed.
 
     wanted: names of registered scores, in any order: fid, interval, infinity, is, kid, pr, dc (see metrics.score_table); or all,
-    as far as the network gives what they need. seed: of the subsets that some of them draw. splits: parts over which the Inception Score is a mean. progress: called with the number of
-    images after each batch. Reference statistics are cached when nothing needs single features.
+    as far as the network gives what they need. seed: of the subsets that some of them draw. splits: parts over which the Inception
+    Score is a mean. progress: called with the number of images after each batch. Reference statistics are cached when nothing needs
+    single features.
     """
     wanted, known = list(wanted), SCORES.entries()
     require_known(wanted)
@@ -181,17 +188,24 @@ def floor(extractor: Extractor, real: Side, card: Card, progress: Callable[[int]
 def reference_statistics(extractor: Extractor, real: Side, progress: Callable[[int], None] = lambda n: None) -> Statistics:
     """Mean and covariance of the reference images, from the cache where they have been computed before.
 
-    A side that holds nothing but statistics gives those.
+    A side that holds nothing but statistics gives those. progress: called with all of them at once where they are cached.
     """
     if real.batches is None and real.statistics is not None:
         return real.statistics
     key = {"pixels": identified(real).sha256 or fingerprint(real.open()), **_identity(extractor)}
 
+    walked = False
+
     def compute() -> Statistics:
+        nonlocal walked
+        walked = True
         found = embed(extractor, real, False, {}, progress).statistics
         return Statistics(found.mean, found.covariance, found.count, {**key, "real": real.name})
 
-    return cached(key, compute)
+    statistics = cached(key, compute)
+    if not walked:
+        progress(statistics.count)
+    return statistics
 
 
 def _identity(extractor: Extractor) -> dict:

@@ -96,21 +96,21 @@ def test_train_then_sample(file, call, tmp_path):
     assert [record["step"] for record in read_log(run)] == [1, 2, 3, 4]
 
     status, out, err = call("sample", run)
-    assert (status, out) == (0, "") and f"grid of 64 images from step 4: {run}/samples/seed_0.png" in err
-    assert size(run / "samples/seed_0.png") == (8 * CELL + 2, 8 * CELL + 2)
+    assert (status, out) == (0, "") and f"grid of 64 images from step 4: {run}/samples/step_00000004_seed_0_64.png" in err
+    assert size(run / "samples/step_00000004_seed_0_64.png") == (3 * (8 * CELL + 2),) * 2  # about 800
 
     grid, images = tmp_path / "new" / "grid.png", tmp_path / "new" / "images.zip"
-    status, _, err = call("sample", run, "--seed", 2, "--count", 5, "--grid", grid, "--images", images)
+    status, _, err = call("sample", run, "--seed", 2, "--count", 5, "--grid", grid, "--images", images, "--scale", 1)
     assert status == 0 and f"5 images: {images}" in err and f": {grid}" in err
     assert size(grid) == (3 * CELL + 2, 2 * CELL + 2)
     with zipfile.ZipFile(images) as archive:
         assert archive.namelist() == [f"00000{i}.png" for i in range(5)]
-    assert not (run / "samples/seed_2.png").exists()
+    assert not list(run.glob("samples/*seed_2*"))
 
 
 def test_interpolate_draws_rows_of_ten(run, call):
     assert call("sample", run, "--interpolate", "--count", 15)[0] == 0
-    assert size(run / "samples/walk_0.png") == (10 * CELL + 2, 2 * CELL + 2)
+    assert size(run / "samples/step_00000004_walk_0_20.png") == (2 * (10 * CELL + 2), 2 * (2 * CELL + 2))
 
 
 def test_images_alone_write_no_grid(run, call, tmp_path):

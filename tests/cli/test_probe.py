@@ -29,17 +29,24 @@ def call(monkeypatch):
 
 
 def test_a_run(call, run):
-    found = call(run)
+    found = call(run, "--details")
     record = json.loads((run / "probe.json").read_text())
     assert record["card"]["step"] == 4 and record["card"]["real_count"] == 16  # of the fixture's fifty images
     assert (run / "probe.png").stat().st_size > 10_000
     assert "drift_px" in found.output and "real against real" in found.output and "probe.png" in found.output.replace("\n", "")
 
 
+def test_the_verdict_comes_first_and_tables_on_request(call, run):
+    found = call(run)
+    lines = found.output.splitlines()
+    assert [line.partition(":")[0] for line in lines[:3]] == ["position", "checkerboards", "borders"]
+    assert "drift_px" not in found.output and "--details" in found.output and "next: python run_gan.py compare" in found.output
+
+
 def test_a_config_writes_only_what_is_asked_for(call, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.yaml").write_text(tiny("dcgan").dump())
-    found = call("a.yaml", "generator.kernel=c3", "--real", "none", "--seeds", "2")
+    found = call("a.yaml", "generator.kernel=c3", "--real", "none", "--seeds", "2", "--details")
     assert "untrained" in found.output and "± over 2 seeds of latents and weights" in found.output
     assert [path.name for path in tmp_path.iterdir()] == ["a.yaml"]
     call("a.yaml", "--real", "none", "--json", tmp_path / "b.json")

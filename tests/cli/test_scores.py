@@ -46,6 +46,26 @@ def test_evaluate_gives_both_scores_of_a_network_with_classes(run, call, with_cl
     assert [(s["name"], s["spread_of"]) for s in record["scores"]] == [("fd_classy", None), ("score_classy", "10 splits")]
 
 
+def test_all_scores_are_those_that_the_network_can_give(run, call, with_classes):
+    status, _, err = call("evaluate", run, "--count", 30, "--scores", "all", "--features", FEATURES)
+    assert status == 0 and err.splitlines()[-1] == f"next: python run_gan.py probe {run}"
+    found = {s["name"].rpartition("_classy")[0] for s in json.loads((run / "scores.json").read_text())[0]["scores"]}
+    assert {"fd", "score", "kd", "precision", "density"} <= {name.split("@")[0] for name in found}
+
+
+def test_all_scores_of_a_network_without_classes_leave_that_one_out(run, call):
+    assert call("evaluate", run, "--count", 30, "--scores", "all", "--features", FEATURES)[0] == 0
+    names = [s["name"] for s in json.loads((run / "scores.json").read_text())[0]["scores"]]
+    assert NAME in names and not [name for name in names if name.startswith("score_")]
+
+
+@pytest.mark.parametrize("command", [["evaluate", "{run}"], ["fid", "{zip}", "{zip}"]], ids=lambda words: words[0])
+def test_an_unknown_score_is_named_before_a_network_is_opened(run, fifty, call, monkeypatch, command):
+    monkeypatch.setattr("metrics.features.open_extractor", lambda *_, **__: pytest.fail("opened a network"))
+    status, _, err = call(*(word.format(run=run, zip=fifty) for word in command), "--scores", "fid,fidd")
+    assert status == 1 and "unknown score 'fidd'; choose among" in one_error(err) and "or say all" in one_error(err)
+
+
 def test_evaluate_works_with_the_default_network(run, call):
     status, _, err = call("evaluate", run, "--count", 20, "--real-count", 20, "--device", "cpu")
     assert status == 0 and "fd_efficientnet_lite0" in err and "score_efficientnet_lite0" in err

@@ -16,7 +16,7 @@ from metrics.is_score import inception_score
 from metrics.kernel_mmd import kernel_distance
 from metrics.protocol import Card, ProtocolError, differences
 from metrics.score_table import SCORES, Value, register
-from metrics.scoring import Side, floor, identified, reference_statistics, score
+from metrics.scoring import Side, floor, identified, passes, reference_statistics, score
 from metrics.statistics import Statistics, StatisticsError, fingerprint
 
 DIM, CLASSES = 6, 5
@@ -452,6 +452,14 @@ def test_progress_counts_every_embedded_image():
     steps = []
     score(tiny(), side(noise(100, seed=1)), side(noise(70, seed=2)), ["fid"], progress=steps.append)
     assert sum(steps) == 170 and max(steps) <= 64
+
+
+def test_a_reference_that_is_cached_counts_at_once():
+    real = side(noise(100, seed=1))
+    score(tiny(), real, side(noise(70, seed=2)), ["fid"])
+    steps = []
+    score(tiny(), real, side(noise(70, seed=2)), ["fid"], progress=steps.append)
+    assert steps[0] == 100 and sum(steps) == 170 == passes(real, side(noise(70, seed=2)))
 
 
 def test_features_are_kept_only_where_they_are_needed(monkeypatch):
