@@ -200,7 +200,8 @@ def print_scores(found: dict, warnings: list[str]) -> None:
 
     rows = Table(title_justify="left")
     for heading in ("step", "score", "value", "spread"):
-        rows.add_column(heading, justify="left" if heading == "score" else "right")
+        # A name is never cut; what is said of the spread goes on below it where the terminal is narrow.
+        rows.add_column(heading, justify="left" if heading == "score" else "right", no_wrap=heading != "spread", overflow="fold")
     for step, scores in found.items():
         for s in scores:
             spread = f"± {s.spread:.3g} ({s.spread_of})" if s.spread is not None else ""

@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.common import Overwrite, check_output, console, progress, say
+from cli.common import Overwrite, check_output, progress, say
 from data.files import printable
 
 HELP = "Pack images for training; look into packs and databases."
 
 LARGEST = 16_384  # pixels along a side: as much as WebP can store
+SETS = ("cifar10", "cifar100", "shapes")  # as `fid` names them, cifar10:test
 FEW, LISTED = 10, 1000  # unusable images that are named, and that a pack has a list of
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help=HELP)
@@ -73,9 +74,6 @@ def pack(
 @app.command()
 def info(source: From) -> None:
     """What a pack, or any other place of images, holds."""
-    from rich.table import Table
-    from rich.text import Text
-
     from data.files import located
     from data.sources.folder import FileSource
     from data.sources.opening import open_source
@@ -90,10 +88,8 @@ def info(source: From) -> None:
         if isinstance(found, FileSource) and found.left_out:
             rows["left out"] = found.left_out
     rows["classes"] = f"{len(found.classes)}: " + ", ".join(found.classes[:8]) + (", …" if len(found.classes) > 8 else "")
-    table = Table(show_header=False)
-    for name, value in rows.items():
-        table.add_row(name, Text(f"{value:,}" if isinstance(value, int) else printable(str(value))))
-    console.print(table)
+    for name, value in rows.items():  # no table, whose frame would break a sha256 at 80 columns
+        say(f"{name:<11} {value:,}" if isinstance(value, int) else f"{name:<11} {value}")
     if isinstance(found, PackSource):
         _list_bad("left out", found.manifest["skipped"], found.manifest["first_skipped"])
 
@@ -123,7 +119,7 @@ def verify(file: Pack) -> None:
 
 @app.command()
 def grid(
-    source: From,
+    source: Annotated[Path, typer.Argument(help="as of `info`, or a data set: cifar10, cifar10:test, cifar100, shapes")],
     out: Annotated[Path, typer.Option(help="the PNG to write")],
     count: Annotated[int, typer.Option(min=1, help="how many images")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="of the choice")] = 0,
@@ -144,11 +140,30 @@ def grid(
     from gan.sampling import save_grid
 
     check_output(out, overwrite)
+    name, _, which = str(source).partition(":")
+    if name in SETS and not located(source).exists():
+        if size or crop or split or categories:
+            raise typer.BadParameter(f"{source} is shown as it is: leave --size, --crop, --split and --categories out")
+        _grid_of_a_set(name, which or "train", out, count, seed)
+        return
     found = open_source(located(source), split, categories)
     images, left_out = glance(found, count, seed, size, crop)
     save_grid(images, out)
     say(f"{len(images):,} of {len(found):,} images at {images.shape[-1]} pixels: {out}")
     _list_bad("left out", len(left_out), left_out)
+
+
+def _grid_of_a_set(name: str, split: str, out: Path, count: int, seed: int) -> None:
+    """A grid of a data set by name: a seeded choice."""
+    import numpy as np
+
+    from data import load
+    from gan.sampling import save_grid
+
+    images = load(name, split=split).images
+    chosen = np.random.default_rng(seed).permutation(len(images))[:count]
+    save_grid(images[chosen], out)
+    say(f"{len(chosen):,} of {len(images):,} images of {name}:{split} at {images.shape[-1]} pixels: {out}")
 
 
 @app.command()

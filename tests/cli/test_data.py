@@ -210,3 +210,21 @@ def test_a_key_that_is_set_twice_is_refused(call, tmp_path):
     status, _, err = call(*study)
     assert status == 1 and "train.steps is set more than once" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_data_set_is_drawn_by_its_name(tmp_path):
+    said = run("grid", "shapes:test", "--out", tmp_path / "a.png", "--count", 4)
+    assert "4 of " in said and "images of shapes:test at 32 pixels" in said
+    assert Image.open(tmp_path / "a.png").size == (2 * 34 + 2, 2 * 34 + 2)
+    run("grid", "shapes:test", "--out", tmp_path / "b.png", "--count", 4, "--seed", 1)
+    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+    refused = CliRunner().invoke(app, ["grid", "shapes", "--out", str(tmp_path / "c.png"), "--size", "64"])
+    assert refused.exit_code == 2 and not (tmp_path / "c.png").exists()
+
+
+def test_info_breaks_no_sha256_at_80_columns(write_folder, tmp_path):
+    folder, packed = write_folder({"a.png": encoded(noise(0, (20, 20)))}), tmp_path / "a.pack"
+    run("pack", folder, "--size", 16, "--out", packed, "--workers", 1)
+    found = CliRunner().invoke(app, ["info", str(packed)], env={"COLUMNS": "80"})
+    (line,) = [line for line in found.output.splitlines() if line.startswith("sha256")]
+    assert len(line) <= 80 and len(line.split()[1]) == 64
