@@ -12,7 +12,9 @@ FILES = (".png", ".jpg", ".jpeg", ".npz", ".npy", ".tar", ".gz", ".tgz", ".7z", 
 
 
 def sample(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="run directories of `train`; several: side by side")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="run directories of `train`, or zoo:NAME; several: side by side")
+    ],
     count: Annotated[int, typer.Option(min=1, help="how many images; with --interpolate in rows of ten")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="seed of the latents; image i of a seed is the same whatever the count")] = 0,
     grid: Annotated[
