@@ -20,7 +20,7 @@ where the border is, and one-sided padding puts them on one side (Islam et al. 2
 """
 
 import itertools
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 import torch.fx
@@ -440,7 +440,7 @@ def _replacement(old: Convolution, kernel: str, pool: bool) -> nn.Module:
     factory = conv2d if isinstance(old, nn.Conv2d) else conv_transpose2d
     stride = old.stride[0]
     pool = pool and stride == 2 and factory is conv2d
-    options = dict(groups=old.groups, bias=old.bias is not None, device=old.weight.device, dtype=old.weight.dtype)
+    options: dict[str, Any] = dict(groups=old.groups, bias=old.bias is not None, device=old.weight.device, dtype=old.weight.dtype)
     if old.dilation[0] != 1:
         options["dilation"] = old.dilation[0]
     if old.padding_mode != "zeros":

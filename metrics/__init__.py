@@ -21,7 +21,7 @@ _LATER = {
     "scores": "metrics.functions",
 }
 
-__all__ = list(_LATER)
+__all__ = list(_LATER)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> object:

@@ -1,6 +1,6 @@
 """Images as somebody's own code has them, as one side of a comparison: tensors, arrays, iterables, data loaders."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 
 import numpy as np
 import torch
@@ -35,9 +35,9 @@ class Given:
     @property
     def count(self) -> int | None:
         """How many images there are; None for an iterable that doesn't say."""
-        if self.whole:
+        if isinstance(self.images, Tensor | np.ndarray):
             return len(self.images)
-        if isinstance(self.images, DataLoader) and not self.images.drop_last and hasattr(self.images.dataset, "__len__"):
+        if isinstance(self.images, DataLoader) and not self.images.drop_last and isinstance(self.images.dataset, Sized):
             return len(self.images.dataset)
         return None
 
@@ -76,7 +76,7 @@ def as_batch(images: object, name: str) -> Tensor:
     if isinstance(images, tuple | list) and images:
         images = images[0]
     if isinstance(images, np.ndarray):
-        images = torch.from_numpy(np.require(images, requirements="CW"))  # torch warns of read-only memory
+        images = torch.from_numpy(np.require(images, requirements=["C", "W"]))  # torch warns of read-only memory
     if not isinstance(images, Tensor):
         raise FeatureError(
             f"{name} hold something of type {type(images).__name__}: let them be uint8 tensors or arrays (N, 3, H, W)"

@@ -51,7 +51,8 @@ def identified(side: Side) -> Side:
 def passes(*sides: Side) -> int | None:
     """How many images a score of these looks at, statistics excepted; None where that isn't known beforehand."""
     counts = [side.count for side in sides if side.batches is not None]
-    return None if None in counts else sum(counts)
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def require_known(wanted: Iterable[str]) -> None:
@@ -204,7 +205,7 @@ def reference_statistics(extractor: Extractor, real: Side, progress: Callable[[i
 
     statistics = cached(key, compute)
     if not walked:
-        progress(statistics.count)
+        progress(statistics.count or 0)
     return statistics
 
 
