@@ -158,8 +158,9 @@ def _values(path: Path, array: Stored) -> tuple[IO[bytes], int, int]:
     values = 0
     while left and (piece := file.read(min(left, 2**20))):
         crc, values, left = zlib.crc32(piece, crc), zlib.crc32(piece, values), left - len(piece)
-    if left or (member is not None and member.file_size != size):
-        raise ValueError(f"it has not the {size:,} bytes that {array} takes")
+    stored = path.stat().st_size if member is None else member.file_size
+    if left or stored != size:  # more than that is no array either, but an archive, say, that lost its beginning
+        raise ValueError(f"it has not the {size:,} bytes that {array} takes, but {stored:,}")
     if member is not None and crc != member.CRC:
         raise ValueError("bad CRC-32")
     return file, start + array.header, values

@@ -126,6 +126,14 @@ def test_a_size_that_cannot_be_is_not_believed(tmp_path):
         open_source(tmp_path / "a.npz")
 
 
+def test_an_archive_that_lost_its_beginning_is_no_array(tmp_path, images):
+    path = save(tmp_path / "a.npz", "stored", arr_0=images)
+    whole = path.read_bytes()
+    path.write_bytes(whole[whole.index(b"\x93NUMPY") :])
+    with pytest.raises(DataError, match=r"a\.npz can't be read \(it has not the 15,488 bytes"):
+        open_source(path)
+
+
 def test_a_test_split_and_categories_are_refused(tmp_path, images):
     path = save(tmp_path / "a.npy", "npy", x=images)
     with pytest.raises(DataError, match="has no test split"):
