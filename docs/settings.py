@@ -54,7 +54,7 @@ def in_yaml(value: object) -> str:
 
 def values(field: FieldInfo) -> str:
     """Names to choose from, or the kind of value and its bounds."""
-    if names := choices(field.annotation):
+    if names := [name for name in choices(field.annotation) if not isinstance(name, type)]:  # of a Literal
         return ", ".join(f"`{in_yaml(name)}`" for name in names)
     kinds = {"bool": "true or false", "int": "whole number", "float": "number", "str": "text"}
     kind = next(text for name, text in kinds.items() if name in str(field.annotation))
