@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from data import DataError
+from data.checksums import sealed
 from data.sources.shapes import shapes
+from gan.checkpoint import CheckpointError
 from gan.models.build import build, resolve
 from gan.probe import measure, probe, summary, training_instruments, write_record
 from gan.probe.figure import draw_probe
@@ -174,14 +176,14 @@ def test_a_sick_generator_is_refused(run):
     state = torch.load(path, weights_only=True)
     state["ema"]["project.weight"][0, 0] = torch.nan
     torch.save(state, path)
-    with pytest.raises(RunError, match="not finite; measure an earlier checkpoint"):
+    with pytest.raises(CheckpointError, match=r"its EMA weights are not finite; the last good checkpoint is .*step_00000002\.pt"):
         probe(run, **SMALL)
 
 
 def test_a_record_is_plain_json(run, tmp_path):
     record = probe(run, **SMALL)
     write_record(record, tmp_path / "probe.json")
-    assert json.loads((tmp_path / "probe.json").read_text()) == record
+    assert json.loads((tmp_path / "probe.json").read_text()) == sealed(record)
 
 
 def test_figure_and_tables(run, tiny, real, tmp_path):
