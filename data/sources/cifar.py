@@ -13,7 +13,7 @@ import torch
 from data.gathering import gather
 from data.images import DataError, ImageSet
 from data.sources.folder import FileSource
-from data.sources.opening import holds_images
+from data.sources.opening import LEVELS, holds_images
 from data.sources.registry import Request, register
 
 PUBLISHED = {  # the archive, and the directory that it unpacks to
@@ -58,15 +58,16 @@ def cifar(request: Request) -> ImageSet:
         return _from_zip(name, _zip_of_split(root, split), split, request.on_bad)
     if (root / f"{name}-{split}.zip").is_file():
         return _from_zip(name, root / f"{name}-{split}.zip", split, request.on_bad)
-    if request.path and request.download and not _holds(name, root):
-        _require_room_for_a_download(name, root)
+    if request.download and not _holds(name, root):
+        _require_room_for_a_download(name, root, bool(request.path))
     return _from_torchvision(name, root, split, request.download)
 
 
-def _require_room_for_a_download(name: str, root: Path) -> None:
-    if not root.is_dir():
+def _require_room_for_a_download(name: str, root: Path, named: bool) -> None:
+    """DataError for a directory of somebody's pictures. named: by dataset.path; GAN_DATA may have folders of other data sets."""
+    if named and not root.is_dir():
         raise DataError(f"there is no directory {root}: make it if {name} is to be downloaded into it, or change dataset.path")
-    if holds_images(root):
+    if holds_images(root, LEVELS if named else 1):
         raise DataError(
             f"{root} holds images but no {name}, which isn't downloaded among them: set dataset.name=folder for these, or "
             f"dataset.path to another directory for {name}"

@@ -49,14 +49,14 @@ def open_source(path: Path, split: str | None = None, categories: str | None = N
     return kind_of(path)(path, split, categories)
 
 
-def holds_images(path: Path) -> bool:
-    """Whether images lie at a path; of a directory, on its first LEVELS levels."""
+def holds_images(path: Path, levels: int = LEVELS) -> bool:
+    """Whether images lie at a path; of a directory, on its first levels."""
     if not path.exists():
         return False
     if kind_of(path) is not FileSource:
         return True
     try:
-        names = _names_below(path, LEVELS) if path.is_dir() else open_container(path).names
+        names = _names_below(path, levels) if path.is_dir() else open_container(path).names
         return any(name.lower().endswith(SUFFIXES) for name in names)
     except (DataError, OSError):
         return False

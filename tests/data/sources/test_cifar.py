@@ -157,7 +157,7 @@ def test_download_false_never_asks_the_network(tmp_path, offline):
     assert not offline
 
 
-def test_nothing_is_downloaded_among_pictures_or_where_nothing_is(tmp_path, offline):
+def test_nothing_is_downloaded_among_pictures_or_where_nothing_is(tmp_path, offline, monkeypatch):
     (tmp_path / "holiday/rome").mkdir(parents=True)
     Image.new("RGB", (32, 32)).save(tmp_path / "holiday/rome/1.jpg")
     for place in (tmp_path / "holiday", tmp_path):
@@ -165,6 +165,13 @@ def test_nothing_is_downloaded_among_pictures_or_where_nothing_is(tmp_path, offl
             DataError, match=r"holds images but no cifar10, which isn't downloaded among them: set dataset\.name=folder"
         ):
             load("cifar10", place)
+    monkeypatch.setenv("GAN_DATA", str(tmp_path / "holiday/rome"))
+    with pytest.raises(DataError, match="rome holds images but no cifar10"):
+        load("cifar10")
+    monkeypatch.setenv("GAN_DATA", str(tmp_path))  # where data sets of several kinds may lie
+    with pytest.raises(DataError, match="can't be downloaded"):
+        load("cifar10")
+    assert len(offline) == 1 and not offline.clear()
     with pytest.raises(DataError, match=r"there is no directory .*nowhere: make it if cifar10 is to be downloaded into it"):
         load("cifar10", tmp_path / "nowhere")
     assert not offline and not (tmp_path / "nowhere").exists()
