@@ -1,4 +1,4 @@
-"""A vision transformer as DINOv2 (Oquab et al. 2023) and CLIP (Radford et al. 2021) have it, for features alone.
+"""A vision transformer as DINOv2 (Oquab et al. 2023) has it, for features alone.
 
 Source: Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021 (arXiv 2010.11929), with the scaled residuals of Touvron et
 al. 2021 (arXiv 2103.17239, LayerScale). Parameters are named as in the weights of DINOv2, so that these load as they are.
