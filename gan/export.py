@@ -106,7 +106,9 @@ def _given(pictures: Pictures, seed: int, n: int) -> tuple[Tensor, ...]:
 def _exported(pictures: Pictures) -> torch.export.ExportedProgram:
     """The program of torch.export, for any batch size: with two images it doesn't take the size for a constant."""
     example, n = _given(pictures, 0, 2), torch.export.Dim("n", min=1)
-    return torch.export.export(pictures, example, dynamic_shapes={name: {0: n} for name, _ in zip(("z", "labels"), example)})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The tensor attributes .*shares")  # of conditional norms, set anew by each call
+        return torch.export.export(pictures, example, dynamic_shapes={name: {0: n} for name, _ in zip(("z", "labels"), example)})
 
 
 def _write_onnx(pictures: Pictures, path: Path) -> None:

@@ -26,7 +26,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = (layer(x).flatten(2) for layer in (self.query, self.key, self.value))  # (N, C/8, H W)
-        beta = (query.transpose(1, 2).float() @ key.float()).softmax(dim=2).to(value.dtype)  # (N, j, i)
+        beta = (query.transpose(1, 2) @ key).softmax(dim=2).to(value.dtype)  # (N, j, i)
         return x + self.gamma * self.out((value @ beta.transpose(1, 2)).view(len(x), -1, *x.shape[2:]))
 
 

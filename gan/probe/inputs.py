@@ -14,7 +14,7 @@ from gan.evaluation import reference_of
 from gan.models.build import build, build_discriminator
 from gan.randomness import latents
 from gan.run_directory import RunError, RunFiles
-from metrics.instruments.impulse import only_convolution, spatial_layers
+from metrics.instruments.impulse import only_convolution, spatial_layers, unparametrize
 from metrics.scoring import Side
 
 LEAST = 16  # images
@@ -62,7 +62,7 @@ def settle(generator: nn.Module, z: Tensor, labels: Tensor | None = None, contra
     handle.remove()
     painting = only_convolution(last)
     if parametrize.is_parametrized(painting, "weight"):  # spectral norm would undo it
-        parametrize.remove_parametrizations(painting, "weight")
+        unparametrize(painting)
     painting.weight *= contrast / seen[0]
 
 

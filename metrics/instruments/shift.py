@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from metrics.instruments.impulse import impulse_response
+from metrics.instruments.impulse import impulse_response, unparametrize
 from metrics.instruments.registry import Number, register
 
 MARGIN = 4  # pixels of a map around those that are perturbed
@@ -141,7 +141,7 @@ def flat_twin(network: nn.Module) -> nn.Module:
     for name, module in reversed(list(twin.named_modules())):  # what is within a module before the module
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             if parametrize.is_parametrized(module, "weight"):
-                parametrize.remove_parametrizations(module, "weight")
+                unparametrize(module)
             fan_in = module.weight.numel() / module.out_channels
             nn.init.constant_(module.weight, 1 / fan_in)
             if module.bias is not None:

@@ -17,7 +17,7 @@ from gan.processes import Processes
 from gan.state import Batches, State
 from gan.step import Step
 from gan.training import train
-from metrics.instruments.shift import flat_twin
+from metrics.instruments.shift import flat_twin, layer_drift
 from tests.helpers import assert_same, final_state
 
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -39,7 +39,7 @@ def test_every_position_adds_the_values_that_it_attends_to():
     torch.manual_seed(0)
     layer, x = SelfAttention(16).double(), torch.randn(2, 16, 2, 3, dtype=torch.float64)
     layer.gamma.data.fill_(0.7)
-    f, g, h, v = (m.weight[:, :, 0, 0] for m in (layer.key, layer.query, layer.value, layer.out))
+    f, g, h, v = (m.weight[:, :, 0, 0].detach() for m in (layer.key, layer.query, layer.value, layer.out))
     places = list(product(range(2), range(3)))
     y = layer(x)
     for n, place in product(range(2), places):
@@ -119,6 +119,15 @@ def test_a_run_with_both_that_was_stopped_ends_with_the_same_bits(tiny, tmp_path
     for steps in (2, 4):
         train(tiny("dcgan", f"train.steps={steps}", *options), tmp_path / "parts", progress=False)
     assert_same(final_state(tmp_path / "whole"), final_state(tmp_path / "parts"))
+
+
+def test_instruments_leave_a_spectral_generator_as_it_is():
+    G, _ = networks("dcgan", "generator.spectral_norm=true")
+    layer, z = G.eval().trunk[2], torch.randn(2, 8)
+    before = G(z)
+    twin = flat_twin(G.trunk)
+    layer_drift(layer)
+    assert torch.equal(G(z), before) and type(twin[2]) is not type(layer) and len(spectral_norms(twin)) == 0
 
 
 def test_instruments_measure_networks_with_both(tiny):
