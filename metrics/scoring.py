@@ -105,19 +105,23 @@ def score(
 
 def _pairs_of_classes(real: Side, generated: Side) -> dict[str, tuple[Side, Side]]:
     """Both sides class by class. ProtocolError unless both have the same classes."""
-    for side in (real, generated):
-        if side.classes is None:
-            raise ProtocolError(
-                f"{side.name} has no classes, which the score {INTRA!r} compares one by one: leave it out, or name a data set with "
-                "classes and a run with generator.conditional=true"
-            )
-    a, b = real.classes(), generated.classes()
+    a, b = (_by_class(side) for side in (real, generated))
     if a.keys() != b.keys():
         only = sorted(a.keys() ^ b.keys())
         raise ProtocolError(
             f"{real.name} and {generated.name} have not the same classes: only one of them has {only[0]}; leave {INTRA!r} out"
         )
     return {name: (a[name], b[name]) for name in a}
+
+
+def _by_class(side: Side) -> dict[str, Side]:
+    """ProtocolError for a side without classes."""
+    if side.classes is None:
+        raise ProtocolError(
+            f"{side.name} has no classes, which the score {INTRA!r} compares one by one: leave it out, or name a data set with "
+            "classes and a run with generator.conditional=true"
+        )
+    return side.classes()
 
 
 def _intra(
