@@ -38,7 +38,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print no table and n
 Scores = Annotated[
     str,
     typer.Option(
-        help="one or more, with commas between: fid, is, kid, pr, dc, interval, infinity; or all; docs/scores.md explains them"
+        help="one or more, with commas: fid, is, kid, pr, dc, interval, infinity, intra; or all; docs/scores.md explains them"
     ),
 ]
 RealCount = Annotated[int | None, typer.Option(min=2, help="how many reference images; default: all")]

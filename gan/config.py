@@ -215,6 +215,9 @@ class Generator(Section):
     norm: Literal["batch", "none"] | None = None
     padding: Padding = "zeros"  # how maps go on beyond their border, in every spatial layer: zeros tell position (Xu et al. 2021)
     flat_layers: int = Field(default=0, ge=0, le=64)  # more layers of the same size at each resolution: drift adds up over them
+    conditional: bool = False  # both networks are told the class: docs/training.md
+    attention: int | None = Field(default=None, gt=0)  # side of the maps that get self-attention (SAGAN, Zhang et al. 2019)
+    spectral_norm: bool = False  # on every layer with weights, beside `norm` (Zhang et al. 2019)
 
 
 class Discriminator(Section):
@@ -223,6 +226,7 @@ class Discriminator(Section):
     width: float | None = Field(default=None, gt=0)
     norm: Literal["spectral", "batch", "none"] | None = None
     padding: Padding = "zeros"
+    attention: int | None = Field(default=None, gt=0)  # as the generator's
 
 
 class Objective(Section):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import data
 import gan.classification.features  # noqa: F401 (registers cifar_resnet)
@@ -102,16 +102,31 @@ def image_side(images: data.ImageSet | data.StreamedSet, count: int | None, seed
     identify = None  # then the pixels themselves are hashed
     if images.fingerprint:
         identify = lambda: identity(images.fingerprint, chosen, images.shown)
-    return Side(images.source, len(chosen), lambda: images.batches(chosen, BATCH), identify=identify)
+    side = Side(images.source, len(chosen), lambda: images.batches(chosen, BATCH), identify=identify)
+    return replace(side, classes=lambda: _classes_of(images, chosen)) if len(images.classes) > 1 else side
+
+
+def _classes_of(images: data.ImageSet | data.StreamedSet, chosen: list[int]) -> dict[str, Side]:
+    """The chosen images of each class; those of which there are any."""
+    labels, sides = images.labels[chosen], {}
+    for label, name in enumerate(images.classes):
+        if own := torch.tensor(chosen)[labels == label].tolist():
+            identify = (lambda own=own: identity(images.fingerprint, own, images.shown)) if images.fingerprint else None
+            sides[name] = Side(f"{images.source}, {name}", len(own), lambda own=own: images.batches(own, BATCH), identify=identify)
+    return sides
 
 
 def generator_side(generator: nn.Module, name: str, seed: int, count: int) -> Side:
-    """`count` images of an EMA generator in eval mode."""
+    """`count` images of an EMA generator in eval mode; of a conditional one as many of each class as there are in `count`, too."""
 
-    def batches() -> Iterator[Tensor]:
-        return sampling.samples(generator, seed, count, BATCH)
+    def side(name: str, count: int, of_class: int | None = None) -> Side:
+        batches = lambda: sampling.samples(generator, seed, count, BATCH, of_class)
+        return Side(name, count, batches, about={"ema": True, "batch_norm": "eval", "seed": seed}, fixed=False)
 
-    return Side(name, count, batches, about={"ema": True, "batch_norm": "eval", "seed": seed}, fixed=False)
+    names = getattr(generator, "class_names", ())
+    share = count // max(1, len(names))
+    classes = lambda: {label: side(f"{name}, {label}", share, i) for i, label in enumerate(names)}
+    return replace(side(name, count), classes=classes if names else None)
 
 
 def reference_of(config: Config, split: str = "train", count: int | None = None, seed: int = 0) -> Side:

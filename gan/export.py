@@ -2,6 +2,7 @@
 
 ONNX and .pt2 take latents z (N, latent) float32, any N, and give images (N, 3, R, R): uint8, or float32 in [-1, 1]. They hold the
 EMA weights in float32, batch norm with its own statistics, and plain convolutions: nothing of this program is needed to run them.
+Those of a conditional generator also take labels (N,) int64, the numbers of classes.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from data.files import UserError
 from gan import weights
 from gan.fusing import plain
 from gan.randomness import latents
-from gan.sampling import Trained, load_generator, to_uint8
+from gan.sampling import Trained, labels_of, load_generator, to_uint8
 
 KINDS = (".onnx", ".pt2", ".safetensors")
 IMAGES = ("uint8", "float")
@@ -33,14 +34,14 @@ class ExportError(UserError):
 
 
 class Pictures(nn.Module):
-    """z (N, latent) -> images (N, 3, R, R), uint8 or float32 in [-1, 1]."""
+    """z (N, latent), and labels (N,) int64 of a conditional generator -> images (N, 3, R, R), uint8 or float32 in [-1, 1]."""
 
     def __init__(self, generator: nn.Module, uint8: bool):
         super().__init__()
         self.generator, self.uint8 = generator, uint8
 
-    def forward(self, z: Tensor) -> Tensor:
-        images = self.generator(z).contiguous()
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        images = (self.generator(z) if labels is None else self.generator(z, labels)).contiguous()
         return to_uint8(images) if self.uint8 else images
 
 
@@ -82,8 +83,8 @@ def _difference(pictures: Pictures, run: Callable[[Tensor], Tensor], path: Path)
     """The largest difference of a pixel between what the file and what PyTorch draws. ExportError where that isn't rounding."""
     worst = 0.0
     for n in CHECKED:
-        z = latents(1, 0, n, pictures.generator.latent)
-        wanted, found = pictures(z), run(z)
+        given = _given(pictures, 1, n)
+        wanted, found = pictures(*given), run(*given)
         if found.shape != wanted.shape or found.dtype != wanted.dtype:
             raise ExportError(f"{path} wasn't kept: it draws {found.dtype} {tuple(found.shape)} and not {tuple(wanted.shape)}")
         worst = max(worst, float((found.double() - wanted.double()).abs().max()))
@@ -92,24 +93,34 @@ def _difference(pictures: Pictures, run: Callable[[Tensor], Tensor], path: Path)
     return worst
 
 
+def _given(pictures: Pictures, seed: int, n: int) -> tuple[Tensor, ...]:
+    """Latents, and labels of a conditional generator, of the first n images of a seed."""
+    labels = labels_of(pictures.generator, seed, 0, n)
+    z = latents(seed, 0, n, pictures.generator.latent)
+    return (z,) if labels is None else (z, labels)
+
+
 # --- .pt2 and ONNX -----------------------------------------------------------------------------------------------------------
 
 
 def _exported(pictures: Pictures) -> torch.export.ExportedProgram:
     """The program of torch.export, for any batch size: with two images it doesn't take the size for a constant."""
-    example = latents(0, 0, 2, pictures.generator.latent)
-    return torch.export.export(pictures, (example,), dynamic_shapes={"z": {0: torch.export.Dim("n", min=1)}})
+    example, n = _given(pictures, 0, 2), torch.export.Dim("n", min=1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The tensor attributes .*shares")  # of conditional norms, set anew by each call
+        return torch.export.export(pictures, example, dynamic_shapes={name: {0: n} for name, _ in zip(("z", "labels"), example)})
 
 
 def _write_onnx(pictures: Pictures, path: Path) -> None:
-    """Input z, output images. ExportError where onnxscript is missing."""
+    """Input z, and labels, output images. ExportError where onnxscript is missing."""
+    names = ["z", "labels"] if pictures.generator.classes else ["z"]
     try:
         import onnxscript  # noqa: F401 (torch.onnx asks for it)
     except ImportError:
         raise ExportError("ONNX needs two packages: pip install onnxscript onnxruntime; .pt2 needs none") from None
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # its own deprecations, and its progress
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(_exported(pictures), input_names=["z"], output_names=["images"], dynamo=True, verbose=False)
+        program = torch.onnx.export(_exported(pictures), input_names=names, output_names=["images"], dynamo=True, verbose=False)
         program.save(path, external_data=False)
 
 
@@ -120,4 +131,5 @@ def _opened_onnx(path: Path) -> Callable[[Tensor], Tensor]:
     except ImportError:
         raise ExportError("ONNX is checked before it is kept: pip install onnxruntime") from None
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda z: torch.from_numpy(session.run(["images"], {"z": z.numpy()})[0])
+    names = [given.name for given in session.get_inputs()]
+    return lambda *given: torch.from_numpy(session.run(["images"], {k: x.numpy() for k, x in zip(names, given)})[0])

@@ -8,6 +8,7 @@ from gan.classification import config as classification
 from gan.config import Config
 from gan.models.build import build_discriminator, build_generator, resolve
 from gan.models.classifiers import build_classifier
+from gan.models.counting import example_labels
 from gan.run_directory import RunError
 
 COPIES = 5  # of a weight while a GAN trains: itself, the gradient, two averages of Adam, and of the generator's the EMA
@@ -63,7 +64,7 @@ def _largest(network: nn.Module, *shape: int) -> int:
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
     hooks = [layer.register_forward_hook(lambda _, __, out: found.append(out.numel())) for layer in layers]
     with torch.no_grad():
-        network.eval()(torch.zeros(1, *shape, device="meta"))
+        network.eval()(torch.zeros(1, *shape, device="meta"), *example_labels(network, 1, "meta"))
     for hook in hooks:
         hook.remove()
     return max(found)

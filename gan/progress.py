@@ -10,10 +10,11 @@ from tqdm import tqdm
 
 from data import ImageSet, StreamedSet
 from data.files import duration, printable
+from gan import sampling
 from gan.config import Config
 from gan.randomness import derive, latents
 from gan.run_directory import RunDirectory
-from gan.sampling import draw, save_grid, tiled
+from gan.sampling import GRID_COLUMNS, save_grid, tiled
 from gan.state import Batches, State
 
 SHORT = {"inception_score": "is"}  # of scores, beside the bar: else what stands before the features, fd of fd_efficientnet_lite0
@@ -112,12 +113,13 @@ class Writer(RunLog):
         self.show(short)  # the bar has no room for instruments, nor for whole names
 
     def grid(self, state: State) -> None:
-        """The same latents each time, from the EMA in eval mode: nothing that trains is touched."""
+        """The same latents each time, from the EMA in eval mode: nothing that trains is touched. Of a conditional run eight of each
+        class, a row each."""
         if self.run is None:
             return
-        images = draw(state.ema, self.latents)
-        save_grid(images, self.run.grid(state.step))
-        self.board.add_image("samples", tiled(images, 8), state.step)
+        images = sampling.grid(state.ema, self.latents)
+        save_grid(images, self.run.grid(state.step), GRID_COLUMNS)
+        self.board.add_image("samples", tiled(images, GRID_COLUMNS), state.step)
 
 
 class Pace:

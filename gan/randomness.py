@@ -5,6 +5,7 @@ all processes and each rank takes its rows, so that one process and many see the
 """
 
 import hashlib
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -33,12 +34,30 @@ def step_uniform(n: int, rank: int, world: int, device, *parts: int | str) -> Te
     return draw[rank * n : (rank + 1) * n]
 
 
+def choose_classes(uniform: Tensor, counts: Tensor) -> Tensor:
+    """Classes (n,) int64 for uniform numbers (n,) in [0, 1), in proportion to counts (K,), whole numbers on the same device."""
+    edges = counts.cumsum(0).double() / counts.sum()
+    return torch.searchsorted(edges, uniform.double(), right=True).clamp(max=len(counts) - 1)
+
+
 LATENT_BLOCK = 64
 
 
 def latents(seed: int, first: int, count: int, length: int) -> Tensor:
     """Latents (count, length) of images first ... first + count - 1 of a seed. Image i has the same z in any batch, anywhere."""
+    return _of_images(
+        first, count, lambda block: torch.randn(LATENT_BLOCK, length, generator=generator("cpu", seed, "latent", block))
+    )
+
+
+def class_labels(seed: int, first: int, count: int, counts: Tensor) -> Tensor:
+    """Labels (count,) int64 of images first ... first + count - 1 of a seed, in proportion to counts (K,): as `latents`."""
+    uniform = lambda block: torch.rand(LATENT_BLOCK, generator=generator("cpu", seed, "label", block))
+    return choose_classes(_of_images(first, count, uniform), counts.cpu())
+
+
+def _of_images(first: int, count: int, draw: Callable[[int], Tensor]) -> Tensor:
+    """Rows first ... first + count - 1 of what is drawn in blocks."""
     blocks = range(first // LATENT_BLOCK, (first + count - 1) // LATENT_BLOCK + 1)
-    draws = [torch.randn(LATENT_BLOCK, length, generator=generator("cpu", seed, "latent", block)) for block in blocks]
     start = first - blocks.start * LATENT_BLOCK
-    return torch.cat(draws)[start : start + count]
+    return torch.cat([draw(block) for block in blocks])[start : start + count]

@@ -1,9 +1,10 @@
 """Drawing pictures from a generator: uint8 batches, grids, files, walks through latent space.
 
 Always from the EMA weights, in eval mode (batch norm uses the EMA's own statistics), in float32. Image i of a seed has the same
-latent in any batch size.
+latent, and of a conditional generator the same class, in any batch size.
 """
 
+import difflib
 import io
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from data.files import replacing, replacing_folder, write_atomically
 from gan import checkpoint, weights, zoo
 from gan.config import Config
 from gan.models.build import build_generator
-from gan.randomness import latents
+from gan.randomness import class_labels, latents
 from gan.run_directory import RunError, RunFiles, read_config
 from metrics.devices import open_device
 from metrics.precision import ieee_float32
@@ -32,14 +33,45 @@ class Trained:
     config: Config
     step: int
 
-    def __call__(self, z: Tensor) -> Tensor:
-        """z (N, latent) -> images (N, 3, R, R) float32 in [-1, 1], on the generator's device."""
-        with torch.no_grad(), ieee_float32():
-            return self.generator(z.to(next(self.generator.parameters()).device)).float().contiguous()
+    def __call__(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """z (N, latent) -> images (N, 3, R, R) float32 in [-1, 1], on the generator's device.
 
-    def sample(self, n: int, seed: int = 0, *, batch_size: int = 64) -> Tensor:
-        """The first n images of a seed, (n, 3, R, R) uint8 on the CPU. Image i is the same whatever n and the batch size."""
-        return torch.cat(list(self.batches(n, seed, batch_size=batch_size)))
+        labels: what a conditional one paints, (N,) int64, or (N, classes) shares of classes.
+        """
+        device = next(self.generator.parameters()).device
+        with torch.no_grad(), ieee_float32():
+            return self.generator(*(x.to(device) for x in (z, labels) if x is not None)).float().contiguous()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of a conditional generator; else ()."""
+        return getattr(self.generator, "class_names", ())
+
+    def classes(self, text: str) -> list[int]:
+        """'cat,dog', or 'all', by the names of the classes or their numbers -> numbers. RunError for what there isn't."""
+        names = self.class_names
+        if not names:
+            raise RunError("the generator has no classes to choose from: name none, or train one with generator.conditional=true")
+        if text == "all":
+            return list(range(len(names)))
+        numbers = {str(i): i for i in range(len(names))} | {name: i for i, name in enumerate(names)}
+        wanted = [part.strip() for part in text.split(",")]
+        if unknown := [name for name in wanted if name not in numbers]:
+            near = difflib.get_close_matches(unknown[0], names, 1)
+            there = f"{', '.join(names[:20])}{', …' if len(names) > 20 else ''}; or all"
+            rest = f"did you mean {near[0]}?" if near else f"its {len(names)} are {there}"
+            raise RunError(f"the generator has no class {unknown[0]!r}; {rest}")
+        return [numbers[name] for name in wanted]
+
+    def sample(self, n: int, seed: int = 0, *, batch_size: int = 64, of_class: str | int | None = None) -> Tensor:
+        """The first n images of a seed, (n, 3, R, R) uint8 on the CPU. Image i is the same whatever n and the batch size.
+
+        of_class: of a conditional generator, one class by name or number; None: classes in the proportions of the training images.
+        """
+        if of_class is None:
+            return torch.cat(list(self.batches(n, seed, batch_size=batch_size)))
+        (label,) = self.classes(str(of_class))
+        return torch.cat(list(samples(self.generator, seed, n, batch_size, label)))
 
     def batches(self, n: int, seed: int = 0, *, batch_size: int = 64) -> Iterator[Tensor]:
         """What `sample` gives, batch by batch: (batch_size, 3, R, R) uint8, and fewer in the last."""
@@ -66,20 +98,24 @@ def load_generator(run: str | Path, step: int | str | None = None, device: torch
         if step is not None:
             raise RunError(f"{run} holds one generator; leave its checkpoint {step} out")
         config, state, reached = weights.read(file)
-        generator = build_generator(config)
+        names = weights.read_classes(file) if config.generator.conditional else ()
+        generator = build_generator(config, len(names))
         weights.load_into(generator, state, file)
     else:
         config = read_config(run)
         path = RunFiles(run).checkpoint_of(step)
         found = checkpoint.load(path)
         checkpoint.require_settings(found, config, path)
-        generator, reached = build_generator(config), found["step"]
+        reached = found["step"]
         with checkpoint.taking_over(path):
+            names = tuple(found["classes"]) if config.generator.conditional else ()
+            generator = build_generator(config, len(names))
             generator.load_state_dict(found["ema"])
         if not checkpoint.all_finite([*generator.parameters(), *generator.buffers()]):
             good = checkpoint.latest_good(path.parent)
             instead = f"the last good checkpoint is {good}" if good else "there is no good checkpoint"
             raise checkpoint.CheckpointError(f"{path} has diverged: its EMA weights are not finite; {instead}")
+    generator.class_names = names
     generator = generator.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     return Trained(generator, config, reached)
 
@@ -90,28 +126,63 @@ def to_uint8(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def draw(generator: nn.Module, z: Tensor, batch_size: int = 64) -> Tensor:
-    """z (N, latent) -> images (N, 3, R, R) uint8 on the CPU. The generator must be in eval mode: drawing changes nothing."""
+def draw(generator: nn.Module, z: Tensor, batch_size: int = 64, labels: Tensor | None = None) -> Tensor:
+    """z (N, latent) -> images (N, 3, R, R) uint8 on the CPU. The generator must be in eval mode: drawing changes nothing.
+
+    labels: what a conditional one paints, (N,) int64, or (N, classes) shares of classes.
+    """
     if generator.training:
         raise ValueError("draw: put the generator in eval mode first, or batch norm mixes the images of a batch")
     device = next(generator.parameters()).device
+    given = zip(*(rows.split(batch_size) for rows in (z, labels) if rows is not None))
     with ieee_float32():
-        return torch.cat([to_uint8(generator(part.to(device)).float()).cpu().contiguous() for part in z.split(batch_size)])
+        return torch.cat([to_uint8(generator(*(x.to(device) for x in rows)).float()).cpu().contiguous() for rows in given])
 
 
-def samples(generator: nn.Module, seed: int, count: int, batch_size: int = 64) -> Iterator[Tensor]:
-    """The first `count` images of a seed, as batches (n, 3, R, R) uint8."""
+def labels_of(generator: nn.Module, seed: int, first: int, count: int) -> Tensor | None:
+    """Labels (count,) int64 of images first ... first + count - 1 of a seed, in the proportions of the training images; None for a
+    generator that is not conditional."""
+    return class_labels(seed, first, count, generator.class_counts) if getattr(generator, "classes", 0) else None
+
+
+def samples(
+    generator: nn.Module, seed: int, count: int, batch_size: int = 64, of_class: int | None = None
+) -> Iterator[Tensor]:  # fmt: skip
+    """The first `count` images of a seed, as batches (n, 3, R, R) uint8; of_class: all of that class, with the same latents."""
     for first in range(0, count, batch_size):
         n = min(batch_size, count - first)
-        yield draw(generator, latents(seed, first, n, generator.latent), batch_size)
+        labels = labels_of(generator, seed, first, n) if of_class is None else torch.full((n,), of_class)
+        yield draw(generator, latents(seed, first, n, generator.latent), batch_size, labels)
 
 
-def interpolations(generator: nn.Module, seed: int, rows: int, columns: int) -> Tensor:
-    """rows x columns images, each row a walk between two latents along the great circle (White 2016), (rows * columns, 3, R, R)."""
-    ends = latents(seed, 0, 2 * rows, generator.latent)
-    t = torch.linspace(0, 1, columns)
-    walks = [slerp(a, b, t) for a, b in zip(ends[::2], ends[1::2])]
-    return draw(generator, torch.cat(walks))
+def by_class(generator: nn.Module, z: Tensor, classes: Sequence[int]) -> Tensor:
+    """len(classes) x len(z) images, a row for each class and in each column the same z: (rows * columns, 3, R, R)."""
+    return draw(generator, z.repeat(len(classes), 1), labels=torch.tensor(classes).repeat_interleave(len(z)))
+
+
+GRID_COLUMNS, GRID_CLASSES = 8, 20  # of a grid by class: pictures of each, and classes, the first ones, that have room
+
+
+def grid(generator: nn.Module, z: Tensor) -> Tensor:
+    """Pictures of fixed latents for a grid of eight columns: all of them; of a conditional generator the first eight by class."""
+    classes = getattr(generator, "classes", 0)
+    return by_class(generator, z[:GRID_COLUMNS], range(min(classes, GRID_CLASSES))) if classes else draw(generator, z)
+
+
+def interpolations(generator: nn.Module, seed: int, rows: int, columns: int, classes: Sequence[int] = ()) -> Tensor:
+    """rows x columns images, each row a walk between two latents along the great circle (White 2016), (rows * columns, 3, R, R).
+
+    classes: of a conditional generator. One: all are of that. Two: each row keeps its first latent, and walks from one class to the
+    other by their shares. None: each row has the class of its first image.
+    """
+    ends, t = latents(seed, 0, 2 * rows, generator.latent), torch.linspace(0, 1, columns)
+    if len(classes) == 2:
+        a, b = torch.eye(generator.classes)[list(classes)]
+        shares = torch.lerp(a, b, t[:, None])
+        return draw(generator, ends[::2].repeat_interleave(columns, 0), labels=shares.repeat(rows, 1))
+    walks = torch.cat([slerp(a, b, t) for a, b in zip(ends[::2], ends[1::2])])
+    labels = labels_of(generator, seed, 0, 2 * rows) if not classes else torch.full((2 * rows,), classes[0])
+    return draw(generator, walks, labels=None if labels is None else labels[::2].repeat_interleave(columns))
 
 
 def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """What a training step changes (State) and what it sees (Batches)."""
 
 import copy
+import hashlib
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,18 +12,30 @@ from gan.augmentation import AdaptiveProbability
 from gan.checkpoint import all_finite
 from gan.config import Config, ConfigError
 from gan.models.build import build
+from gan.models.layers import spectral_norms
 from gan.objectives import LOSSES
 from gan.processes import Processes
 from gan.randomness import derive, step_uniform
 from metrics.statistics import fingerprint
 
 
+class Classes(NamedTuple):
+    """What a data set has."""
+
+    names: tuple[str, ...]
+    counts: Tensor  # (K,) int64: its images of each
+
+
 class State:
     """Weights, optimizers, EMA, step, a probability that adapts, and the losses not yet logged: all that a checkpoint holds."""
 
-    def __init__(self, config: Config, processes: Processes):
+    def __init__(self, config: Config, processes: Processes, classes: Classes | None = None):
+        """classes: those of a conditional run's data."""
         t = config.train
-        networks = build(config)
+        networks = build(config, len(classes.names) if classes else None)
+        if classes and config.generator.conditional:
+            networks[0].class_names = classes.names
+            networks[0].class_counts.copy_(classes.counts)
         if processes.world > 1 and processes.device.type == "cuda":
             networks = tuple(nn.SyncBatchNorm.convert_sync_batchnorm(net) for net in networks)
         memory_format = torch.channels_last if t.channels_last else torch.contiguous_format
@@ -62,10 +76,10 @@ class State:
     def update_ema(self) -> None:
         """Move the average towards the weights and the batch-norm statistics; it starts fast, so that the first weights fade."""
         decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
-        averages, values = (
-            [t for t in (*net.parameters(), *net.buffers()) if t.is_floating_point()] for net in (self.ema, self.generator)
-        )
+        averages, values = (_averaged(net) for net in (self.ema, self.generator))
         torch._foreach_lerp_(averages, values, 1 - decay)
+        for norm, weight in spectral_norms(self.ema):
+            norm.follow(weight)
 
     def dump(self) -> dict:
         optimizer_g, optimizer_d = self.optimizer_g.state_dict(), self.optimizer_d.state_dict()
@@ -81,6 +95,7 @@ class State:
             "pending": [t.cpu() for t in self.pending],
             "device": self.device.type,
             **({"adaptive": self.adaptive.numbers.cpu()} if self.adaptive else {}),
+            **({"classes": list(self.generator.class_names)} if self.generator.classes else {}),
         }
 
     def load(self, saved: dict) -> None:
@@ -98,6 +113,12 @@ class State:
         """Whether every weight, buffer and average of the networks is a finite number."""
         networks = (self.generator, self.discriminator, self.ema)
         return all_finite([t for net in networks for t in (*net.parameters(), *net.buffers())])
+
+
+def _averaged(network: nn.Module) -> list[Tensor]:
+    """What the EMA averages: all but whole numbers, and the vectors of spectral norms, which follow the averaged weights."""
+    vectors = {id(buffer) for norm, _ in spectral_norms(network) for buffer in norm.buffers()}
+    return [t for t in (*network.parameters(), *network.buffers()) if t.is_floating_point() and id(t) not in vectors]
 
 
 def require_shapes(optimizer: torch.optim.Optimizer, names: set[str]) -> None:
@@ -130,6 +151,13 @@ class Batches:
         self.order = data.EpochOrder(len(self.set), derive(config.train.seed, "order"), d.block)
         # A resumed run must find the same images, wherever they are kept. What stands for those of a file, each source says.
         self.sha256 = self.set.fingerprint or fingerprint([self.set.images])
+        self.classes = self._labels = None
+        if config.generator.conditional:
+            require_labels(self.set)
+            labels = self.set.labels
+            self.sha256 = hashlib.sha256(self.sha256.encode() + labels.numpy().tobytes()).hexdigest()
+            self.classes = Classes(self.set.classes, labels.bincount(minlength=len(self.set.classes)))
+            self._labels = labels.to(processes.device)
         if isinstance(self.set, data.StreamedSet):
             n = config.train.batch_size // processes.world
             self.feeder = data.Feeder(self.set, self.order, n, config.train.batch_size, processes.device)
@@ -140,19 +168,45 @@ class Batches:
     def get(self, step: int, update: int) -> Tensor:
         """(n, 3, R, R): this rank's share of the batch."""
         t, p = self.config.train, self.processes
-        n = t.batch_size // p.world
-        position = (step * self.per_step + update) * t.batch_size + p.rank * n
+        position, n = self._place(step, update)
         x = self._pixels(position, n).float() / 127.5 - 1
         if self.config.dataset.flip:
             mirror = step_uniform(n, p.rank, p.world, p.device, t.seed, f"flip{update}", step) < 0.5
             x = torch.where(mirror[:, None, None, None], x.flip(3), x)
         return x.contiguous(memory_format=torch.channels_last) if t.channels_last else x
 
+    def labels(self, step: int, update: int) -> Tensor:
+        """(n,) int64 on the device: the classes of the images that `get` gives, in a conditional run."""
+        return self._labels[self._indices(*self._place(step, update))]
+
+    def _place(self, step: int, update: int) -> tuple[int, int]:
+        """Where in the order this rank's images begin, and how many they are."""
+        n = self.config.train.batch_size // self.processes.world
+        return (step * self.per_step + update) * self.config.train.batch_size + self.processes.rank * n, n
+
+    def _indices(self, position: int, n: int) -> Tensor:
+        """On the device, from pinned memory."""
+        device, indices = self.processes.device, self.order.indices(position, n)
+        indices = indices.pin_memory() if device.type == "cuda" else indices
+        return indices.to(device, non_blocking=True)
+
     def _pixels(self, position: int, n: int) -> Tensor:
         """(n, 3, R, R) uint8 on the device, copied from pinned memory, so that a GPU doesn't wait."""
-        device = self.processes.device
         if self.feeder:
-            return self.feeder.get(position).to(device, non_blocking=True)
-        indices = self.order.indices(position, n)
-        indices = indices.pin_memory() if device.type == "cuda" else indices
-        return self.images[indices.to(device, non_blocking=True)]
+            return self.feeder.get(position).to(self.processes.device, non_blocking=True)
+        return self.images[self._indices(position, n)]
+
+
+def require_labels(images: data.ImageSet | data.StreamedSet) -> None:
+    """DataError for images without classes; ConfigError for those that may stand in for one of another class."""
+    if len(images.classes) < 2:
+        raise data.DataError(
+            f"{images.source} has no classes, which generator.conditional=true needs: sort its images into folders, one a class, "
+            "or set generator.conditional=false"
+        )
+    if isinstance(images, data.StreamedSet) and images.on_bad == "skip":
+        raise ConfigError(
+            "dataset.on_bad=skip shows the next image in place of an unusable one, which may be of another class, and "
+            "generator.conditional=true needs each class: mend or remove those images and set dataset.on_bad=refuse, or raise "
+            "dataset.memory so that they are left out for good"
+        )

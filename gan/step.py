@@ -14,7 +14,7 @@ from gan.config import Config
 from gan.loop import compiled
 from gan.objectives import LOSSES, certainty, difference_penalty, gradient_penalty, r1_penalty
 from gan.processes import Processes
-from gan.randomness import step_noise, step_uniform
+from gan.randomness import choose_classes, step_noise, step_uniform
 from gan.state import Batches, State
 
 # Losses; mean D(x) and D(G(z)); the unweighted penalties, which count n times in an update that stands for n.
@@ -29,6 +29,7 @@ class Batch(NamedTuple):
     real: Tensor | None = None  # (n, 3, R, R) in [-1, 1]; of the generator's update: where the loss is paired
     draws: Tensor | None = None  # (n, 2, DRAWS) in [0, 1): how real and generated images are augmented
     epsilon: Tensor | None = None  # (n,) in [0, 1): where between real and fake gradient_penalty looks
+    labels: Tensor | None = None  # (n,) int64, of real and generated images alike, in a conditional run
     directions: Tensor | None = None  # (n, 2, 3, R, R) normal: where the finite differences of R1 and R2 look
     penalised: bool = False  # whether this update has penalties
 
@@ -99,7 +100,8 @@ class Step:
         t, step = self.config.train, self.state.step
         updates = [self.discriminator_batch(update) for update in range(t.d_steps)]
         real = self.batches.get(step, t.d_steps) if self.loss.paired else None
-        generator = Batch(self.noise("z", self.config.generator.latent), real, self.draws("augment"))
+        z = self.noise("z", self.config.generator.latent)
+        generator = Batch(z, real, self.draws("augment"), labels=self.labels(t.d_steps, of_real=self.loss.paired))
         return Inputs(updates, generator, self.strengths())
 
     def discriminator_batch(self, update: int) -> Batch:
@@ -111,10 +113,22 @@ class Step:
             z=self.noise(f"z{update}", self.config.generator.latent),
             real=self.batches.get(step, update),
             draws=self.draws(f"augment{update}"),
+            labels=self.labels(update),
             epsilon=self.uniform(f"epsilon{update}") if penalised and o.gradient_penalty else None,
             directions=self.noise(f"directions{update}", 2, 3, resolution, resolution) if differences else None,
             penalised=penalised,
         )
+
+    def labels(self, update: int, of_real: bool = True) -> Tensor | None:
+        """Those of the update's real images, which generated ones then share: pairs and points in between are of one class.
+
+        Where it has no real images: drawn in the data's proportions.
+        """
+        if not self.config.generator.conditional:
+            return None
+        if of_real:
+            return self.batches.labels(self.state.step, update)
+        return choose_classes(self.uniform("labels"), self.state.generator.class_counts)
 
     def strengths(self) -> Strengths:
         s, now = self.config.schedule, schedules.at(self.config, self.state.step)
@@ -170,7 +184,7 @@ class Step:
         o = self.config.objective
         # D sees G only through its pictures, so no graph is built through G.
         with torch.no_grad(), self.autocast():
-            generated = self.G(batch.z).float()
+            generated = self.G(batch.z, *told(batch)).float()
         changes = [self.change(batch.draws, side, strengths) for side in range(2)]
         real, fake = (
             Side(x, change, change(x), gamma)
@@ -180,9 +194,11 @@ class Step:
         noises = () if batch.directions is None else batch.directions.unbind(1)
         moved = [side.change(side.images + o.penalty_sigma * noise) for side, noise in zip(smooth, noises)]
         shares = self.config.train.precision == "fp32"  # the pass; bf16 would round the differences away
-        D, penalties = self.state.discriminator, []
+        D, penalties = lambda x: self.state.discriminator(x, *told(batch)), []
         with self.autocast():
-            on_real, on_fake, *on_moved = (x.float() for x in self.judge([real.shown, fake.shown, *(moved if shares else ())]))
+            on_real, on_fake, *on_moved = (
+                x.float() for x in self.judge([real.shown, fake.shown, *(moved if shares else ())], batch)
+            )
             loss = self.loss.discriminator(on_real, on_fake)
             if batch.epsilon is not None:
                 penalties.append((o.gradient_penalty, gradient_penalty(D, real.shown, fake.shown, batch.epsilon)))
@@ -190,7 +206,7 @@ class Step:
                 penalties += [(side.gamma, r1_penalty(lambda x, side=side: D(side.change(x)), side.images)) for side in smooth]
         on_smooth = [on_real if side is real else on_fake for side in smooth]
         if moved and not shares:
-            logits = list(self.judge([*(side.shown for side in smooth), *moved]))
+            logits = list(self.judge([*(side.shown for side in smooth), *moved], batch))
             on_smooth, on_moved = logits[: len(moved)], logits[len(moved) :]
         for side, here, there in zip(smooth, on_smooth, on_moved):
             penalties.append((side.gamma, difference_penalty(here, there, o.penalty_sigma)))
@@ -200,11 +216,11 @@ class Step:
         values = [loss, on_real.mean(), on_fake.mean(), penalty]
         return torch.stack([*values, certainty(self.loss, on_real, on_fake)] if self.state.adaptive else values)
 
-    def judge(self, images: list[Tensor]) -> Iterable[Tensor]:
-        """D's logits of several batches of equal size."""
+    def judge(self, images: list[Tensor], batch: Batch) -> Iterable[Tensor]:
+        """D's logits of several times as many images as the batch has, with its labels."""
         if self.config.discriminator.norm == "batch":  # each has statistics of its own
-            return [self.D(x) for x in images]
-        return self.D(torch.cat(images)).chunk(len(images))
+            return [self.D(x, *told(batch)) for x in images]
+        return self.D(torch.cat(images), *(labels.repeat(len(images)) for labels in told(batch))).chunk(len(images))
 
     def change(self, draws: Tensor | None, side: int, strengths: Strengths) -> Callable[[Tensor], Tensor]:
         """What augmentation makes of real (side 0) or generated (side 1) images before D sees them."""
@@ -225,10 +241,10 @@ class Step:
     def generator_loss(self, batch: Batch, strengths: Strengths) -> Tensor:
         of_real, of_fake = (self.change(batch.draws, side, strengths) for side in range(2))
         with self.autocast():
-            logits = [self.frozen_D(of_fake(self.G(batch.z)))]
+            logits = [self.frozen_D(of_fake(self.G(batch.z, *told(batch))), *told(batch))]
             if self.loss.paired:
                 with torch.no_grad():
-                    logits.append(self.frozen_D(of_real(batch.real)))
+                    logits.append(self.frozen_D(of_real(batch.real), *told(batch)))
             return self.loss.generator(*(x.float() for x in logits))[None]
 
     def accumulate(self, network: nn.Module, loss: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
@@ -245,3 +261,8 @@ class Step:
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16")
+
+
+def told(batch: Batch) -> tuple[Tensor, ...]:
+    """What a network takes of a batch beside images or z: the labels of a conditional one."""
+    return () if batch.labels is None else (batch.labels,)

@@ -142,8 +142,9 @@ def gan_step(config: Config) -> tuple[Callable, State]:
     """A function that takes a training step of a resolved config on generated shapes, and the state that it changes."""
     processes = Processes.start(config.train.device)
     config = config.replace(SHAPES).settled(processes.device)
-    state = State(config, processes)
-    step = Step(config, processes, state, Batches(config, processes))
+    batches = Batches(config, processes)
+    state = State(config, processes, batches.classes)
+    step = Step(config, processes, state, batches)
 
     def run() -> None:
         set_precision(config, processes.device)

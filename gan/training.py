@@ -90,7 +90,7 @@ def _train(
 ) -> Outcome | None:  # fmt: skip
     t = config.train
     set_precision(config, processes.device)
-    state = State(config, processes)
+    state = State(config, processes, batches.classes)
     latest = processes.tell(run.latest() if run else None)
     if latest is not None:
         saved = checkpoint.load(latest)

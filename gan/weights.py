@@ -23,6 +23,8 @@ def write(generator: nn.Module, config: Config, step: int, path: Path, dtype: to
     """Write the weights, rounded to a dtype, whole or not at all."""
     state = {name: t.to(dtype) if t.is_floating_point() else t for name, t in generator.state_dict().items()}
     header = {"format": FORMAT, "config": config.dump(), "step": str(step)}
+    if names := getattr(generator, "class_names", ()):
+        header["classes"] = json.dumps(names)
     write_atomically(path, save({name: t.cpu().contiguous() for name, t in state.items()}, header))
 
 
@@ -56,6 +58,15 @@ def read_header(path: Path) -> tuple[Config, int]:
         return Config.load_saved(yaml.safe_load(header["config"])), int(header["step"])
     except (ConfigError, KeyError, ValueError, yaml.YAMLError) as error:
         raise WeightsError(f"the settings in {path} can't be read: {json.dumps(str(error))}") from None
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """The names of the classes of a conditional generator. WeightsError where the file doesn't say them."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return tuple(json.loads(file.metadata()["classes"]))
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path} doesn't name the classes of its generator ({type(error).__name__}): write it again") from None
 
 
 def load_into(generator: nn.Module, state: dict[str, Tensor], path: Path) -> None:

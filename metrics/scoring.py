@@ -14,6 +14,7 @@ from metrics.score_table import SCORES, Embedded, Entry, Gatherer
 from metrics.statistics import Statistics, cached, fingerprint
 
 ALL = "all"  # in place of the names of scores
+INTRA = "intra"  # the score that takes the sides class by class
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Side:
     batches() starts a fresh pass over uint8 images (n, 3, H, W); count: how many there are. about: card fields it settles, such as
     ema, batch_norm, seed and protocol. fixed: whether the same images will be asked for again, so that caching pays.
     sha256: what stands for the images; None: not known yet. identify() finds it; None: hash the pixels, which takes a pass.
+    classes(): the same images class by class, by name, where they have labels.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Side:
     fixed: bool = True
     sha256: str | None = None
     identify: Callable[[], str] | None = None
+    classes: Callable[[], dict[str, "Side"]] | None = None
 
     def open(self) -> Iterator[Tensor]:
         """A fresh pass over the images. ProtocolError where there are only statistics of them."""
@@ -58,9 +61,9 @@ def passes(*sides: Side) -> int | None:
 def require_known(wanted: Iterable[str]) -> None:
     """ProtocolError for a score that there isn't: before anything is decoded for it."""
     known = SCORES.entries()
-    unknown = [name for name in wanted if name not in known and name != ALL]
+    unknown = [name for name in wanted if name not in known and name not in (ALL, INTRA)]
     if unknown:
-        raise ProtocolError(f"unknown score {unknown[0]!r}; choose among {', '.join(known)}, or say {ALL}")
+        raise ProtocolError(f"unknown score {unknown[0]!r}; choose among {', '.join([*known, INTRA])}, or say {ALL}")
 
 
 def score(
@@ -70,12 +73,16 @@ def score(
     """Scores of `generated` against `real`, and warnings worth printing. ProtocolError for what can't be computed.
 
     wanted: names of registered scores, in any order: fid, interval, infinity, is, kid, pr, dc (see metrics.score_table); or all,
-    as far as the network gives what they need. seed: of the subsets that some of them draw. splits: parts over which the Inception
-    Score is a mean. progress: called with the number of images after each batch. Reference statistics are cached when nothing needs
+    as far as the network gives what they need; and intra, the distance of each class by itself and the mean of these, beside that
+    of all images (Miyato & Koyama 2018). seed: of the subsets that some of them draw. splits: parts over which the Inception Score
+    is a mean. progress: called with the number of images after each batch. Reference statistics are cached when nothing needs
     single features.
     """
     wanted, known = list(wanted), SCORES.entries()
     require_known(wanted)
+    if INTRA in wanted:
+        pairs = _pairs_of_classes(real, generated)
+        wanted.append("fid")
     chosen = {name: entry for name, entry in known.items() if name in wanted}
     if ALL in wanted:
         chosen = {name: entry for name, entry in known.items() if extractor.classes or not entry.gatherer}
@@ -88,7 +95,49 @@ def score(
     for value in values:
         name = extractor.score_name(value.base) + value.suffix
         scores[name] = Score(name, value.value, card, value.spread, value.spread_of, value.interval)
-    return list(scores.values()), [*_warnings(extractor, a, b), *(value.warning for value in values if value.warning)]
+    warnings = [*_warnings(extractor, a, b), *(value.warning for value in values if value.warning)]
+    if INTRA in wanted:
+        found, more = _intra(extractor, pairs, card, progress)
+        scores |= {s.name: s for s in found}
+        warnings = list(dict.fromkeys([*warnings, *more]))
+    return list(scores.values()), warnings
+
+
+def _pairs_of_classes(real: Side, generated: Side) -> dict[str, tuple[Side, Side]]:
+    """Both sides class by class. ProtocolError unless both have the same classes."""
+    a, b = (_by_class(side) for side in (real, generated))
+    if a.keys() != b.keys():
+        only = sorted(a.keys() ^ b.keys())
+        raise ProtocolError(
+            f"{real.name} and {generated.name} have not the same classes: only one of them has {only[0]}; leave {INTRA!r} out"
+        )
+    return {name: (a[name], b[name]) for name in a}
+
+
+def _by_class(side: Side) -> dict[str, Side]:
+    """ProtocolError for a side without classes."""
+    if side.classes is None:
+        raise ProtocolError(
+            f"{side.name} has no classes, which the score {INTRA!r} compares one by one: leave it out, or name a data set with "
+            "classes and a run with generator.conditional=true"
+        )
+    return side.classes()
+
+
+def _intra(
+    extractor: Extractor, pairs: dict[str, tuple[Side, Side]], card: Card, progress: Callable[[int], None]
+) -> tuple[list[Score], list[str]]:  # fmt: skip
+    """The distance of each class, `..._intra:<class>`, and their mean, `..._intra`; and warnings."""
+    name = f"{extractor.score_name('fid')}_{INTRA}"
+    found, warnings = [], []
+    for label, (real, generated) in pairs.items():
+        (one,), more = score(extractor, real, generated, ["fid"], progress=progress)
+        found.append(replace(one, name=f"{name}:{label}"))
+        warnings += more
+    counts = [(s.card.real_count or 0, s.card.generated_count or 0) for s in found]
+    totals = [sum(column) for column in zip(*counts)]
+    card = replace(card, real_count=totals[0], generated_count=totals[1])
+    return [Score(name, sum(s.value for s in found) / len(found), card), *found], warnings
 
 
 def _embed_both(

@@ -100,7 +100,7 @@ class GanRun:
         found: dict = {"advantage": advantage(self.directory), "last": self._scored(trained)}
         found["diversity"] = diversity(trained.generator, own.images, seed)
         z = latents(derive(seed, "grid"), 0, GRID, self.config.generator.latent).to(device)
-        sampling.save_grid(sampling.draw(trained.generator, z), self.directory / "grid.png")
+        sampling.save_grid(sampling.grid(trained.generator, z), self.directory / "grid.png", sampling.GRID_COLUMNS)
         if RunFiles(self.directory).best.exists():
             best = sampling.load_generator(self.directory, "best", device)
             found["best"] = found["last"] if best.step == trained.step else self._scored(best)

@@ -8,10 +8,14 @@ from torch import nn
 
 from gan.config import Config, ConfigError
 from gan.kernels import parse_kernel, turn_corners
+from gan.models.attention import insert_attention
 from gan.models.counting import macs, parameter_count
 from gan.models.families import FAMILIES, Layers
 from gan.models.frames import DiscriminatorFrame, GeneratorFrame
+from gan.models.layers import add_spectral_norm
 from gan.randomness import derive
+
+CLASSES = {"cifar100": 100}  # of a data set that hasn't been opened yet; of any other 10
 
 
 def resolve(config: Config) -> Config:
@@ -55,29 +59,33 @@ def resolve_to_train(config: Config) -> Config:
     return config
 
 
-def build(config: Config) -> tuple[GeneratorFrame, DiscriminatorFrame]:
-    """Generator and discriminator of a resolved config, with initial weights that are a function of train.seed."""
+def build(config: Config, classes: int | None = None) -> tuple[GeneratorFrame, DiscriminatorFrame]:
+    """Generator and discriminator of a resolved config, with initial weights that are a function of train.seed.
+
+    classes: how many the data have, of use with generator.conditional alone; None: a guess by the data set's name.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(config.train.seed, "generator"))
-        generator = build_generator(config)
+        generator = build_generator(config, classes)
         torch.manual_seed(derive(config.train.seed, "discriminator"))
-        discriminator = build_discriminator(config)
+        discriminator = build_discriminator(config, classes)
     return generator, discriminator
 
 
-def build_generator(config: Config) -> GeneratorFrame:
+def build_generator(config: Config, classes: int | None = None) -> GeneratorFrame:
     """The generator of a resolved config, its width by generator.width_rule; initial weights from torch's global generator."""
     config = resolve(config)
+    classes = _classes(config, classes)
     rule, layers = config.generator.width_rule, _layers(config)
     if rule == "paper":  # x 3/k, in multiples of four for the four channel groups
         layers = replace(layers, width=layers.width * 3 / parse_kernel(layers.kernel)[0], multiple=4)
     elif rule in ("equal_parameters", "equal_macs"):
-        width, multiple = matched_width(config)
+        width, multiple = matched_width(config, classes)
         layers = replace(layers, width=width, multiple=multiple)
-    return _generator(config, layers)
+    return _generator(config, layers, classes)
 
 
-def build_discriminator(config: Config) -> DiscriminatorFrame:
+def build_discriminator(config: Config, classes: int | None = None) -> DiscriminatorFrame:
     """The discriminator of a resolved config; initial weights from torch's global generator."""
     config = resolve(config)
     d = config.discriminator
@@ -85,7 +93,21 @@ def build_discriminator(config: Config) -> DiscriminatorFrame:
     discriminator = FAMILIES[d.family].discriminator(config.dataset.resolution, layers)
     _check_padding(discriminator, d.padding, "discriminator", d.family)
     turn_corners(discriminator)
+    if d.attention:
+        images = torch.empty(2, 3, *2 * [config.dataset.resolution], device="meta")
+        discriminator.features = _attentive(discriminator.features, images, d.attention, d.norm == "spectral", "discriminator")
+    if known := _classes(config, classes):
+        discriminator.condition(known, config.generator.latent)
+        if d.norm == "spectral":
+            add_spectral_norm(discriminator.embed)
     return discriminator
+
+
+def _classes(config: Config, classes: int | None) -> int:
+    """How many the networks of a config know: 0 unless they are conditional."""
+    if not config.generator.conditional:
+        return 0
+    return classes or CLASSES.get(config.dataset.name, 10)
 
 
 def _layers(config: Config) -> Layers:
@@ -97,17 +119,49 @@ def _fuse(config: Config) -> bool:
     return config.train.fused == "auto"
 
 
-def _generator(config: Config, layers: Layers) -> GeneratorFrame:
+def _generator(config: Config, layers: Layers, classes: int) -> GeneratorFrame:
     g = config.generator
     family = FAMILIES[g.family]
     if layers.flat and not family.flat_layers:
         raise ConfigError(
             f"generator.flat_layers: family {g.family} adds none (docs/extending.md says how it could); leave the setting at 0"
         )
-    generator = family.generator(config.dataset.resolution, g.latent, layers)
+    joined = g.latent if classes and layers.norm != "batch" else 0  # numbers that tell the class, behind z
+    generator = family.generator(config.dataset.resolution, g.latent + joined, layers)
     _check_padding(generator, layers.padding, "generator", g.family)
     turn_corners(generator)
+    if g.attention:
+        generator.trunk = _attentive(
+            generator.trunk, torch.empty(2, *generator.seed, device="meta"), g.attention, False, "generator"
+        )
+    if classes:
+        try:
+            generator.condition(classes, joined)
+        except ValueError:
+            raise ConfigError(
+                f"generator.conditional: family {g.family} has no batch norm to tell the class to; set generator.norm=none, which "
+                "joins the class to z"
+            ) from None
+    if g.spectral_norm:
+        layers = [m for m in generator.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
+        if any(not layer.weight.is_meta and not layer.weight.any() for layer in layers):
+            raise ConfigError(
+                f"generator.spectral_norm: layers of family {g.family} begin with zeros, which have no norm to divide by; leave it "
+                "false"
+            )
+        add_spectral_norm(generator)
     return generator
+
+
+def _attentive(layers: nn.Sequential, given: torch.Tensor, side: int, spectral: bool, section: str) -> nn.Sequential:
+    """Layers with self-attention where their maps have `side` pixels. ConfigError where none has."""
+    try:
+        layers, attention = insert_attention(layers, given, side)
+    except ValueError as sides:
+        raise ConfigError(f"{section}.attention={side}: its layers work on maps of {sides} pixels; choose one of these") from None
+    if spectral:
+        add_spectral_norm(attention)
+    return layers
 
 
 def _check_padding(network: nn.Module, padding: str, section: str, family: str) -> None:
@@ -121,7 +175,7 @@ def _check_padding(network: nn.Module, padding: str, section: str, family: str) 
 
 
 @functools.lru_cache(maxsize=256)
-def matched_width(config: Config, tolerance: float = 0.02) -> tuple[float, int]:
+def matched_width(config: Config, classes: int = 0, tolerance: float = 0.02) -> tuple[float, int]:
     """The width at which the generator costs as much as its c3 row, and the number its channel counts are multiples of.
 
     Cost is parameters or, by generator.width_rule, multiply-adds per image, those of the definition. Channel counts that are
@@ -132,7 +186,7 @@ def matched_width(config: Config, tolerance: float = 0.02) -> tuple[float, int]:
 
     def cost(**changes) -> int:
         with torch.device("meta"):
-            generator = _generator(config, replace(layers, **changes))
+            generator = _generator(config, replace(layers, **changes), classes)
             count_macs = config.generator.width_rule == "equal_macs"
             return macs(generator, 1, generator.latent) if count_macs else parameter_count(generator)
 

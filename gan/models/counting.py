@@ -13,6 +13,11 @@ def parameter_count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
+def example_labels(network: nn.Module, count: int, device: torch.device | str) -> tuple[torch.Tensor, ...]:
+    """What a conditional network takes beside its first input: `count` labels of its first class; of any other, nothing."""
+    return (torch.zeros(count, dtype=torch.int64, device=device),) if getattr(network, "classes", 0) else ()
+
+
 def macs(module: nn.Module, *shape: int, executed: bool = False) -> int:
     """Multiply-adds of the convolutions and linear layers in one forward pass on zeros of this shape.
 
@@ -21,6 +26,7 @@ def macs(module: nn.Module, *shape: int, executed: bool = False) -> int:
     was_training = module.training
     counted = contextlib.nullcontext() if executed else plain(module)
     with torch.no_grad(), counted, FlopCounterMode(display=False) as counter:
-        module.eval()(torch.zeros(*shape, device=next(module.parameters()).device))
+        device = next(module.parameters()).device
+        module.eval()(torch.zeros(*shape, device=device), *example_labels(module, shape[0], device))
     module.train(was_training)
     return counter.get_total_flops() // 2

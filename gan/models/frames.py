@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor, nn
 
+from gan.models.conditioning import ConditionalBatchNorm2d, as_shares, condition_norms, embedding
 from gan.models.recompute import recomputed
 
 
 class Frame(nn.Module):
     recompute = False  # activation checkpointing, wherever a gradient is wanted
+    classes = 0  # how many it knows; 0: not conditional, and it's called without labels
 
     def run(self, network: nn.Sequential, x: Tensor) -> Tensor:
         return recomputed(network, x) if self.recompute and torch.is_grad_enabled() else network(x)
@@ -18,21 +20,53 @@ class GeneratorFrame(Frame):
 
     Subclasses set `latent`, `project` (z -> C * S * S numbers: a linear layer, or what stands for one), `seed` (its shape C, S, S)
     and `trunk` (the convolutional rest).
+
+    `condition` makes it conditional: then it also takes labels, as gan.models.conditioning describes them.
     """
 
     latent: int
     seed: tuple[int, int, int]
     project: nn.Module
     trunk: nn.Sequential
+    class_names: tuple[str, ...] = ()
+    class_counts: Tensor  # (K,) int64: training images of each class, in whose proportion samples are drawn
 
-    def forward(self, z: Tensor) -> Tensor:
-        return self.run(self.trunk, self.project(z).view(-1, *self.seed))
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.run(self.trunk, self.seed_maps(z, labels))
+
+    def seed_maps(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """What z becomes before the trunk, (N, C, S, S); from now on the trunk paints these labels."""
+        if self.classes:
+            self.choose(labels)
+            if self.embed is not None:
+                shares = as_shares(labels, self.classes).to(z.device)
+                z = torch.cat([z, self.embed(shares).to(z.dtype).expand(len(z), -1)], dim=1)
+        return self.project(z).view(-1, *self.seed)
+
+    def choose(self, labels: Tensor | None) -> None:
+        """Labels of what the trunk paints from now on."""
+        shares = as_shares(labels, self.classes)
+        for module in self.trunk.modules():
+            if isinstance(module, ConditionalBatchNorm2d):
+                module.shares = shares
+
+    def condition(self, classes: int, joined: int = 0) -> None:
+        """Take labels of so many classes: by each batch norm (Miyato & Koyama 2018), or by an embedding of `joined` numbers that
+        follows z (R3GAN, Huang et al. 2024), which `latent` and `project` have room for. ValueError where it can do neither."""
+        self.classes, self.class_names = classes, tuple(map(str, range(classes)))
+        self.register_buffer("class_counts", torch.ones(classes, dtype=torch.int64))
+        if not joined and not condition_norms(self.trunk, classes):
+            raise ValueError("it has no batch norm to tell the class to")
+        self.embed = embedding(classes, joined) if joined else None
+        self.latent -= joined
 
 
 class DiscriminatorFrame(Frame):
     """Images (N, 3, R, R) in [-1, 1] -> features -> pool -> head (linear) -> logits (N,).
 
     Subclasses set `features` (convolutional) and `head`, and define `pool`: the last map (N, C, S, S) -> what the head takes.
+
+    `condition` makes it conditional: then it also takes labels, as gan.models.conditioning describes them.
     """
 
     features: nn.Sequential
@@ -41,5 +75,16 @@ class DiscriminatorFrame(Frame):
     def pool(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.pool(self.run(self.features, x))).squeeze(1)
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        h = self.pool(self.run(self.features, x))
+        return self.judge(h, as_shares(labels, self.classes)) if self.classes else self.head(h).squeeze(1)
+
+    def condition(self, classes: int, size: int) -> None:
+        """Take labels of so many classes. size: of an embedding that needn't be as long as what the head takes."""
+        self.classes = classes
+        self.embed = nn.Linear(classes, self.head.in_features, bias=False)
+        nn.init.xavier_uniform_(self.embed.weight)
+
+    def judge(self, h: Tensor, shares: Tensor) -> Tensor:
+        """head(h) + <embed(y), h>: the projection discriminator, Miyato & Koyama 2018, section 3."""
+        return self.head(h).squeeze(1) + (self.embed(shares) * h).sum(dim=1)

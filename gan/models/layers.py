@@ -34,6 +34,10 @@ class SpectralNorm(nn.Module):
         self.v.copy_(v)
         return u, v
 
+    def follow(self, weight: Tensor) -> None:
+        """One power iteration for a weight that has moved, of a network that isn't trained itself."""
+        self._iterate(self._matrix(weight.detach()))
+
     def forward(self, weight: Tensor) -> Tensor:
         with torch.autocast("cpu" if weight.is_meta else weight.device.type, enabled=False):
             matrix = self._matrix(weight)
@@ -48,6 +52,13 @@ def add_spectral_norm(module: nn.Module) -> nn.Module:
             dim = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
             parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight, dim))
     return module
+
+
+def spectral_norms(module: nn.Module) -> list[tuple[SpectralNorm, Tensor]]:
+    """Every SpectralNorm within a network, and the weight that it divides."""
+    layers = [layer for layer in module.modules() if parametrize.is_parametrized(layer, "weight")]
+    found = [(norm, layer.parametrizations.weight.original) for layer in layers for norm in layer.parametrizations.weight]
+    return [(norm, weight) for norm, weight in found if isinstance(norm, SpectralNorm)]
 
 
 def norm_layer(norm: str, channels: int) -> nn.Module:

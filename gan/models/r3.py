@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from data.files import UserError
 from gan.kernels import conv2d
 from gan.models.binomial import BinomialDown
+from gan.models.conditioning import embedding
 from gan.models.families import Family, Layers, register
 from gan.models.frames import DiscriminatorFrame, GeneratorFrame
 from gan.models.layers import channel_counts
@@ -109,6 +110,16 @@ class Discriminator(DiscriminatorFrame):
 
     def pool(self, x: Tensor) -> Tensor:
         return self.basis(x).flatten(1)
+
+    def condition(self, classes: int, size: int) -> None:
+        """As published, the head gives `size` numbers instead of one, and the class is all that weighs them."""
+        self.classes = classes
+        self.head = init_fan_in(nn.Linear(self.head.in_features, size, bias=False))
+        self.embed = embedding(classes, size, 1 / sqrt(size))
+
+    def judge(self, h: Tensor, shares: Tensor) -> Tensor:
+        """<embed(y), head(h)>"""
+        return (self.embed(shares) * self.head(h)).sum(dim=1)
 
 
 def init_fan_in(layer: nn.Module, gain: float = 1.0) -> nn.Module:

@@ -190,8 +190,8 @@ class Discriminator(DiscriminatorFrame):
         if layers.norm == "spectral":
             add_spectral_norm(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward((x + 1) / 2 if self.unit_range else x)
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        return super().forward((x + 1) / 2 if self.unit_range else x, labels)
 
     def pool(self, x: Tensor) -> Tensor:
         return x.mean(dim=(2, 3)) if self.mean else x.sum(dim=(2, 3))

@@ -17,6 +17,7 @@ def receptive_fields(config: Config) -> tuple[int, int]:
     """
     narrow = {"generator.width": 4, "generator.width_rule": "same", "generator.norm": "none"}
     narrow |= {"discriminator.width": 4, "discriminator.norm": "none"}
+    narrow |= {"generator.attention": None, "discriminator.attention": None, "generator.spectral_norm": False}
     narrow |= {"generator.padding": "zeros", "discriminator.padding": "zeros"}
     narrow = config.replace(narrow)
     g, d = _positive(build_generator(narrow)), _positive(build_discriminator(narrow))
@@ -62,7 +63,13 @@ def table(config: Config) -> Table:
         rows.add_row("padding", config.generator.padding, config.discriminator.padding)
     if config.generator.flat_layers:
         rows.add_row("flat layers", f"{config.generator.flat_layers} at each resolution", "-")
-    rows.add_row("norm", config.generator.norm, config.discriminator.norm)
+    norm = f"{config.generator.norm}, spectral" if config.generator.spectral_norm else config.generator.norm
+    rows.add_row("norm", norm, config.discriminator.norm)
+    attention = [f"{side}×{side}" if side else "-" for side in (config.generator.attention, config.discriminator.attention)]
+    if attention != ["-", "-"]:
+        rows.add_row("self-attention", *attention)
+    if config.generator.conditional:
+        rows.add_row("class", "embedded beside z" if g.embed is not None else "in each batch norm", "by projection")
     rows.add_row("channels", _channels(g), _channels(d))
     rows.add_row("parameters", f"{parameter_count(g):,}", f"{parameter_count(d):,}")
     costs, executed = (

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from data import DataError
 from gan import checkpoint, sampling, zoo
@@ -13,7 +14,7 @@ from gan.evaluation import reference_of
 from gan.models.build import build, build_discriminator
 from gan.randomness import latents
 from gan.run_directory import RunError, RunFiles
-from metrics.instruments.impulse import only_convolution, spatial_layers
+from metrics.instruments.impulse import only_convolution, spatial_layers, unparametrize
 from metrics.scoring import Side
 
 LEAST = 16  # images
@@ -37,27 +38,32 @@ def untrained(config: Config, seed: int, device: torch.device | str = "cpu") -> 
     """
     generator, discriminator = build(config.replace({"train.seed": seed}))
     generator, discriminator = (net.to(device).requires_grad_(False) for net in (generator, discriminator))
-    settle(generator, latents(seed, 0, 256, generator.latent).to(device))
+    settle(generator, latents(seed, 0, 256, generator.latent).to(device), sampling.labels_of(generator, seed, 0, 256))
     return generator, discriminator
 
 
 @torch.no_grad()
-def settle(generator: nn.Module, z: Tensor, contrast: float = 0.5) -> None:
-    """Batch-norm statistics from latents z, then the last convolution's weights scaled to outputs of this standard deviation."""
+def settle(generator: nn.Module, z: Tensor, labels: Tensor | None = None, contrast: float = 0.5) -> None:
+    """Batch-norm statistics from latents z, and labels of a conditional one; then the last convolution's weights scaled to
+    outputs of this standard deviation."""
+    given = (z,) if labels is None else (z, labels.to(z.device))
     norms = [m for m in generator.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over what follows
-    generator.train()(z)
+    generator.train()(*given)
     generator.eval()
     for norm in norms:
         norm.momentum = 0.1
     last = list(spatial_layers(generator.trunk))[-1][1]
     seen = []
     handle = last.register_forward_hook(lambda module, _, output: seen.append(output.std()))
-    generator(z)
+    generator(*given)
     handle.remove()
-    only_convolution(last).weight *= contrast / seen[0]
+    painting = only_convolution(last)
+    if parametrize.is_parametrized(painting, "weight"):  # spectral norm would undo it
+        unparametrize(painting)
+    painting.weight *= contrast / seen[0]
 
 
 def trained(run: Path, step: int | str | None, device: torch.device | str = "cpu") -> tuple[Networks, int]:
@@ -70,7 +76,7 @@ def trained(run: Path, step: int | str | None, device: torch.device | str = "cpu
     if zoo.file_of(run) is None:
         path = RunFiles(run).checkpoint_of(step)
         state = checkpoint.load(path)
-        discriminator = build_discriminator(found.config)
+        discriminator = build_discriminator(found.config, found.generator.classes)
         with checkpoint.taking_over(path):
             discriminator.load_state_dict(state["discriminator"])
         discriminator = discriminator.to(device).eval().requires_grad_(False)

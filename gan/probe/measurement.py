@@ -77,6 +77,7 @@ def measure(
     g = config.generator
     card = about | {
         "format": FORMAT, "family": g.family, "kernel": g.kernel, "padding": g.padding, "flat_layers": g.flat_layers,
+        "conditional": g.conditional, "attention": g.attention, "spectral_norm": g.spectral_norm,
         "upsampling": g.upsampling, "resolution": resolution,
         "train_seed": config.train.seed if about["step"] else None, "samples": samples, "seed": seeds[0], "seeds": len(seeds),
         "real": real.source if real else None,
@@ -119,20 +120,24 @@ def training_instruments(generator: nn.Module, samples: int = 64, seed: int = 0)
 
 
 def measure_networks(generator: nn.Module, discriminator: nn.Module | None, seed: int, samples: int, real: Real | None) -> Probe:
-    """Numbers, layers, stages, erosion and pictures of networks in the state they are in; the generator in eval mode."""
+    """Numbers, layers, stages, erosion and pictures of networks in the state they are in; the generator in eval mode.
+
+    Of conditional ones the pictures are of all classes, and what looks at maps within sees one, number seed % classes.
+    """
     device = next(generator.parameters()).device
     with ieee_float32(), torch.no_grad():
         images = torch.cat(list(sampling.samples(generator, seed, samples)))
         numbers = image_numbers(images, real.images if real else None)
         z = latents(seed, 0, 64, generator.latent).to(device)
-        seed_maps = generator.project(z).view(-1, *generator.seed)
+        label = _one_class(generator, seed, device)
+        seed_maps = generator.seed_maps(z, *label)
         stages, network, pictures = _shift(generator, seed_maps[:FEW], seed)
         layers, worst = _layers(generator.trunk, seed_maps[:FEW])
         flattened, texture = constant_picture(generator.trunk, seed_maps[:FEW])
         eroded = {"generator": erosion(generator.trunk, seed_maps, activations(generator.trunk))}
         if discriminator is not None:
-            shown = (real.images if real else images)[:64]
-            eroded["discriminator"] = erosion(discriminator, shown.to(device).float() / 127.5 - 1, activations(discriminator))
+            shown, judge = (real.images if real else images)[:64], lambda x: discriminator(x, *label)
+            eroded["discriminator"] = erosion(judge, shown.to(device).float() / 127.5 - 1, activations(discriminator))
     record = {"numbers": numbers | network | worst | {"constant_texture": 127.5 * texture}}
     if real:
         record["real"] = image_numbers(real.images)
@@ -146,6 +151,11 @@ def measure_networks(generator: nn.Module, discriminator: nn.Module | None, seed
     pictures |= {"images": images[:16], "spectrum": _rings(images), "constant": flattened[:FEW].float().cpu()}
     pictures |= {f"map {layer.name}": layer.mean_map for layer in eroded["generator"]}
     return Probe(record, pictures)
+
+
+def _one_class(generator: nn.Module, seed: int, device: torch.device) -> tuple[Tensor, ...]:
+    """What a conditional network takes beside its input, to paint or judge class seed % classes alone; of any other, nothing."""
+    return (torch.eye(generator.classes, device=device)[[seed % generator.classes]],) if generator.classes else ()
 
 
 def _shift(generator: nn.Module, seed_maps: Tensor, seed: int) -> tuple[list[dict], dict, dict]:

@@ -37,6 +37,10 @@ def layers_of(card: dict) -> str:
         words += f", {card['padding']} padding"
     if card.get("flat_layers"):
         words += f", {card['flat_layers']} flat layers"
+    if card.get("attention"):
+        words += f", attention at {card['attention']}"
+    for key, word in (("spectral_norm", ", spectral norm"), ("conditional", ", conditional")):
+        words += word if card.get(key) else ""
     return words
 
 

@@ -37,7 +37,7 @@ def impulse_response(layer: nn.Module, flat: bool = False) -> Response:
     twin = deepcopy(layer).eval()
     convolution = only_convolution(twin)
     if parametrize.is_parametrized(convolution, "weight"):  # spectral norm: what counts is the weight that is used
-        parametrize.remove_parametrizations(convolution, "weight", leave_parametrized=True)
+        unparametrize(convolution)
     convolution.padding_mode = "zeros"  # away from borders every other is the same, and this map is too small to be away from them
     transposed = isinstance(convolution, nn.ConvTranspose2d)
     weight = dense(convolution.weight.detach(), convolution.groups)
@@ -82,6 +82,17 @@ def only_convolution(layer: nn.Module) -> nn.Conv2d | nn.ConvTranspose2d:
     if len(found) != 1:
         raise ValueError(f"a layer has exactly one convolution, this {type(layer).__name__} has {len(found)}")
     return found[0]
+
+
+def unparametrize(layer: nn.Module) -> None:
+    """Give a copied layer its weight as it is used, and its plain class.
+
+    Not by torch's remove_parametrizations: a copy shares its class with the original, which would lose its weight as well.
+    """
+    weight = layer.weight.detach().clone()
+    layer.__class__ = type(layer).__mro__[1]
+    del layer.parametrizations
+    layer.weight = nn.Parameter(weight, requires_grad=False)
 
 
 def spatial_layers(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from metrics.instruments.impulse import impulse_response
+from metrics.instruments.impulse import impulse_response, unparametrize
 from metrics.instruments.registry import Number, register
 
 MARGIN = 4  # pixels of a map around those that are perturbed
@@ -133,17 +133,20 @@ def _around(energy: Tensor, x: Tensor, y: Tensor, width: int) -> Tensor:
 
 
 def flat_twin(network: nn.Module) -> nn.Module:
-    """A copy in which padding alone speaks: convolutions with equal positive weights and no bias, no norms."""
+    """A copy in which padding alone speaks: convolutions with equal positive weights and no bias, no norms.
+
+    Nor whatever else says of itself `left_out_of_flat_twin`.
+    """
     twin = deepcopy(network).eval().requires_grad_(False)
-    for name, module in list(twin.named_modules()):
+    for name, module in reversed(list(twin.named_modules())):  # what is within a module before the module
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             if parametrize.is_parametrized(module, "weight"):
-                parametrize.remove_parametrizations(module, "weight")
+                unparametrize(module)
             fan_in = module.weight.numel() / module.out_channels
             nn.init.constant_(module.weight, 1 / fan_in)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm2d) or getattr(module, "left_out_of_flat_twin", False):
             twin.set_submodule(name, nn.Identity())
     return twin
 

@@ -84,7 +84,7 @@ def test_more_images_than_memory_is_a_sentence(write_folder, small, monkeypatch)
 
 
 def test_names():
-    assert names() == ("celeba", "celeba_hq", "cifar10", "cifar100", "folder", "lsun", "shapes")
+    assert names() == ("celeba", "celeba_hq", "cifar10", "cifar100", "folder", "lsun", "shapes", "stl10", "stl10_unlabeled")
 
 
 def test_image_set_is_frozen_and_counts():

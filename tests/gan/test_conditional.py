@@ -1,0 +1,453 @@
+"""Class-conditional networks, from the layer to the score: what the class changes, and that nothing else does."""
+
+import re
+import shutil
+from itertools import product
+
+import pytest
+import torch
+from torch import nn
+
+import gan
+from data import DataError
+from gan import checkpoint, sampling
+from gan.config import Config, ConfigError
+from gan.evaluation import generator_side, image_side, reference_of
+from gan.export import export
+from gan.models.build import build, resolve
+from gan.models.conditioning import ConditionalBatchNorm2d
+from gan.models.counting import parameter_count
+from gan.probe import probe
+from gan.probe.inputs import untrained
+from gan.processes import Processes
+from gan.randomness import choose_classes, class_labels, latents
+from gan.run_directory import RunError
+from gan.state import Batches, State, require_labels
+from gan.step import Step
+from gan.training import train
+from metrics.frechet import frechet_from_features
+from metrics.instruments.shift import flat_twin
+from metrics.protocol import ProtocolError
+from metrics.scoring import Side, score
+from study.study import Study
+from tests.helpers import FEATURES, NAME, assert_same, final_state, one_error
+
+ALONE = Processes(0, 1, torch.device("cpu"))
+NORMED = ("dcgan", "cnn", "sngan", "wgan_gp", "landscape")
+SMALL = ["generator.width=8", "discriminator.width=8", "generator.latent=8"]
+CONDITIONAL = "generator.conditional=true"
+
+
+def networks(family, *overrides, classes=3):
+    return build(resolve(Config.load(None, [f"generator.family={family}", *SMALL, *overrides])), classes)
+
+
+@pytest.fixture(scope="session")
+def labelled(tiny, pictures):
+    """labelled(family, *overrides) -> a conditional config on fifty pictures of ten classes."""
+    return lambda family="dcgan", *overrides: tiny(family, f"dataset.path={pictures}", CONDITIONAL, "train.device=cpu", *overrides)
+
+
+@pytest.fixture(scope="module")
+def painted(labelled, tmp_path_factory):
+    """A conditional run of two steps."""
+    path = tmp_path_factory.mktemp("conditional") / "run"
+    train(labelled("dcgan", "train.steps=2"), path, progress=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def generator(painted):
+    """Its generator, with weights that make pictures of classes differ."""
+    generator = sampling.load_generator(painted).generator
+    for i, weight in enumerate(generator.parameters()):
+        if weight.dim() > 1:
+            weight.mul_(20).add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(i)) / 2)
+    return generator
+
+
+def levels_apart(a, b):
+    return (a.int() - b.int()).abs().max().item()
+
+
+# --- layers ------------------------------------------------------------------------------------------------------------------
+
+
+def conditional_norm(classes=3, channels=4):
+    layer = ConditionalBatchNorm2d(nn.BatchNorm2d(channels), classes).double()
+    for table in (layer.gain, layer.bias):
+        nn.init.normal_(table, generator=torch.Generator().manual_seed(0))
+    return layer
+
+
+def test_each_image_gets_the_gain_and_bias_of_its_class():
+    layer, x, labels = conditional_norm(), torch.randn(5, 4, 3, 3, dtype=torch.float64), [2, 0, 1, 1, 2]
+    layer.shares = torch.eye(3, dtype=torch.float64)[labels]
+    y = layer(x)
+    for n, c, i, j in product(range(5), range(4), range(3), range(3)):
+        values = x[:, c]
+        normed = (x[n, c, i, j] - values.mean()) / (values.var(correction=0) + 1e-5) ** 0.5
+        torch.testing.assert_close(y[n, c, i, j], layer.gain[labels[n], c] * normed + layer.bias[labels[n], c])
+
+
+def test_between_two_classes_gain_and_bias_are_mixed_by_their_shares():
+    layer, x = conditional_norm().eval(), torch.randn(1, 4, 2, 2, dtype=torch.float64)
+
+    def at(*shares):
+        layer.shares = torch.tensor([shares], dtype=torch.float64)
+        return layer(x)
+
+    torch.testing.assert_close(at(0.25, 0.75, 0), 0.25 * at(1, 0, 0) + 0.75 * at(0, 1, 0))
+
+
+def test_without_labels_a_conditional_network_says_what_it_needs():
+    G, D = networks("dcgan", CONDITIONAL)
+    for network, x in ((G, torch.zeros(1, 8)), (D, torch.zeros(1, 3, 32, 32))):
+        with pytest.raises(ValueError, match="needs labels"):
+            network(x)
+
+
+@pytest.mark.parametrize("family", NORMED)
+def test_a_conditional_generator_begins_as_the_unconditional_one_of_its_seed(family):
+    G, D = networks(family, CONDITIONAL)
+    plain_G, plain_D = networks(family)
+    z = torch.randn(4, 8)
+    torch.testing.assert_close(G(z, torch.tensor([0, 1, 2, 2])), plain_G(z))
+    mine = D.state_dict()
+    assert all(torch.equal(mine[name], value) for name, value in plain_D.state_dict().items())
+    assert sum(isinstance(m, ConditionalBatchNorm2d) for m in G.modules()) == sum(
+        isinstance(m, nn.BatchNorm2d) for m in plain_G.modules()
+    )
+
+
+@pytest.mark.parametrize("family", [*NORMED, "r3"])
+def test_the_gradient_of_one_class_moves_that_class_alone(family):
+    G, D = networks(family, CONDITIONAL, "discriminator.norm=none")
+    D(G(torch.randn(2, 8), torch.tensor([1, 1])), torch.tensor([1, 1])).sum().backward()
+    tables = [D.embed.weight.grad.T]
+    tables += (
+        [G.embed.weight.grad.T]
+        if G.embed is not None
+        else [m.bias.grad for m in G.modules() if isinstance(m, ConditionalBatchNorm2d)]
+    )
+    for table in tables:
+        assert not table[[0, 2]].any()
+    assert any(table[1].any() for table in tables)
+
+
+@pytest.mark.parametrize("family", ["sngan", "dcgan"])
+def test_the_projection_is_head_plus_the_product_with_the_vector_of_the_class(family):
+    _, D = networks(family, CONDITIONAL)
+    D.eval()
+    x, labels = torch.randn(3, 3, 32, 32), [2, 0, 2]
+    h = D.pool(D.features(x))
+    V = D.embed.weight.detach()
+    if family == "sngan":  # spectral norm on the embedding, too
+        assert abs(torch.linalg.matrix_norm(V, 2).item() - 1) < 0.05
+    expected = [D.head(h[n])[0] + sum(V[i, labels[n]] * h[n, i] for i in range(len(V))) for n in range(3)]
+    torch.testing.assert_close(D(x, torch.tensor(labels)), torch.stack(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_the_r3_networks_are_told_the_class_as_published():
+    G, D = networks("r3", CONDITIONAL)
+    z, y = torch.randn(3, 8), torch.tensor([2, 0, 2])
+    joined = torch.stack([torch.cat([z[n], G.embed.weight[:, y[n]]]) for n in range(3)])
+    nn.init.normal_(G.trunk[0].residual[-1].weight)
+    torch.testing.assert_close(G(z, y), G.trunk(G.project(joined).view(3, *G.seed)))
+    assert G.latent == 8 and G.project.linear.in_features == 16
+    x = torch.randn(3, 3, 32, 32)
+    vectors = D.head(D.pool(D.features(x)))
+    assert vectors.shape == (3, 8)
+    torch.testing.assert_close(D(x, y), torch.stack([vectors[n] @ D.embed.weight[:, y[n]] for n in range(3)]))
+
+
+def test_the_published_generator_has_as_many_parameters_with_labels_as_reported():
+    with torch.device("meta"):
+        G, _ = networks(
+            "r3_grouped", CONDITIONAL, "generator.width=768", "discriminator.width=768", "generator.latent=64", classes=10
+        )
+    assert round(parameter_count(G) / 1e6, 1) == 20.8
+
+
+@pytest.mark.parametrize("rule", ["equal_parameters", "equal_macs"])
+def test_width_rules_count_the_class(rule):
+    width = "generator.width=16"
+    G, c3 = (
+        networks("sngan", CONDITIONAL, width, *o, classes=10)[0]
+        for o in ([f"generator.width_rule={rule}", "generator.kernel=c2"], [])
+    )
+    if rule == "equal_parameters":
+        assert abs(parameter_count(G) / parameter_count(c3) - 1) < 0.02
+    assert G.project.out_features > c3.project.out_features
+
+
+def test_an_unconditional_run_has_the_names_that_it_had():
+    for network in networks("sngan"):
+        assert not any(word in name for name in network.state_dict() for word in ("embed", "class", "gain"))
+    assert Config.load_saved({"generator": {"family": "sngan"}}).generator.conditional is False
+
+
+def test_a_generator_without_a_norm_has_the_class_joined_to_z():
+    G, _ = networks("sngan", CONDITIONAL, "generator.norm=none")
+    z = torch.randn(1, 8).expand(2, 8)
+    a, b = G(z, torch.tensor([0, 1]))
+    assert G.project.in_features == 16 and (a - b).abs().max() > 1e-3
+
+
+# --- which class -------------------------------------------------------------------------------------------------------------
+
+
+def test_classes_are_drawn_in_the_proportions_of_the_data():
+    counts = torch.tensor([1, 0, 3])
+    uniform = torch.tensor([0.0, 0.2499, 0.25, 0.9999])
+    assert choose_classes(uniform, counts).tolist() == [0, 0, 2, 2]
+    assert abs((class_labels(0, 0, 4000, counts) == 0).float().mean() - 0.25) < 0.03
+
+
+def test_image_i_has_its_class_in_any_batch():
+    counts = torch.ones(10, dtype=torch.int64)
+    whole = class_labels(5, 0, 150, counts)
+    assert torch.equal(torch.cat([class_labels(5, first, 30, counts) for first in range(0, 150, 30)]), whole)
+
+
+@pytest.mark.parametrize("family", ["dcgan", "r3"])
+def test_generated_images_have_the_labels_of_the_real_ones(labelled, family):
+    config = resolve(labelled(family, "train.d_steps=2"))
+    batches = Batches(config, ALONE)
+    state = State(config, ALONE, batches.classes)
+    step = Step(config, ALONE, state, batches)
+    inputs = step.inputs()
+    for update, batch in enumerate([*inputs.updates, *([inputs.generator] if family == "r3" else [])]):
+        assert torch.equal(batch.labels, batches.set.labels[batches.order.indices(update * 8, 8)])
+    seen = []
+    for network, name in ((state.generator, "G"), (state.discriminator, "D")):
+        network.register_forward_pre_hook(lambda _, given, name=name: seen.append((name, given[1])))
+    step()
+    first = inputs.updates[0].labels
+    assert torch.equal(next(y for name, y in seen if name == "G"), first)
+    assert any(name == "D" and torch.equal(y, first.repeat(2)) for name, y in seen) or family == "dcgan"
+    assert torch.equal([y for name, y in seen if name == "G"][-1], inputs.generator.labels)
+
+
+@pytest.mark.parametrize("family", ["wgan_gp", "landscape", "r3"])
+@pytest.mark.parametrize("form", ["exact", "finite_difference"])
+def test_a_step_with_penalties_trains_the_vectors_of_the_classes(labelled, family, form):
+    config = resolve(labelled(family, f"objective.penalty_form={form}"))
+    batches = Batches(config, ALONE)
+    state = State(config, ALONE, batches.classes)
+    before = [p.clone() for p in state.discriminator.embed.parameters()]
+    assert Step(config, ALONE, state, batches)().isfinite().all()
+    assert not torch.equal(before[0], next(state.discriminator.embed.parameters()))
+
+
+def test_activation_checkpointing_changes_no_bit(labelled):
+    states = []
+    for option in (False, True):
+        config = resolve(labelled("sngan", f"train.activation_checkpointing={option}".lower(), "train.gradient_accumulation=2"))
+        batches = Batches(config, ALONE)
+        state = State(config, ALONE, batches.classes)
+        Step(config, ALONE, state, batches)()
+        states.append(state.dump())
+    assert_same(*states)
+
+
+# --- runs --------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_conditional_run_that_was_stopped_ends_with_the_same_bits(labelled, tmp_path):
+    options = ["train.checkpoint_every=2", "train.log_every=1", "train.sample_every=4"]
+    train(labelled("dcgan", "train.steps=4", *options), tmp_path / "whole", progress=False)
+    train(labelled("dcgan", "train.steps=2", *options), tmp_path / "parts", progress=False)
+    train(labelled("dcgan", "train.steps=4", *options), tmp_path / "parts", progress=False)
+    assert_same(final_state(tmp_path / "whole"), final_state(tmp_path / "parts"))
+
+
+def test_a_run_does_not_go_on_with_other_labels(painted, pictures, labelled, tmp_path):
+    run = shutil.copytree(painted, tmp_path / "run")
+    swapped = shutil.copytree(pictures, tmp_path / "swapped")
+    a, b = sorted((swapped / "train").iterdir())[:2]
+    for source, target in ((a, swapped / "x"), (b, a), (swapped / "x", b)):
+        source.rename(target)
+    with pytest.raises(RunError, match="was trained on other images"):
+        train(labelled("dcgan", f"dataset.path={swapped}", "train.steps=3"), run, progress=False)
+
+
+def test_unlabelled_images_are_refused_in_a_sentence(tiny, tmp_path):
+    with pytest.raises(DataError, match=r"has no classes, which generator\.conditional=true needs: sort its images into folders"):
+        train(tiny("dcgan", CONDITIONAL), tmp_path / "run", progress=False)
+
+
+def test_streamed_images_that_may_stand_in_for_others_are_refused(labelled):
+    config = resolve(labelled("dcgan", "dataset.memory=0", "dataset.workers=0", "dataset.on_bad=skip"))
+    with pytest.raises(ConfigError, match=r"dataset\.on_bad=skip shows the next image .* set dataset\.on_bad=refuse"):
+        Batches(config, ALONE)
+
+
+def test_streamed_and_loaded_images_come_with_the_same_labels(labelled):
+    loaded, streamed = (Batches(resolve(labelled("dcgan", *o)), ALONE) for o in ([], ["dataset.memory=0", "dataset.workers=0"]))
+    require_labels(streamed.set)
+    assert torch.equal(loaded.get(1, 0), streamed.get(1, 0)) and torch.equal(loaded.labels(1, 0), streamed.labels(1, 0))
+    assert loaded.sha256 == streamed.sha256 and loaded.classes.names == streamed.classes.names
+
+
+def test_a_checkpoint_knows_the_classes_and_how_many_images_each_had(painted, pictures):
+    generator = sampling.load_generator(painted).generator
+    assert generator.class_names == tuple(sorted(p.name for p in (pictures / "train").iterdir()))
+    assert generator.class_counts.tolist() == [len(list(p.iterdir())) for p in sorted((pictures / "train").iterdir())]
+
+
+def test_a_checkpoint_without_classes_is_named(painted, tmp_path):
+    run = shutil.copytree(painted, tmp_path / "run")
+    file = checkpoint.saved(run / "checkpoints")[-1]
+    state = checkpoint.load(file)
+    del state["classes"]
+    torch.save(state, file)
+    with pytest.raises(checkpoint.CheckpointError, match="lacks 'classes'"):
+        sampling.load_generator(run)
+
+
+# --- pictures ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_class_is_painted_whatever_the_batch(generator):
+    whole = torch.cat(list(sampling.samples(generator, 3, 20, 20)))
+    assert levels_apart(torch.cat(list(sampling.samples(generator, 3, 20, 7))), whole) <= 1
+    labels = sampling.labels_of(generator, 3, 0, 20)
+    for i in (0, 13):
+        alone = sampling.draw(generator, latents(3, i, 1, 8), labels=labels[i : i + 1])
+        assert levels_apart(alone[0], whole[i]) <= 1
+    assert not torch.equal(*(torch.cat(list(sampling.samples(generator, 3, 4, of_class=c))) for c in (0, 1)))
+
+
+def test_a_grid_has_a_row_for_each_class_and_a_latent_for_each_column(generator):
+    z = latents(1, 0, 64, 8)
+    rows = sampling.grid(generator, z).unflatten(0, (10, 8))
+    for label in (0, 7):
+        assert levels_apart(rows[label], sampling.draw(generator, z[:8], labels=torch.full((8,), label))) <= 1
+
+
+def test_a_walk_between_classes_begins_and_ends_in_them(generator):
+    rows = sampling.interpolations(generator, 0, rows=2, columns=5, classes=[4, 9]).unflatten(0, (2, 5))
+    z = latents(0, 0, 4, 8)[::2]
+    for column, label in ((0, 4), (4, 9)):
+        assert levels_apart(rows[:, column], sampling.draw(generator, z, labels=torch.full((2,), label))) <= 1
+    middle = torch.zeros(2, 10)
+    middle[:, [4, 9]] = 0.5
+    assert levels_apart(rows[:, 2], sampling.draw(generator, z, labels=middle)) <= 1
+
+
+def test_sample_writes_classes_by_name_and_by_number(painted, call, tmp_path):
+    name = sampling.load_generator(painted).generator.class_names[3]
+    for index, option in enumerate((name, "3", "all", f"{name},0")):
+        status, _, said = call("sample", painted, "--class", option, "--count", 20, "--grid", tmp_path / f"{index}.png")
+        assert status == 0, said
+    by_name, by_number, every, two = ((tmp_path / f"{i}.png").read_bytes() for i in range(4))
+    assert by_name == by_number and len({by_name, every, two}) == 3
+    assert call("sample", painted, "--class", f"{name},0", "--interpolate", "--count", 20)[0] == 0
+    assert (painted / "samples" / "step_00000002_walk_class_3-0_0_20.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--class", "nothing"], "the generator has no class 'nothing'; its 10 are "),
+        (["--class", "stra"], "did you mean star"),
+        (["--class", "0,1", "--images", "x"], "writes the images of one class"),
+        (["--class", "0,1,2", "--interpolate"], "name one or two"),
+    ],
+)
+def test_what_sample_cannot_do_with_classes_is_a_sentence(painted, call, options, why):
+    status, _, said = call("sample", painted, *options)
+    assert status and re.search(why, " ".join(said.replace("│", " ").split())), said
+
+
+def test_a_run_without_classes_has_none_to_choose(run, call):
+    status, _, said = call("sample", run, "--class", "0")
+    assert status and "no classes to choose from" in one_error(said)
+
+
+def test_an_exported_generator_takes_labels_too(painted, tmp_path):
+    trained = sampling.load_generator(painted)
+    for name in ("a.pt2", "a.safetensors"):
+        assert export(trained, tmp_path / name) < 1e-4
+    again = gan.load(tmp_path / "a.safetensors", device="cpu")
+    assert again.class_names == trained.class_names and torch.equal(again.generator.class_counts, trained.generator.class_counts)
+    name = again.class_names[2]
+    assert torch.equal(again.sample(3, of_class=name), trained.sample(3, of_class=2))
+    assert torch.equal(again(torch.zeros(1, 8), torch.tensor([2])), trained(torch.zeros(1, 8), torch.tensor([2])))
+
+
+# --- scores and instruments --------------------------------------------------------------------------------------------------
+
+
+def test_intra_is_the_mean_of_the_distances_of_each_class(tiny_networks, labelled, generator):
+    from metrics.features import open_extractor
+
+    extractor = open_extractor(FEATURES)
+    real, mine = reference_of(labelled()), generator_side(generator, "mine", 0, 100)
+    scores, _ = score(extractor, real, mine, ["intra"])
+    found = {s.name: s for s in scores}
+    assert set(found) == {NAME, f"{NAME}_intra", *(f"{NAME}_intra:{name}" for name in generator.class_names)}
+    images = Batches(resolve(labelled()), ALONE).set
+    expected = []
+    for label, name in enumerate(generator.class_names):
+        own = images.images[images.labels == label]
+        sides = own, sampling.draw(generator, latents(0, 0, 10, 8), labels=torch.full((10,), label))
+        expected.append(frechet_from_features(*(extractor(x)[0] for x in sides)))
+        assert found[f"{NAME}_intra:{name}"].value == pytest.approx(expected[-1], rel=1e-3)
+        assert found[f"{NAME}_intra:{name}"].card.real_count == len(own)
+    assert found[f"{NAME}_intra"].value == pytest.approx(sum(expected) / 10, rel=1e-3)
+    assert found[f"{NAME}_intra"].card.generated_count == 100
+
+
+def test_what_has_no_classes_has_no_score_by_class(tiny_networks, labelled, generator):
+    from metrics.features import open_extractor
+
+    extractor = open_extractor(FEATURES)
+    real, mine = reference_of(labelled()), generator_side(generator, "mine", 0, 100)
+    plain = Side("files", 20, lambda: iter([torch.zeros(20, 3, 8, 8, dtype=torch.uint8)]))
+    with pytest.raises(ProtocolError, match="files has no classes, which the score 'intra' compares one by one"):
+        score(extractor, real, plain, ["fid", "intra"])
+    images = Batches(resolve(labelled()), ALONE).set
+    few = image_side(images, 3, 0)
+    with pytest.raises(ProtocolError, match="have not the same classes: only one of them has"):
+        score(extractor, few, mine, ["intra"])
+
+
+def test_evaluate_scores_a_conditional_run_by_class(painted, call, tiny_networks, tmp_path):
+    run = shutil.copytree(painted, tmp_path / "run")
+    status, _, said = call("evaluate", run, "--features", FEATURES, "--scores", "fid,intra", "--count", 40, "--device", "cpu")
+    assert status == 0 and f"{NAME}_intra:star" in (run / "scores.json").read_text(), said
+
+
+@pytest.mark.parametrize("family", ["dcgan", "r3"])
+def test_instruments_measure_conditional_networks(labelled, painted, family):
+    if family == "dcgan":
+        numbers = probe(painted, samples=16)["numbers"]
+        assert numbers["drift_px"] is not None
+    record = probe(labelled(family), samples=16)
+    assert record["card"]["conditional"] and record["numbers"]["spread_px"] is not None
+
+
+def test_untrained_networks_have_statistics_of_all_classes(labelled):
+    G, _ = untrained(resolve(labelled()), 0)
+    norms = [m.norm for m in G.modules() if isinstance(m, ConditionalBatchNorm2d)]
+    assert norms and all(norm.running_mean.abs().sum() > 0 for norm in norms)
+
+
+def test_what_a_class_adds_has_no_part_in_the_drift_by_padding_alone():
+    G, plain = (networks("dcgan", "generator.kernel=c2", *option)[0] for option in ([CONDITIONAL], []))
+    for module in G.modules():
+        if isinstance(module, ConditionalBatchNorm2d):
+            nn.init.normal_(module.bias, 5.0)
+    maps = torch.rand(1, *G.seed)
+    torch.testing.assert_close(flat_twin(G.trunk)(maps), flat_twin(plain.trunk)(maps))
+
+
+def test_a_study_pairs_conditional_rows_with_their_partners(study_file):
+    study = Study.load(study_file(axes={"generator.kernel": ["c2", "c3"], CONDITIONAL.split("=")[0]: [False, True]}, seeds=[0]))
+    pairs = {row.label: study.partner(row) for row in study.rows}
+    assert {k: v and v.label for k, v in pairs.items()} == {
+        "c2 False": "c3 False", "c2 True": "c3 True", "c3 False": None, "c3 True": None
+    }  # fmt: skip
+    assert [study.config(job).generator.conditional for job in study.jobs] == [False, True, False, True]
