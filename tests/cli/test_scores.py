@@ -175,7 +175,7 @@ EVALUATE_REFUSES = [
     (["{run}", "--checkpoint", "best"], "keeps no best checkpoint; train it with evaluate.every"),
     (["{run}", "--scores", "fidd"], "unknown score 'fidd'"),
     (["{run}", "--scores", "is"], "gives no class probabilities"),
-    (["{run}", "--real", "nowhere"], "nowhere is no run, folder, zip, pack, LSUN database or npz"),
+    (["{run}", "--real", "nowhere"], "nowhere is no run, zoo:NAME, folder, zip, pack, LSUN database or npz"),
     (["{run}", "--real-count", "51"], "has 50 images, fewer than the 51"),
     (["{run}", "--features", "incepton"], "did you mean 'inception'"),
 ]
