@@ -85,7 +85,9 @@ def refuse_settings_as_options(words: list[str]) -> None:
     taking = {"train": "gan.config", "probe": "gan.config", "compare": "gan.config", "classify": "gan.classification.config"}
     if not words or words[0] not in taking:
         return
-    command = typer.main.get_command(app).commands[words[0]]  # pyright: ignore[reportAttributeAccessIssue]
+    alone = typer.Typer(add_completion=False)
+    alone.command()(next(command for command in COMMANDS if command.__name__ == words[0]))
+    command = typer.main.get_command(alone)
     options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
     unknown = [
         i for i, word in enumerate(words) if word.startswith("--") and len(word) > 2 and word.partition("=")[0] not in options

@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
+from cli.common import open_settings
 from data import datasets
+from gan.config import Config
 from gan.run_directory import read_config, read_log
 from tests.helpers import one_error
 
@@ -61,11 +63,11 @@ def test_a_folder_that_is_no_run_and_another_out_are_refused(begun, call, tmp_pa
     assert not (tmp_path / "other").exists()
 
 
-def test_a_run_that_is_gone_on_with_keeps_what_it_did_before_there_was_a_choice(begun, call):
+def test_a_run_that_is_gone_on_with_keeps_what_it_did_before_there_was_a_choice(begun):
     file = begun / "config.yaml"
     file.write_text("".join(line for line in file.read_text().splitlines(True) if "fused" not in line))
-    assert call("train", begun, "train.steps=3", "--quiet")[0] == 0
-    assert read_config(begun).train.fused is False
+    config, _, changes, out = open_settings([str(begun), "train.steps=3"], None, Config)
+    assert (config.train.fused, config.train.steps, changes, out) == (False, 3, ["train.steps=3"], begun)
 
 
 @pytest.mark.parametrize(
