@@ -89,7 +89,7 @@ def unparametrize(layer: nn.Module) -> None:
 
     Not by torch's remove_parametrizations: a copy shares its class with the original, which would lose its weight as well.
     """
-    weight = layer.weight.detach().clone()
+    weight = layer.weight.detach().clone()  # pyright: ignore[reportCallIssue]
     layer.__class__ = type(layer).__mro__[1]
     del layer.parametrizations
     layer.weight = nn.Parameter(weight, requires_grad=False)

@@ -237,7 +237,7 @@ def test_a_data_set_is_opened_by_its_name_and_split(monkeypatch):
 @pytest.mark.parametrize(
     "text, error, words",
     [
-        ("cifar11", DataError, "cifar11 is no run, folder, zip, pack, LSUN database or npz, and no data set"),
+        ("cifar11", DataError, "cifar11 is no run, zoo:NAME, folder, zip, pack, LSUN database or npz, and no data set"),
         ("shapes:validation", DataError, "splits train and test"),
         ("nowhere.npz", StatisticsError, "there are no statistics at"),
         ("empty", DataError, "holds no images"),
