@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gan.fusing import plain
+from gan.models.frames import Frame
 
 
 def parameter_count(module: nn.Module) -> int:
@@ -15,7 +16,8 @@ def parameter_count(module: nn.Module) -> int:
 
 def example_labels(network: nn.Module, count: int, device: torch.device | str) -> tuple[torch.Tensor, ...]:
     """What a conditional network takes beside its first input: `count` labels of its first class; of any other, nothing."""
-    return (torch.zeros(count, dtype=torch.int64, device=device),) if getattr(network, "classes", 0) else ()
+    conditional = isinstance(network, Frame) and network.classes > 0
+    return (torch.zeros(count, dtype=torch.int64, device=device),) if conditional else ()
 
 
 def macs(module: nn.Module, *shape: int, executed: bool = False) -> int:
