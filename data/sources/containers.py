@@ -24,6 +24,7 @@ from data.unpacking import unpacked
 WHOLE = 2**33  # bytes of a directory that are read wholly to tell it from others; of the files of a larger one, three pieces each
 PIECE = 4096
 BLOCK = 512  # bytes of a tar's header
+NO_FILE = "no regular file"  # a pipe, a device, a socket
 REPLACED = "file whose name a later one has, too"
 COMPRESSED: dict[bytes, Callable[[Path], IO[bytes]]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 
@@ -104,7 +105,7 @@ class Directory(Container):
             if not os.path.exists(link):
                 self.names.append(name)  # a dangling link is an image that can't be read
             elif not os.path.isfile(link):
-                self.odd["no regular file"] += 1
+                self.odd[NO_FILE] += 1
             elif target not in targets and os.path.dirname(target) not in self._real:
                 targets.add(target)
                 self.names.append(name)
@@ -136,7 +137,7 @@ class Directory(Container):
                 elif entry.is_file():
                     self.names.append(name)
                 else:
-                    self.odd["no regular file"] += 1  # a pipe, a device or a socket, which might be read for ever
+                    self.odd[NO_FILE] += 1  # a pipe, a device or a socket, which might be read for ever
         return links
 
     def read(self, name: str) -> bytes:
@@ -241,10 +242,12 @@ class Zip(_Archive):
         self._zip: tuple[int, zipfile.ZipFile] | None = (os.getpid(), _open_zip(path))
         stored: dict[str, str] = {}
         for info in self._zip[1].infolist():
-            if not info.is_dir() and not info.filename.endswith("\\"):
-                name = _plain(info.filename)
-                self.odd.update([REPLACED] if name in stored else [])
-                stored[name] = info.filename
+            if info.filename.endswith(("/", "\\")):  # a folder
+                self.odd.update([NO_FILE] if info.file_size else [])
+                continue
+            name = _plain(info.filename)
+            self.odd.update([REPLACED] if name in stored else [])
+            stored[name] = info.filename
         self.names = [name for name in stored if not any(map(is_dropping, name.split("/")))]
         self._stored = {name: other for name, other in stored.items() if name != other}  # where the archive says it otherwise
 
@@ -329,7 +332,7 @@ class Tar(_Archive):
             self.odd.update([REPLACED] if name in self._where else [])
             self._where[name] = member.offset_data, member.size
         elif not member.islnk() and not member.issym():  # what links lead to is in the archive by its own name
-            self.odd["no regular file"] += 1
+            self.odd[NO_FILE] += 1
 
     def read(self, name: str) -> bytes:
         offset, size = self._where[name]

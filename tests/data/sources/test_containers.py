@@ -78,6 +78,11 @@ def test_of_several_files_by_one_name_the_last_counts(tmp_path, files, wanted, s
     assert source.read(0) == files["cat/2.png"] and source.left_out == "1 × file whose name a later one has, too"
 
 
+def test_a_folder_in_a_zip_that_holds_bytes_is_counted(tmp_path, files):
+    source = open_source(zipped(tmp_path / "a.zip", {"dog/": b"", **files, "cat/\0.png": b"x", "cat/x/": b"x"}))
+    assert len(source) == 4 and source.left_out == "2 × no regular file"
+
+
 def test_a_zip_whose_list_was_cut_is_damaged(tmp_path, files):
     data = bytearray(zipped(tmp_path / "a.zip", files).read_bytes())
     first, second = data.index(b"PK\1\2"), data.index(b"PK\1\2", data.index(b"PK\1\2") + 4)
