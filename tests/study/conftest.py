@@ -3,7 +3,9 @@
 import pytest
 import yaml
 
-from study.folder import StudyFolder
+from study.folder import ADOPTED, StudyFolder
+from study.launch import Ended
+from study.run import run_job
 from study.study import Study
 from tests.helpers import leave_result
 from tests.study.results import result
@@ -31,6 +33,20 @@ def study(study_file, tmp_path):
         return loaded, folder
 
     return made
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Runs of a study come one after the other in this process, without a start of PyTorch for each; costs are not measured."""
+
+    def run_here(folder, jobs, *_):
+        study = Study.load(folder.path / ADOPTED)
+        for job in jobs:
+            run_job(study, folder, job)
+            yield Ended(job, 0, "")
+
+    monkeypatch.setattr("study.run.run_here", run_here)
+    monkeypatch.setattr("study.run.measure_costs", lambda *_: False)
 
 
 @pytest.fixture

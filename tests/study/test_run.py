@@ -93,9 +93,9 @@ def test_classifiers_are_studied_too(pictures, tmp_path, call):
     assert "test error, %" in (out / "table.md").read_text() and "verdict" not in (out / "table.md").read_text()
 
 
-def test_a_study_grows_by_seeds_until_it_knows_enough(study_of, tmp_path, call):
-    file, out = study_of(), tmp_path / "out"
-    code, _, said = call("compare", file, "--out", out, "--quiet", "--until", "1%", "--max-seeds", "3", "--workers", "2")
+def test_a_study_grows_by_seeds_until_it_knows_enough(study_of, tmp_path, call, in_this_process):
+    file, out = study_of({"evaluate.every": 0}), tmp_path / "out"
+    code, _, said = call("compare", file, "--out", out, "--quiet", "--until", "1%", "--max-seeds", "3")
     assert code == 0, said
     assert "2 seeds for intervals of ± 1 %" in said and "3 seeds for intervals of ± 1 %" in said
     assert Study.load(out).seeds == [0, 1, 2]
@@ -105,10 +105,10 @@ def test_a_study_grows_by_seeds_until_it_knows_enough(study_of, tmp_path, call):
     assert code == 0 and "| ± 10%" in printed and "as its runs took them" in printed, said
 
 
-def test_rows_are_tuned_before_they_are_compared(study_of, tmp_path, call):
+def test_rows_are_tuned_before_they_are_compared(study_of, tmp_path, call, in_this_process):
     tune = {"grid": {"train.lr_g": [1e-4, 4e-4]}, "seeds": [7]}
     file, out = study_of({"evaluate.every": 0}, tune=tune), tmp_path / "out"
-    code, printed, said = call("compare", file, "--out", out, "--workers", "2")
+    code, printed, said = call("compare", file, "--out", out)
     assert code == 0, said
     chosen = Study.load(out).tuned
     assert chosen.keys() == {"c2", "c3"} and all(s["train.lr_g"] in (1e-4, 4e-4) for s in chosen.values())
