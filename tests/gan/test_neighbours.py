@@ -47,7 +47,7 @@ def test_a_test_split_serves_as_the_images_that_were_not_seen(tiny, tmp_path):
     config = tiny("dcgan", "dataset.hold_out=0.4", "train.steps=1")
     trained = gan.train(config, tmp_path / "run")
     record = neighbours.find_neighbours(trained, open_extractor(FEATURES), 20).record
-    assert record["held_out"] == "the test split" and record["held_out_images"] + record["training_images"] == 50
+    assert record["held_out"] == "the test split" and record["held_out_images"] == 20 and 20 <= record["training_images"] <= 30
     assert record["features"] == {**record["features"], "share": 0.0}  # noise, far from every image
 
 
