@@ -409,6 +409,10 @@ ANOTHER = {
     "objective.loss": "hinge",
     "objective.gradient_penalty": 10.0,
     "generator.padding": "reflect",
+    "generator.conditional": True,
+    "generator.attention": 16,
+    "generator.spectral_norm": True,
+    "discriminator.attention": 16,
     "discriminator.padding": "circular",
     "objective.r1": 0.1,
     "objective.r2": 0.1,
@@ -557,6 +561,7 @@ PUBLISHED = {
 }
 NULLS = {"dataset.path", "dataset.categories", "dataset.workers", "evaluate.real", "evaluate.weights"}  # "whatever there is"
 NULLS |= {key for key in KEYS if key.startswith("schedule.")} | {"augment.probability", "augment.target"}  # "stays"
+NULLS |= {"generator.attention", "discriminator.attention"}  # "none"
 COMMON = {"dataset.name": "cifar10", "dataset.resolution": 32, "train.lr_g": 2e-4, "train.lr_d": 2e-4, "objective.r1": 0}
 
 

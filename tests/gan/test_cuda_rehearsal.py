@@ -223,7 +223,7 @@ def test_a_training_step_stays_on_the_gpu_and_never_waits(cuda, tiny, monkeypatc
     config = resolve(tiny(family, "train.device=cpu", *overrides))
     batches = Batches(config, Processes(0, 1, torch.device("cpu")))
     networks = build(config)  # true ones: spectral norm's first iterations would take most of the test's time
-    monkeypatch.setattr(gan.state, "build", lambda config: networks)
+    monkeypatch.setattr(gan.state, "build", lambda config, classes: networks)
     with cuda() as watch:
         gpu = Processes(0, 1, CUDA)
         state = State(config, gpu)
