@@ -39,7 +39,8 @@ def bicubic_clean(x: Tensor, size: int) -> Tensor:
 
 
 def bicubic_pillow(x: Tensor, size: int) -> Tensor:
-    """PIL's antialiased bicubic on 8-bit images, as `Image.resize`: across, rounded to levels, then down, rounded again."""
+    """PIL's antialiased bicubic on 8-bit images: across, rounded to levels, then down, rounded again, as `Image.resize` did when
+    scores were published (Pillow 13 goes down first)."""
     for shape in ((x.shape[2], size), (size, size)):
         x = F.interpolate(x, shape, mode="bicubic", align_corners=False, antialias=True).round().clamp(0, 255)
     return x

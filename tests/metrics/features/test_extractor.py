@@ -176,7 +176,7 @@ def test_features_that_another_package_registers_are_named_as_unknown_until_then
     code = "from metrics.features import open_extractor; open_extractor('cifar_resnet')"
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stderr.splitlines()[-1]
     assert "there are no features 'cifar_resnet'" in said and said.endswith(
-        "(known: efficientnet_lite0, inception, module:PATH; others once their file is imported)"
+        "(known: dinov2, efficientnet_lite0, inception, module:PATH; others once their file is imported)"
     )
 
 
