@@ -115,7 +115,7 @@ def test_rows_are_tuned_before_they_are_compared(study_of, tmp_path, call, in_th
     record = json.loads((out / "runs/c2/seed_0/record.json").read_text())
     assert record["config"]["train"]["lr_g"] == chosen["c2"]["train.lr_g"]
     assert len(list(out.glob("tuning/runs/*/seed_7/record.json"))) == 4
-    assert "## Tuning" in printed and printed.count("| chosen |") == 2 and "Tuning" in (out / "report.html").read_text()
+    assert "## Tuning" in printed and printed.count("| chosen |") >= 2 and "Tuning" in (out / "report.html").read_text()
     code, printed, said = call("compare", file, "--out", out, "--report")
     assert code == 0 and "## Tuning" in printed and "1 of 1" in printed
 
