@@ -1,5 +1,7 @@
 """torch.hub finds the layers, `convert` and the generators in this repository."""
 
+import runpy
+
 import pytest
 import torch
 
@@ -20,7 +22,8 @@ def test_the_layers_are_found():
 
 
 def test_every_generator_of_the_zoo_is_found():
-    listed = torch.hub.list(str(ROOT), source="local", trust_repo=True)
+    found = runpy.run_path(str(ROOT / "hubconf.py"))  # torch.hub.list takes no local folder
+    listed = [name for name, entry in found.items() if callable(entry) and not name.startswith("_")]
     assert {"symmetric_conv2d", "convert", "generator"} <= set(listed)
     for name in zoo.names():
         entry = name.replace("-", "_")
