@@ -119,20 +119,12 @@ def reason(error: OSError) -> str:
 
 
 def remove_abandoned(folder: Path, name: str | None = None) -> None:
-    """Remove the temporary files that killed processes left there, of files called `name` or of all.
-
-    Of this machine, those whose process is gone; of others, those not written to for a week.
-    """
-    ours = re.compile(rf"\.{re.escape(socket.gethostname())}-(\d+)\..*\.tmp", re.DOTALL)
-    others = re.compile(r"\..+-\d+\..*\.tmp", re.DOTALL)
+    """Remove the temporary files that killed processes of this machine left there, of files called `name` or of all."""
+    wanted = re.compile(rf"\.{re.escape(socket.gethostname())}-(\d+)\..*\.tmp", re.DOTALL)
     with suppress(OSError):
         for file in folder.glob(f".*.{glob.escape(name) if name else '*'}.tmp"):
-            found = ours.fullmatch(file.name)
-            if found:
-                abandoned = not _alive(int(found[1]))
-            else:
-                abandoned = others.fullmatch(file.name) and time.time() - file.stat().st_mtime > WEEK
-            if abandoned:
+            found = wanted.fullmatch(file.name)
+            if found and not _alive(int(found[1])):
                 _remove(file)
 
 
@@ -204,3 +196,12 @@ def cache_directory() -> Path:
 def _tidy_once(cache: Path) -> None:
     for folder in (cache, cache / "decoded"):
         remove_abandoned(folder)
+        _remove_older(folder, time.time() - WEEK)
+
+
+def _remove_older(cache: Path, time: float) -> None:
+    """Remove the temporary files of all machines in a cache, where nobody else has any, that weren't written to since a time."""
+    with suppress(OSError):
+        for file in cache.glob(".*.tmp"):
+            if file.stat().st_mtime < time:
+                _remove(file)

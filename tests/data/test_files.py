@@ -114,13 +114,18 @@ def test_only_abandoned_files_are_removed(tmp_path, writer):
     remove_abandoned(tmp_path / "nowhere")
 
 
-def test_what_other_machines_left_is_removed_after_a_week(tmp_path):
-    old, new = tmp_path / ".node-7.cluster-123.a.tmp", tmp_path / ".node-8.cluster-123.a.tmp"
-    for path in (old, new):
-        path.touch()
-    os.utime(old, (time.time() - 8 * 24 * 3600,) * 2)
-    remove_abandoned(tmp_path)
-    assert names(tmp_path) == [new.name]
+def test_what_other_machines_left_is_removed_after_a_week_from_the_cache_alone(tmp_path, monkeypatch):
+    for folder in (tmp_path / "cache", tmp_path / "mine"):
+        folder.mkdir()
+        old, new = folder / ".node-7.cluster-123.a.tmp", folder / ".node-8.cluster-123.a.tmp"
+        for path in (old, new):
+            path.touch()
+        os.utime(old, (time.time() - 8 * 24 * 3600,) * 2)
+    monkeypatch.setenv("GAN_CACHE", str(tmp_path / "cache"))
+    cache_directory()
+    remove_abandoned(tmp_path / "mine")
+    write_atomically(tmp_path / "mine/a", b"")
+    assert names(tmp_path / "cache") == [new.name] and names(tmp_path / "mine") == [old.name, new.name, "a"]
 
 
 def test_the_next_command_that_comes_by_tidies_the_cache(tmp_path, writer, monkeypatch):
