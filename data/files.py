@@ -199,9 +199,9 @@ def _tidy_once(cache: Path) -> None:
         _remove_older(folder, time.time() - WEEK)
 
 
-def _remove_older(cache: Path, time: float) -> None:
-    """Remove the temporary files of all machines in a cache, where nobody else has any, that weren't written to since a time."""
+def _remove_older(cache: Path, before: float) -> None:
+    """Remove every machine's temporary files from a cache, where nobody else has any, if last written to before a time."""
     with suppress(OSError):
         for file in cache.glob(".*.tmp"):
-            if file.stat().st_mtime < time:
+            if file.stat().st_mtime < before:
                 _remove(file)
