@@ -107,8 +107,7 @@ def test_a_tar_compressed_or_not_is_what_its_folder_is(tmp_path, files, wanted, 
 
 def test_an_unpacked_tar_leaves_nothing_in_the_cache(tmp_path, files):
     source = open_source(tarred(tmp_path / "a.tar.gz", files))
-    assert len(source) == 4 and not list((tmp_path.parent).glob("**/cache*/*.tmp*"))
-    assert [path for path in os.scandir(os.environ["GAN_CACHE"]) if path.is_file()] == []
+    assert len(source) == 4 and os.listdir(os.environ["GAN_CACHE"]) == []
 
 
 def test_links_in_a_tar_are_not_counted_twice(tmp_path, files):
