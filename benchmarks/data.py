@@ -43,7 +43,7 @@ from data import EpochOrder, Feeder, load
 from data.sources.opening import open_source
 from data.sources.shapes import shapes
 from data.tools.export import export
-from data.tools.pack import pack
+from data.tools.pack import Squares, pack
 from gan.config import Config
 from gan.loop import set_precision
 from gan.models.build import resolve
@@ -69,7 +69,7 @@ def prepare(args) -> dict[str, Path]:
             export(open_source(source), places[name], count)
     for stored, source in (("raw", "all"), ("webp", "small")):
         places[stored] = scratch / f"{stored}.pack"
-        pack(open_source(places[source]), places[stored], R, stored=stored, workers=args.workers)
+        pack(open_source(places[source]), places[stored], Squares(R, stored=stored), workers=args.workers)
     return places
 
 

@@ -57,13 +57,14 @@ def pack(
     """
     from data import DataError
     from data.sources.opening import open_one_split
+    from data.tools.pack import Squares
     from data.tools.pack import pack as make
     from data.workers import cores
 
     found = open_one_split(source, split, categories)
     say(f"{len(found):,} images of {found.about}")
     with progress("images", len(found)) as advance:
-        packed = make(found, out, size, crop, stored, workers or cores(), on_bad, advance)
+        packed = make(found, out, Squares(size, crop, stored), workers or cores(), on_bad, advance)
     say(f"{out}: {len(packed):,} images, {out.stat().st_size / 2**30:.2f} GiB")
     left_out, named = (packed.manifest[name] for name in ("skipped", "first_skipped"))
     _list_bad("left out", left_out, named, LISTED if on_bad == "report" else FEW)

@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -30,13 +31,23 @@ LISTED = 1000  # names of unusable images that are kept
 Decoded = list[tuple[bytes, bytes] | str]  # (what is stored, sha256 of the pixels), or why an image can't be used
 
 
+@dataclass(frozen=True)
+class Squares:
+    """What a pack stores of each image.
+
+    size: R, the side in pixels; crop: see data/decoding.py; stored: "raw" or "webp" (lossless).
+    """
+
+    size: int
+    crop: Crop = "center"
+    stored: str = "raw"
+
+
 def pack(
-    source: Source, out: Path, size: int, crop: Crop = "center", stored: str = "raw", workers: int = 1, on_bad: str = "skip",
-    progress: Callable[[int], None] = lambda n: None,
-) -> PackSource:  # fmt: skip
+    source: Source, out: Path, squares: Squares, workers: int = 1, on_bad: str = "skip", progress: Callable[[int], None] = lambda n: None
+) -> PackSource:
     """Make the pack `out`, or go on making it, or find it made.
 
-    size: R, the side of the stored squares; crop: see data/decoding.py; stored: "raw" or "webp" (lossless).
     on_bad: "skip" counts, lists and leaves out images that can't be used; "refuse" raises DataError at the first. Either way a
         later call goes on. ("report" of the command line is "skip" here: the manifest lists what was left out.)
     progress: called with the number of images dealt with.
@@ -45,17 +56,16 @@ def pack(
     worker died; no usable image.
     """
     if isinstance(source, PackSource):
-        source.require_crop(crop, f"choose --crop {source.manifest['crop']}, or pack the original images")
-    job = {"format": FORMAT, "fingerprint": source.fingerprint, "size": size, "crop": crop, "stored": stored}
-    job = {**job, "filter": FILTER, "classes": list(source.classes)}
+        source.require_crop(squares.crop, f"choose --crop {source.manifest['crop']}, or pack the original images")
+    job = {"format": FORMAT, "fingerprint": source.fingerprint, **asdict(squares), "filter": FILTER, "classes": list(source.classes)}
     with alone(out) as partial:
         if out.exists():
             progress(len(source))
             return _made_already(out, job)
-        growing = _GrowingPack(partial, job, _space(len(source), size))
+        growing = _GrowingPack(partial, job, _space(len(source), squares.size))
         try:
             progress(growing.state["next"])
-            for decoded in _decode_all(source, growing.state["next"], size, crop, stored, workers):
+            for decoded in _decode_all(source, growing.state["next"], squares, workers):
                 source.check_unchanged()  # what changed under the workers' hands is not kept
                 growing.add(decoded, source)
                 if on_bad == "refuse" and growing.state["bad"]:
@@ -162,14 +172,12 @@ class _GrowingPack:
         self.commit({**self.job, **made, "made_with": f"Pillow {PIL.__version__}, lmdb {lmdb.__version__}"})
 
 
-def _decode_all(source: Source, start: int, size: int, crop: Crop, stored: str, workers: int) -> Iterator[Decoded]:
+def _decode_all(source: Source, start: int, squares: Squares, workers: int) -> Iterator[Decoded]:
     """The images from `start` on, in order, a part at a time, by worker processes that are a few parts ahead."""
     workers = min(workers, -(-len(source) // PART))  # no more than there are parts
     pool = worker.process_pool(workers, source)
     try:
-        yield from worker.in_order(
-            pool, partial(_decode, size=size, crop=crop, stored=stored), parts(start, len(source), PART), 2 * workers
-        )
+        yield from worker.in_order(pool, partial(_decode, squares=squares), parts(start, len(source), PART), 2 * workers)
     except BrokenProcessPool:
         worker.kill(pool)
         raise DataError(
@@ -180,16 +188,16 @@ def _decode_all(source: Source, start: int, size: int, crop: Crop, stored: str, 
         pool.shutdown(cancel_futures=True)
 
 
-def _decode(part: range, size: int, crop: Crop, stored: str) -> Decoded:
+def _decode(part: range, squares: Squares) -> Decoded:
     """In a worker."""
     found: Decoded = []
     for i in part:
         try:
-            pixels = np.ascontiguousarray(worker.shared.pixels(i, size, crop))
+            pixels = np.ascontiguousarray(worker.shared.pixels(i, squares.size, squares.crop))
         except Exception as error:
             found.append(unusable(error, worker.shared))
         else:
-            found.append((_encoded(pixels) if stored == "webp" else pixels.tobytes(), sha256(pixels).digest()))
+            found.append((_encoded(pixels) if squares.stored == "webp" else pixels.tobytes(), sha256(pixels).digest()))
     return found
 
 

@@ -9,7 +9,7 @@ import torch
 from data.sources.opening import open_source
 from data.sources.shapes import COUNTS
 from data.tools.export import export
-from data.tools.pack import pack
+from data.tools.pack import Squares, pack
 from gan import evaluation, sampling
 from gan import plots as report
 from gan.training import train
@@ -207,7 +207,7 @@ def test_fid_by_images_and_by_saved_statistics_agree(fifty, run, call, tmp_path)
 
 
 def test_fid_of_a_pack_and_an_lsun_database_of_the_same_images_is_zero(fifty, call, tmp_path):
-    pack(open_source(fifty), tmp_path / "fifty.pack", size=32)
+    pack(open_source(fifty), tmp_path / "fifty.pack", Squares(32))
     lsun = tmp_path / "shapes_train_lmdb"
     export(open_source(fifty), lsun)
     arguments = ["--features", FEATURES, "--json", tmp_path / "s.json"]

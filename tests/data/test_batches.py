@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from data.sources.opening import open_source
-from data.tools.pack import pack
+from data.tools.pack import Squares, pack
 from gan.config import Config
 from gan.models.build import resolve
 from gan.processes import Processes
@@ -27,7 +27,7 @@ SMALL += ["train.log_every=4", "train.checkpoint_every=5", "train.sample_every=6
 
 @pytest.fixture
 def packed(write_lsun, tmp_path):
-    return pack(open_source(write_lsun()), tmp_path / "photos.pack", 32).path
+    return pack(open_source(write_lsun()), tmp_path / "photos.pack", Squares(32)).path
 
 
 def config(path, *overrides):
@@ -89,7 +89,7 @@ def test_other_images_are_refused_without_reading_them_all(packed, write_lsun, p
     options = ["dataset.memory=0", "dataset.workers=0", "train.steps=5"]
     train(config(packed, *options), tmp_path / "run", progress=False)
     other = write_lsun("bedroom_train", {f"{i}".encode(): photo for i, photo in enumerate(photos[:40])}, tmp_path / "other")
-    fewer = pack(open_source(other), tmp_path / "fewer.pack", 32).path
+    fewer = pack(open_source(other), tmp_path / "fewer.pack", Squares(32)).path
     for path in (other, fewer):
         with pytest.raises(RunError, match="trained on other images"):
             train(config(path, *options), tmp_path / "run", progress=False)

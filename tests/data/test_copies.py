@@ -15,7 +15,7 @@ import torch
 from data import DataError, copies, gathering, load
 from data.sources.opening import open_source
 from data.sources.source import Source
-from data.tools.pack import pack
+from data.tools.pack import Squares, pack
 from gan.config import Config
 from gan.processes import Processes
 from gan.state import Batches
@@ -164,7 +164,7 @@ def test_what_changes_while_it_is_decoded_is_not_kept(folder, monkeypatch):
 
 
 def test_packs_and_quick_sets_are_not_kept(folder, tmp_path, monkeypatch):
-    pack(open_source(folder), tmp_path / "a.pack", R)
+    pack(open_source(folder), tmp_path / "a.pack", Squares(R))
     load("folder", tmp_path / "a.pack", R)
     monkeypatch.setattr(gathering, "SOON", 60)
     load("folder", folder, R)

@@ -17,7 +17,7 @@ from data.sources.folder import FileSource
 from data.sources.lsun import LsunSource
 from data.sources.opening import open_one_split
 from data.sources.pack import PackSource
-from data.tools.pack import pack
+from data.tools.pack import Squares, pack
 from tests.helpers import ROOT
 
 
@@ -54,7 +54,7 @@ def test_faces_are_not_whatever_lies_there(tmp_path, write_lsun, small, monkeypa
         load("celeba", lsun / "data.mdb")
     assert len(load("celeba", tmp_path / "data")) == 1  # named by the user: a folder of faces
     (tmp_path / "data").rename(tmp_path / "img_align_celeba")
-    pack(open_one_split(tmp_path / "img_align_celeba", None), tmp_path / "faces.pack", 32)
+    pack(open_one_split(tmp_path / "img_align_celeba", None), tmp_path / "faces.pack", Squares(32))
     for place in ("img_align_celeba", "faces.pack"):
         monkeypatch.setenv("GAN_DATA", str(tmp_path / place))
         assert len(load("celeba")) == 1
@@ -221,7 +221,7 @@ def test_one_look_says_what_lies_there(form, write_folder, write_lsun, small, tm
         "directory of lsun": (lsun.parent, LsunSource),
     }[form]
     shutil.make_archive(str(folder), "zip", folder)
-    pack(opening.open_source(folder), tmp_path / "a.pack", 16)
+    pack(opening.open_source(folder), tmp_path / "a.pack", Squares(16))
     assert opening.kind_of(place) is kind
 
 

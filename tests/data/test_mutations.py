@@ -26,7 +26,7 @@ from data.sources.opening import open_source
 from data.sources.pack import PackSource, verify
 from data.streaming import full_size_batches
 from data.tools.export import export
-from data.tools.pack import pack
+from data.tools.pack import Squares, pack
 from gan.config import Config
 from tests.data.pictures import encoded, noise
 
@@ -132,7 +132,7 @@ def array_of_ten(root: Path, save=np.savez, name: str = "a.npz") -> Path:
 
 
 def pack_of_ten(root: Path, stored: str = "raw") -> Path:
-    return pack(open_source(folder(root / "set", ten())), root / "a.pack", R, stored=stored).path
+    return pack(open_source(folder(root / "set", ten())), root / "a.pack", Squares(R, stored=stored)).path
 
 
 def lsun_of_ten(root: Path) -> Path:
@@ -243,11 +243,11 @@ def test_a_half_finished_pack_is_gone_on_with_rightly_or_refused(tmp_path, cache
     monkeypatch.setattr(making, "COMMIT", (2, 2**26))
     monkeypatch.setattr(making, "PART", 2)
     source, out, partial = open_source(folder(tmp_path / "set", ten())), tmp_path / "a.pack", tmp_path / ".a.pack.partial"
-    whole = pack(source, tmp_path / "whole.pack", R)
+    whole = pack(source, tmp_path / "whole.pack", Squares(R))
     wanted = [whole.pixels(i, R).tobytes() for i in range(10)]
     monkeypatch.setattr(making, "_decode_all", lambda source, start, *rest: _decoded(making, source, start, rest, 6))
     with pytest.raises(KeyboardInterrupt):
-        pack(source, out, R)
+        pack(source, out, Squares(R))
     begun = partial.read_bytes()
     monkeypatch.setattr(making, "_decode_all", lambda source, start, *rest: _decoded(making, source, start, rest, 99))
     codes = set()
@@ -266,7 +266,7 @@ RIGHT, REFUSED, WRONG = 0, 1, 2
 
 def _packed(source, out: Path, whole: PackSource, wanted: list[bytes]) -> int:
     try:
-        found = pack(source, out, R)
+        found = pack(source, out, Squares(R))
         same = [found.pixels(i, R).tobytes() for i in range(len(found))] == wanted and found.fingerprint == whole.fingerprint
         return RIGHT if same and not verify(found) else WRONG
     except DataError as error:
@@ -281,7 +281,7 @@ def _decoded(making, source, start: int, rest: tuple, stop: int):
     for first in range(start, len(source), making.PART):
         if first >= stop:
             raise KeyboardInterrupt
-        yield making._decode(range(first, min(first + making.PART, len(source))), *rest[:3])
+        yield making._decode(range(first, min(first + making.PART, len(source))), *rest[:1])
 
 
 SETTINGS = b"""dataset: {name: folder, path: "x: y", resolution: 32}

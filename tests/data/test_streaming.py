@@ -17,7 +17,7 @@ from data.database.reader import Database
 from data.files import UserError
 from data.sources.opening import open_source
 from data.streaming import AHEAD, StreamedSet
-from data.tools.pack import pack
+from data.tools.pack import Squares, pack
 from gan.config import Config
 from gan.evaluation import image_side
 from gan.progress import Writer
@@ -213,7 +213,7 @@ def test_the_choice_between_memory_and_disk(directory, tmp_path):
     assert isinstance(load("lsun", directory, R, memory=size * 0.99, workers=0), StreamedSet)
     assert not isinstance(load("lsun", directory, R, memory=size * 1.01), StreamedSet)
     assert load("lsun", directory, R, memory=0).workers >= 1  # encoded images want processes, packs don't
-    packed = pack(open_source(directory), tmp_path / "a.pack", R)
+    packed = pack(open_source(directory), tmp_path / "a.pack", Squares(R))
     assert load("lsun", packed.path, R, memory=0).workers == 0
 
 

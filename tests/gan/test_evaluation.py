@@ -13,7 +13,7 @@ from data import DataError
 from data.sources.opening import open_source
 from data.sources.shapes import COUNTS, shapes
 from data.tools.export import export
-from data.tools.pack import pack
+from data.tools.pack import Squares, pack
 from gan import sampling
 from gan.evaluation import add_scores, checkpoint_steps, choice, merge, open_side, read_scores, reference_of
 from gan.run_directory import RunError
@@ -52,7 +52,7 @@ def test_a_zip_and_a_directory_of_the_same_images_are_the_same_side(fifty, tmp_p
 
 def test_a_pack_and_an_lsun_database_of_the_same_images_are_the_same_pictures(fifty, tmp_path):
     source = open_source(fifty)
-    pack(source, tmp_path / "fifty.pack", size=32)
+    pack(source, tmp_path / "fifty.pack", Squares(32))
     lsun = tmp_path / "shapes_train_lmdb"
     export(source, lsun)
     expected = shapes(32, count=50).images
@@ -156,7 +156,7 @@ def test_what_is_decoded_is_known_by_its_source_and_the_choice_without_decoding(
     path = fifty
     if kind == "pack":
         path = tmp_path / "fifty.pack"
-        pack(open_source(fifty), path, size=32)
+        pack(open_source(fifty), path, Squares(32))
 
     def opened(count=None, seed=0, crop="center"):
         if kind in ("zip", "pack"):

@@ -11,7 +11,7 @@ import torch
 from data import DataError, load
 from data.sources.arrays import ArraySource
 from data.sources.opening import open_source
-from data.tools.pack import pack
+from data.tools.pack import Squares, pack
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_an_array_of_images_is_a_data_set(tmp_path, images, name, how):
     assert len(train) + len(test) == 20 and len(test) > 0
     source = pickle.loads(pickle.dumps(open_source(path)))
     assert np.array_equal(np.asarray(source.image(5)), images[5])
-    packed = pack(source, tmp_path / "a.pack", 16)
+    packed = pack(source, tmp_path / "a.pack", Squares(16))
     assert np.array_equal(packed.pixels(5, 16), images[5].transpose(2, 0, 1))
 
 

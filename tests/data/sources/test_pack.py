@@ -5,7 +5,7 @@ import pytest
 
 from data import DataError, load
 from data.sources.opening import open_source
-from data.tools.pack import pack
+from data.tools.pack import Squares, pack
 
 R = 16
 
@@ -31,7 +31,7 @@ def test_another_format_and_a_damaged_beginning(packed, tmp_path):
         load("folder", packed, R)
     packed.rename(tmp_path / ".b.pack.partial")
     with pytest.raises(DataError, match=r"\.b\.pack\.partial, which is half finished, is damaged \(.*\): remove it"):
-        pack(open_source(tmp_path / "folder"), tmp_path / "b.pack", R)
+        pack(open_source(tmp_path / "folder"), tmp_path / "b.pack", Squares(R))
 
 
 def test_an_image_of_another_length(packed):

@@ -10,7 +10,7 @@ from torchvision.datasets.lsun import LSUNClass
 from data import DataError, load
 from data.sources.opening import open_source
 from data.tools.export import export
-from data.tools.pack import pack
+from data.tools.pack import Squares, pack
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_what_is_there_is_kept_and_packs_are_refused(folder, tmp_path):
         export(open_source(folder), tmp_path / "bedroom_train_lmdb")
     assert file.read_bytes() == before
     with pytest.raises(DataError, match="holds no encoded images, as packs and arrays don't: export what it was made of"):
-        export(pack(open_source(folder), tmp_path / "a.pack", 32), tmp_path / "other")
+        export(pack(open_source(folder), tmp_path / "a.pack", Squares(32)), tmp_path / "other")
 
 
 def test_an_interrupted_export_leaves_no_database(folder, tmp_path):

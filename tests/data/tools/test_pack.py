@@ -19,7 +19,7 @@ from data.database.reader import Database
 from data.sources.folder import FileSource
 from data.sources.opening import open_source
 from data.sources.pack import PackSource, verify
-from data.tools.pack import pack
+from data.tools.pack import Squares, pack
 from tests.data.pictures import encoded, noise
 
 R = 16
@@ -37,8 +37,8 @@ def by_tens(monkeypatch):
     monkeypatch.setattr(data.tools.pack, "PART", 5)
 
 
-def pack_of(path, out, **options):
-    return pack(open_source(path), out, options.pop("size", R), **options)
+def pack_of(path, out, size=R, crop="center", stored="raw", **options):
+    return pack(open_source(path), out, Squares(size, crop, stored), **options)
 
 
 def everything(source):
@@ -276,7 +276,7 @@ def test_files_that_go_while_they_are_packed_are_no_broken_images(hundred, tmp_p
     for file in sorted(hundred.rglob("*.png"))[50:]:
         file.unlink()
     with pytest.raises(DataError, match="is gone since the images were listed"):
-        pack(source, tmp_path / "a.pack", R)
+        pack(source, tmp_path / "a.pack", Squares(R))
 
 
 @pytest.mark.parametrize("change", ["gone", "another"])
@@ -294,7 +294,7 @@ def test_a_zip_that_changes_while_it_is_packed(hundred, tmp_path, by_tens, monke
 
     monkeypatch.setattr(data.tools.pack, "_decode_all", changed)
     with pytest.raises(DataError, match=r"was changed while it's in use|can't be read any more"):
-        pack(source, tmp_path / "a.pack", R)
+        pack(source, tmp_path / "a.pack", Squares(R))
     assert not (tmp_path / "a.pack").exists()
 
 
@@ -310,7 +310,7 @@ def test_a_database_that_is_written_to_while_it_is_packed(write_lsun, small, tmp
 
     monkeypatch.setattr(data.tools.pack, "_decode_all", touched)
     with pytest.raises(DataError, match="was changed while it's in use"):
-        pack(source, tmp_path / "a.pack", R)
+        pack(source, tmp_path / "a.pack", Squares(R))
     assert not (tmp_path / "a.pack").exists()
 
 
