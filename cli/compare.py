@@ -58,12 +58,14 @@ def compare(
     from gan.config import parsed
     from gan.processes import world_size
     from study import run
+    from study.analysis import analyse
     from study.folder import StudyFolder
     from study.launch import default_workers, gpus_for
-    from study.plan import grown
+    from study.plan import grown, width_reached
     from study.plan import plan as plan_of
     from study.report import write_report
     from study.study import Study, StudyError
+    from study.tuning import with_choices
 
     if world_size() > 1:
         raise StudyError("compare starts the runs itself: start it with python, not with torchrun (WORLD_SIZE is set)")
@@ -93,6 +95,11 @@ def compare(
                 loaded = more
                 say(f"{len(loaded.seeds)} seeds for intervals of ± {100 * wanted:g} %")
                 table, failed = run.compare(loaded, folder, workers, launcher, options, say, progress=not quiet)
+    if wanted and not failed:
+        reached = width_reached(analyse(with_choices(loaded, folder), StudyFolder(folder)))
+        said = "no interval can be had" if reached is None else f"the widest interval is ± {100 * reached:.2g} %"
+        short = reached is None or reached > wanted
+        say(said + f" with {len(loaded.seeds)} seeds" + f", as many as --max-seeds {max_seeds} allows" * short)
     if not quiet:
         print(table)
     say(f"table: {folder / 'table.md'}, report: {folder / 'report.html'}")

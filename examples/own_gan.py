@@ -14,7 +14,7 @@ import metrics
 from gan import conv2d
 
 STEPS = int(sys.argv[1]) if len(sys.argv) > 1 else 500
-SCORED, BATCH, LATENT = min(STEPS, 250), 32, 64
+SCORED, IMAGES, BATCH, LATENT = min(STEPS, 250), min(1000, 20 * STEPS), 32, 64
 
 
 def up(c_in: int, c_out: int) -> nn.Sequential:
@@ -37,13 +37,13 @@ optimizers = [torch.optim.Adam(network.parameters(), lr=4e-4, betas=(0.5, 0.99))
 def drawn(count: int):
     """Batches of uint8 images."""
     G.eval()
-    for _ in range(count // 50):
-        yield G(torch.randn(50, LATENT)).add(1).mul(127.5).round().to(torch.uint8)
+    for _ in range(count // 20):
+        yield G(torch.randn(20, LATENT)).add(1).mul(127.5).round().to(torch.uint8)
     G.train()
 
 
 images = data.load("shapes").images
-reference = metrics.Reference(data.load("shapes", split="test").images[:200])
+reference = metrics.Reference(data.load("shapes", split="test").images[:IMAGES])
 for step in range(1, STEPS + 1):
     real = images[torch.randint(len(images), (BATCH,))].float() / 127.5 - 1
     fake = G(torch.randn(BATCH, LATENT))
@@ -55,5 +55,5 @@ for step in range(1, STEPS + 1):
     for optimizer in optimizers:
         optimizer.step()
     if step % SCORED == 0:
-        score = reference.frechet_distance(drawn(200))
+        score = reference.frechet_distance(drawn(IMAGES))
         print(f"step {step}: {score.name} {score.value:.1f}, of {score.card.generated_count} images")

@@ -185,7 +185,8 @@ class SymmetricConvTranspose2d(SameConvTranspose2d):
 
     Stride 1: equal to SymmetricConv2d with the flipped, transposed weights. Stride 2 with k = 3 or 5: cancels the drift of half a
     pixel. The corners permute the output phases, so the taps per phase ([4, 2, 2, 1] for k = 3) become equal summed over the
-    groups; each group by itself stays uneven, so this is no cure for checkerboards (results/instruments).
+    groups; each group by itself stays uneven, so checkerboards go only as far as the groups carry like-signed weights: not at all
+    for weights of random sign (results/instruments).
     """
 
     place = "four corners"

@@ -13,6 +13,7 @@ from study.inference import (
     Fit,
     Values,
     against_baseline,
+    detectable,
     exact_share,
     fit,
     half_width,
@@ -20,6 +21,7 @@ from study.inference import (
     means,
     more_seeds,
     pair_half_width,
+    spreads_differ,
     verdict,
     with_share,
 )
@@ -42,7 +44,7 @@ class Comparison:
     against: str
     difference: Difference
     word: str | None  # equal, better, worse; None: not resolved
-    more: int | None  # seeds that would resolve it, if the difference stays what it is
+    more: int | None  # seeds that would resolve it in 80 % of studies, if the difference stays what it is
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,14 @@ class Group:
     deviation: float  # of the logarithm of the distance, pooled over rows; nan where nothing is known
     freedom: int
     width: float  # the largest half-width of its simultaneous intervals; infinite where there is none
+    unlike: float | None = None  # p of the test that all rows have that deviation; None where it can't be tested
 
 
 @dataclass(frozen=True)
 class Analysis:
     lines: list[Line]  # facet by facet
     groups: dict[str, Group]  # by facet
-    contrasts: list[Comparison]  # that the study declared beforehand; without those of which a row has no converged run
+    contrasts: list[Comparison]  # of the study; without those of which a row has no converged run
     averaged: bool  # whether distances are means over several checkpoints
 
     def line(self, label: str) -> Line:
@@ -260,8 +263,8 @@ def _compared(study: Study, rows: list[Row], runs: dict[str, _Runs], model: Fit)
         return {}, Group(model.deviation, model.freedom, math.inf)
     found = against_baseline(model, baseline, list(runs))
     widths = [d.high - d.estimate for d in found.values() if d.high is not None]
-    group = Group(model.deviation, model.freedom, max(widths, default=math.inf))
-    width = lambda seeds: half_width(len(found), seeds, model.deviation)
+    group = Group(model.deviation, model.freedom, max(widths, default=math.inf), spreads_differ(model))
+    width = lambda seeds: detectable(half_width(len(found), seeds, model.deviation), seeds, model.deviation)
     return {row: _comparison(study, row, baseline, d, runs, width) for row, d in found.items()}, group
 
 
@@ -271,17 +274,24 @@ def _contrasts(study: Study, runs: dict[str, _Runs], models: dict[str, Fit]) -> 
     known = {pair: test for pair, test in tests.items() if test is not None}
     found = []
     for (row, against), d in zip(known, holm(list(known.values()))):
-        model = models[row]
-        freedom = lambda seeds, model=model: (len(model.rows) - 1) * (seeds - 1)
-        width = lambda seeds, model=model, freedom=freedom: pair_half_width(len(known), freedom(seeds), seeds, model.deviation)
-        found.append(_comparison(study, row, against, d, runs, width))
+        found.append(_comparison(study, row, against, d, runs, _pair_width(models[row], len(known))))
     return found
+
+
+def _pair_width(model: Fit, pairs: int) -> Callable[[int], float]:
+    """Of a number of seeds: the difference that one of so many contrasts resolves."""
+
+    def width(seeds: int) -> float:
+        half = pair_half_width(pairs, (len(model.rows) - 1) * (seeds - 1), seeds, model.deviation)
+        return detectable(half, seeds, model.deviation)
+
+    return width
 
 
 def _comparison(
     study: Study, row: str, against: str, d: Difference, runs: dict[str, _Runs], width: Callable[[int], float]
 ) -> Comparison:  # fmt: skip
-    """width: the half-width that a number of converged seeds would give."""
+    """width: the difference that a number of converged seeds would resolve."""
     word = verdict(d, study.equal_within)
     if word or d.low is None:
         return Comparison(row, against, d, word, None)

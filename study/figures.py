@@ -68,8 +68,11 @@ def _legend(figure: Figure, named: dict) -> None:
 
 
 def band(line: Line) -> tuple[list[int], list[float], list[float]]:
-    """(steps, mean over seeds, standard deviation) where every finished seed was scored in training; diverged runs are left out."""
-    curves = [dict(curve_of(r)) for r in line.records if r["status"] == "finished" and curve_of(r)]
+    """(steps, mean over seeds, standard deviation) where every seed was scored in training: of the runs that converged, as in the
+    table; of a row without any, of those that finished."""
+    finished = [r for r in line.records if r["status"] == "finished"]
+    converged = [r for r in finished if r["seed"] in line.values]
+    curves = [dict(curve_of(r)) for r in converged or finished if curve_of(r)]
     steps = sorted(set.intersection(*(set(c) for c in curves))) if curves else []
     values = [[c[step] for c in curves] for step in steps]
     return steps, [fmean(v) for v in values], [stdev(v) if len(v) > 1 else 0.0 for v in values]

@@ -19,6 +19,7 @@ import numpy as np
 from scipy import optimize, stats
 
 LEVEL = 0.95
+POWER = 0.8  # with which a number of further seeds resolves a difference
 MOST_SEEDS = 100_000  # of what is looked for
 
 Values = Mapping[str, Mapping[int, float]]  # {row: {seed: value}}; runs may be missing
@@ -49,6 +50,7 @@ class Fit:
     rows: tuple[str, ...]
     effects: np.ndarray  # (rows + seeds,); only differences mean anything
     normal: np.ndarray  # X'X of the model, (rows + seeds,) squared
+    residuals: Mapping[str, np.ndarray]  # by row
     inverse: np.ndarray  # its pseudo-inverse
     deviation: float  # residual standard deviation, pooled over rows; nan without degrees of freedom
     freedom: int  # degrees of freedom that it has
@@ -83,7 +85,8 @@ def fit(values: Values) -> Fit:
     freedom = len(cells) - (int(np.linalg.matrix_rank(x)) if cells else 0)
     residual = y - x @ effects
     deviation = float(np.sqrt(residual @ residual / freedom)) if freedom else float("nan")
-    return Fit(rows, effects, normal, inverse, deviation, freedom)
+    residuals = {row: residual[[i for i, (own, *_) in enumerate(cells) if own == r]] for r, row in enumerate(rows)}
+    return Fit(rows, effects, normal, residuals, inverse, deviation, freedom)
 
 
 @dataclass(frozen=True)
@@ -132,18 +135,16 @@ def _critical(correlation: tuple[tuple[float, ...], ...], freedom: int, level: f
 def holm(tests: Sequence[Test], level: float = LEVEL) -> list[Difference]:
     """Differences tested by Holm's procedure over all of them; without an interval where there are no degrees of freedom.
 
-    p is the corrected one. The interval is at the level at which the procedure tested the difference, so it holds 0 just where p is
-    above 1 - level: at least a t interval's, at most Bonferroni's.
+    p is the corrected one. The intervals are Bonferroni's, which hold for all of the differences at once; Holm's procedure rejects
+    more than they do, so one may hold 0 though p is at most 1 - level.
     """
     found = [Difference(test.estimate) for test in tests]
     known = sorted((test.p, i) for i, test in enumerate(tests) if test.freedom)
-    corrected, left = 0.0, len(known)  # left: what is still tested when a turn comes, until one is not rejected
+    corrected = 0.0
     for turn, (p, i) in enumerate(known):
         corrected = max(corrected, min(1.0, (len(known) - turn) * p))
-        half = float(stats.t.ppf(1 - (1 - level) / 2 / left, tests[i].freedom)) * tests[i].error
+        half = float(stats.t.ppf(1 - (1 - level) / 2 / len(known), tests[i].freedom)) * tests[i].error
         found[i] = Difference(tests[i].estimate, tests[i].estimate - half, tests[i].estimate + half, corrected)
-        if corrected <= 1 - level:
-            left = max(1, left - 1)
     return found
 
 
@@ -183,7 +184,7 @@ def half_width(rows: int, seeds: int, deviation: float, level: float = LEVEL) ->
 
 
 def pair_half_width(pairs: int, freedom: int, seeds: int, deviation: float, level: float = LEVEL) -> float:
-    """Of an interval of Holm's procedure at its strictest, which is Bonferroni's over `pairs`, with `seeds` runs of each row."""
+    """Of Bonferroni's interval over `pairs` contrasts, with `seeds` runs of each row."""
     if freedom < 1:
         return float("inf")
     return float(stats.t.ppf(1 - (1 - level) / 2 / pairs, freedom)) * deviation * (2 / seeds) ** 0.5
@@ -207,6 +208,20 @@ def percent(value: float) -> float:
     return exp(value) - 1
 
 
+def spreads_differ(model: Fit) -> float | None:
+    """p of Bartlett's test that the rows' residuals have one variance; None where fewer than two rows have two that vary.
+
+    Approximate where runs are missing, since the residuals of a row then share their seeds' estimates.
+    """
+    own = [residuals for residuals in model.residuals.values() if len(residuals) > 1 and residuals.std() > 1e-9]
+    return float(stats.bartlett(*own).pvalue) if len(own) > 1 else None
+
+
+def upper_deviation(deviation: float, freedom: int, sure: float = POWER) -> float:
+    """What a standard deviation that was estimated with so many degrees of freedom stays below in 80 of 100 cases."""
+    return deviation * (freedom / float(stats.chi2.ppf(1 - sure, freedom))) ** 0.5
+
+
 # --- verdicts ----------------------------------------------------------------------------------------------------------------
 
 
@@ -214,12 +229,14 @@ def verdict(difference: Difference, equal: float) -> str | None:
     """Of a difference of logarithms, where less is better: equal, better or worse; None where it isn't resolved.
 
     equal: the share, such as 0.1, within which the whole interval must lie for that word; it comes first, since a difference that
-    is too small to matter may well be clear of 0.
+    is too small to matter may well be clear of 0. A contrast that Holm's procedure rejects is resolved, whatever its interval.
     """
     if difference.low is None or difference.high is None:
         return None
     if percent(difference.low) >= -equal and percent(difference.high) <= equal:
         return "equal"
+    if difference.p is not None and difference.p <= 1 - LEVEL:
+        return "better" if difference.estimate < 0 else "worse"
     return "better" if difference.high < 0 else "worse" if difference.low > 0 else None
 
 
@@ -229,8 +246,19 @@ def resolving_width(estimate: float, equal: float) -> float:
     return max(abs(estimate), inside)
 
 
+def detectable(half_width: float, seeds: int, deviation: float) -> float:
+    """The difference that an interval of this half-width is clear of 0 for in 80 % of studies (POWER), by the normal law.
+
+    A difference that is just as large as the half-width would be resolved in every second study alone.
+    """
+    return half_width + float(stats.norm.ppf(POWER)) * deviation * (2 / seeds) ** 0.5
+
+
 def more_seeds(estimate: float, equal: float, runs: int, width: Callable[[int], float]) -> int:
-    """How many seeds more than the `runs` there are would resolve a difference, if it stays what it is; at least 1."""
+    """How many seeds more than the `runs` there are would resolve a difference, if it stays what it is; at least 1.
+
+    width: `detectable` for a number of seeds.
+    """
     wanted = resolving_width(estimate, equal)
     return max(1, seeds_needed(width, 0.999 * wanted) - runs) if isfinite(wanted) else 1
 

@@ -56,25 +56,37 @@ def _scoring(study: Study, analysis: Analysis) -> list[str]:
 
 def _compared(study: Study, analysis: Analysis) -> list[str]:
     """How rows are compared, once any are."""
-    compared = [line.comparison for line in analysis.lines if line.comparison]
+    lines = analysis.lines
+    compared = [line.comparison for line in lines if line.comparison]
     if not compared:
         return []
     what = "test errors" if study.task == "classify" else "distances"
     found = [
         f"Changes are ratios of {what}, of the runs that converged: their logarithms follow row + seed, with one deviation for all "
-        f"rows that are compared ({_deviations(analysis)}). The intervals hold for all of these rows at once (Dunnett, 95 %)."
+        f"rows that share a baseline ({_deviations(analysis)}). The intervals hold for all of these rows at once (Dunnett, 95 %)."
     ]
+    unlike = {name: group.unlike for name, group in analysis.groups.items() if group.unlike is not None and group.unlike < 0.05}
+    if unlike:
+        where = "; ".join(f"{name}: p = {p:.2g}" if name else f"p = {p:.2g}" for name, p in unlike.items())
+        found.append(
+            f"The rows' spreads differ (Bartlett's test, {where}), which one deviation for all doesn't know: intervals of the noisier "
+            "rows hold less often than they say."
+        )
+    if any(line.strays for line in lines if line.comparison):
+        found.append("Runs that did not converge are in no ratio, and were the worse ones: a row that lost some looks too good.")
     band = f"{100 * study.equal_within:g} %"
     found.append(
-        f"Equal: the whole interval lies within ± {band}. Better, worse: it is clear of 0. Else not resolved; so many more seeds "
-        "would, if the change stays what it is."
+        f"Equal: the whole interval lies within ± {band}. Better, worse: it is clear of 0. Else not resolved; with so many more "
+        "seeds it would be in 80 % of studies, if the change is what it seems. Start them for all rows: seeds that are added because "
+        "a change nearly shows make one show too often."
     )
     if any(c.word and not analysis.final(c) for c in [*compared, *analysis.contrasts]):
         found.append("So far: at this many steps, since one of the two rows is not known to have stopped improving.")
     if analysis.contrasts:
+        which = "each symmetric kernel against its one-sided twin" if study.contrasts is None else "those of the study's file"
         found.append(
-            "Contrasts were declared beforehand and are corrected for each other (Holm); each interval is at the level at which "
-            "that procedure tests it."
+            f"Contrasts: {which}. p is corrected by Holm's procedure and gives the verdict; the intervals hold for all of them at once "
+            "(Bonferroni, 95 %), so one may hold 0 where p is below 0.05."
         )
     found.append("Converged: beside the count, the exact 95 % interval of the share (Clopper and Pearson).")
     return found
@@ -138,13 +150,13 @@ def _provenance(analysis: Analysis) -> list[str]:
     if not records:
         return []
     codes = [_code(record) for record in records]
-    counts = {code: codes.count(code) for code in dict.fromkeys(codes)}
-    if set(counts) == {None}:
+    rows = {code: list(dict.fromkeys(r["label"] for r, own in zip(records, codes) if own == code)) for code in dict.fromkeys(codes)}
+    if set(rows) == {None}:
         found = ["The code's revision is not known: these runs were recorded before it was kept."]
-    elif len(counts) == 1:
+    elif len(rows) == 1:
         found = [f"All runs come from one revision of the code: {codes[0]}."]
     else:
-        parts = [f"{code or 'not known'} ({count} run{'s' if count > 1 else ''})" for code, count in counts.items()]
+        parts = [f"{code or 'not known'} ({codes.count(code)} of {'; '.join(labels)})" for code, labels in rows.items()]
         found = [f"Runs come from several revisions of the code: {', '.join(parts)}."]
     machines = list(dict.fromkeys(record["machine"] for record in records if "machine" in record))
     if machines:
@@ -156,9 +168,10 @@ def _provenance(analysis: Analysis) -> list[str]:
 
 
 def _code(record: dict) -> str | None:
-    """'41c718f9', with 'changed' where the code differed from it; None where it isn't known."""
-    code = record.get("code") or {}
-    return None if not code.get("commit") else code["commit"][:8] + " (changed)" * bool(code["changed"])
+    """'41c718f9', with '(changed)' where the code differed from it, and those it was begun with; None where it isn't known."""
+    codes = [*record.get("earlier_code", []), record.get("code") or {}]
+    names = [code["commit"][:8] + " (changed)" * bool(code["changed"]) for code in codes if code.get("commit")]
+    return " then ".join(names) or None
 
 
 def _curves(study: Study, analysis: Analysis) -> list[str]:

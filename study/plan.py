@@ -10,8 +10,9 @@ from statistics import fmean
 from study.analysis import Analysis, Line, analyse
 from study.costs import read_costs
 from study.folder import StudyFolder
-from study.inference import half_width, percent, seeds_needed, with_share
-from study.study import Study, StudyError
+from study.inference import half_width, percent, seeds_needed, upper_deviation, with_share
+from study.study import Config, Study, StudyError
+from study.tasks import open_run
 from study.text import markdown
 from study.tuning import with_choices
 
@@ -64,8 +65,10 @@ def width_reached(analysis: Analysis) -> float | None:
 def plan(study: Study, pilot: Study, path: Path, workers: int) -> str:
     """Seeds, runs and hours that a study needs for intervals of ± 5, 10 and 20 %, going by the spread of the one in folder `path`.
 
-    StudyError if that has none.
+    StudyError if that has none, or is of another task.
     """
+    if study.task != pilot.task:
+        raise StudyError(f"{path} is a study of task {pilot.task}, this one of {study.task}: name a --pilot of the same task")
     analysis = analyse(pilot, StudyFolder(path))
     known = {facet: group for facet, group in analysis.groups.items() if group.freedom}
     if not known:
@@ -76,39 +79,59 @@ def plan(study: Study, pilot: Study, path: Path, workers: int) -> str:
     for row in study.rows:
         facet = study.facet(row)[0]
         facets[facet] = facets.get(facet, 0) + (study.partner(row) is not None)
-    share, (seconds, source) = _share(analysis.lines), _seconds(study, pilot, analysis, path)
+    deviations = {f: known[f].deviation if f in known else pooled for f in facets}
+    freedoms = {f: known[f].freedom if f in known else freedom for f in facets}
+    share, (seconds, at_once, source) = _share(analysis.lines), _seconds(study, pilot, analysis, path, workers)
     rows = []
     for wanted in WIDTHS:
-        runs = max(_seeds(k, known[f].deviation if f in known else pooled, math.log1p(wanted)) for f, k in facets.items())
-        seeds = with_share(runs, share)
+        width = math.log1p(wanted)
+        seeds = with_share(max(_seeds(k, deviations[f], width) for f, k in facets.items()), share)
+        surely = with_share(max(_seeds(k, upper_deviation(deviations[f], freedoms[f]), width) for f, k in facets.items()), share)
         count = seeds * len(study.rows) + len(study.tuning().jobs if study.tune else [])
-        hours = None if seconds is None else count * seconds / 3600
-        times = ["unknown"] * 2 if hours is None else [f"{hours:,.1f}", f"{hours / workers:,.1f}"]
-        rows.append([f"± {wanted:.0%}", f"{seeds:,}", f"{count:,}", *times])
-    at_once = f"hours, {workers} at once"
+        times = ["unknown" if s is None else f"{count * s / 3600:,.1f}" for s in (seconds, at_once)]
+        rows.append([f"± {wanted:.0%}", f"{seeds:,}", f"{surely:,}", f"{count:,}", *times])
     spread = "; ".join(
         (f"{f}: " if f else "") + f"{percent(g.deviation):.1%} ({g.freedom} degrees of freedom)" for f, g in known.items()
     )
-    sentences = [f"Residual deviation in {path}: {spread}."]
+    sentences = [
+        f"Residual deviation in {path}: {spread}. It is an estimate itself: 80 % sure are so many seeds as suffice if it is as large "
+        "as its one-sided 80 % bound. Runs and hours are of the first number."
+    ]
     if share < 1:
         sentences.append(f"Of the row there that converges least often, {share:.0%} of the runs did: more are started accordingly.")
     sentences.append(source)
-    return markdown(["half-width", "seeds", "runs", "hours, one at a time", at_once], rows) + "\n\n" + " ".join(sentences)
+    heads = ["half-width", "seeds", "80 % sure", "runs", "hours, one by one", f"{workers} at once"]
+    return markdown(heads, rows) + "\n\n" + " ".join(sentences)
 
 
 def _seeds(rows: int, deviation: float, wanted: float) -> int:
     return seeds_needed(lambda seeds: half_width(rows, seeds, deviation), wanted) if rows else 2
 
 
-def _seconds(study: Study, pilot: Study, analysis: Analysis, path: Path) -> tuple[float | None, str]:
-    """Of one run, and where that is from: the pilot's records, in proportion to the length of a run; else its timed steps."""
-    length = study.config(study.jobs[0]).length / pilot.config(pilot.jobs[0]).length
+def _seconds(
+    study: Study, pilot: Study, analysis: Analysis, path: Path, workers: int
+) -> tuple[float | None, float | None, str]:  # fmt: skip
+    """Of one run: by itself, where `workers` share the machine, and where that is from.
+
+    The pilot's, with the training in proportion to its length times the multiply-adds of a step of the first row.
+    """
+    own, theirs = (s.config(s.jobs[0]) for s in (study, pilot))
+    if own.train.device != theirs.train.device:
+        devices = f"train.device={theirs.train.device} there, {own.train.device} here"
+        return None, None, f"Hours are unknown: the two don't train on one device ({devices})."
+    more = _work(own, path) / _work(theirs, path)
+    how = "" if 0.99 < more < 1.01 else f", times {more:.3g} for the length and multiply-adds of training"
     if found := [r["seconds"] for r in analysis.records if "seconds" in r]:
-        seconds = fmean(s["training"] * length + s["scoring"] for s in found)
-        return seconds, "Hours: of training and scoring, as its runs took them."
+        seconds = fmean(s["training"] * more + s["scoring"] for s in found)
+        return seconds, seconds / workers, f"Hours: of training and scoring, as its runs took them{how}."
     costs = read_costs(pilot, StudyFolder(path))
     steps = [r["last"]["step"] for r in analysis.records if "last" in r]
     if costs and steps:
-        seconds = fmean(c["ms_per_step"] for c in costs.values()) / 1e3 * fmean(steps) * length
-        return seconds, "Hours: of training steps alone, as they were timed there; its records hold no seconds."
-    return None, "Hours are unknown: its records hold no seconds, and its steps were not timed."
+        seconds = fmean(c["ms_per_step"] for c in costs.values()) / 1e3 * fmean(steps) * more
+        return seconds, None, f"Hours: of training steps alone, timed there with the machine to themselves{how}; no run's seconds are kept."
+    return None, None, "Hours are unknown: its records hold no seconds, and its steps were not timed."
+
+
+def _work(config: Config, path: Path) -> float:
+    """Multiply-adds of training a run of these settings."""
+    return open_run(config, path).model_facts()["step_macs"] * config.length

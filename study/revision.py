@@ -1,7 +1,10 @@
 """Which code a run was made with, for its record."""
 
+import json
 import subprocess
 from pathlib import Path
+
+from data.files import write_atomically
 
 ROOT = Path(__file__).parents[1]
 CODE = ("run_gan.py", "cli", "study", "gan", "metrics", "data")
@@ -16,6 +19,20 @@ def revision() -> dict[str, str | bool | None]:
         return {"commit": commit, "changed": bool(_git("status", "--porcelain", "--", *CODE).strip())}
     except (OSError, subprocess.SubprocessError, ValueError):
         return {"commit": None, "changed": None}
+
+
+def noted(directory: Path) -> list[dict]:
+    """All revisions that a run in this folder was made with, the present one last; kept there, in revisions.json."""
+    file = directory / "revisions.json"
+    try:
+        before = [code for code in json.loads(file.read_text()) if code.keys() == {"commit", "changed"}]
+    except (OSError, ValueError, TypeError, AttributeError):  # none yet, or torn
+        before = []
+    found = [*(code for code in before if code != revision()), revision()]
+    if found != before:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps(found).encode())
+    return found
 
 
 def _git(*arguments: str) -> str:

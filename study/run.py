@@ -26,7 +26,7 @@ from study.costs import measure_costs
 from study.folder import RECORD, TUNING, StudyFolder
 from study.launch import Ended, default_workers, follow_parent, gpus_for, run_here, run_submitit
 from study.report import write_report
-from study.revision import revision
+from study.revision import noted
 from study.study import Job, Study, StudyError
 from study.tasks import check_runs, open_run
 from study.tuning import with_choices
@@ -134,11 +134,12 @@ def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:
     A run that diverges has a record too: status "diverged", with the reason. Everything else that goes wrong is raised.
     """
     config, directory = study.config(job), folder.run(job)
-    record = {"label": job.row.label, "seed": job.seed, "task": study.task, "length": config.length}
-    record |= {"scoring": study.scoring.protocol(), "config": config.model_dump(mode="json"), "code": revision()}
     run = open_run(config, directory)
     if reference := run.open(study.scoring):
         _require_reference(study, folder, job, reference)
+    *earlier, code = noted(directory)
+    record = {"label": job.row.label, "seed": job.seed, "task": study.task, "length": config.length}
+    record |= {"scoring": study.scoring.protocol(), "config": config.model_dump(mode="json"), "code": code, "earlier_code": earlier}
     try:
         run.train()
         record |= {"status": "finished", "why": None}

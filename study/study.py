@@ -93,7 +93,7 @@ class Tune(Section):
     """Settings that each row may choose for itself, on seeds that are used for nothing else."""
 
     grid: dict[str, list[Any]] = Field(min_length=1)  # dotted key -> values; every combination is tried
-    seeds: list[Annotated[int, Field(ge=0, strict=True)]] = Field(default=[1000], min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, strict=True)]] = Field(default=[1000, 1001], min_length=1)
 
 
 class Study(Section):

@@ -10,6 +10,7 @@ from study.study import Study
 from study.table import table_of
 from study.tuning import Choice
 
+COLUMNS = 80  # of a terminal, that instruments are read in
 Text = tuple[list[str], list[list[str]]]  # headings, rows
 
 
@@ -51,7 +52,7 @@ def converged_text(line: Line) -> str:
 
 
 def verdict_text(analysis: Analysis, line: Line) -> str:
-    """What the evidence says of a row: 'worse so far', 'not resolved: 4 more seeds would'."""
+    """What the evidence says of a row: 'worse so far', 'not resolved: about 4 more seeds'."""
     if line.comparison:
         return comparison_text(analysis, line.comparison)
     if line.records and not line.converged:
@@ -64,7 +65,7 @@ def comparison_text(analysis: Analysis, c: Comparison) -> str:
         return c.word + ("" if analysis.final(c) else " so far")
     if c.more is None:
         return "one seed: no interval"
-    return f"not resolved: {c.more:,} more seed{'s' if c.more > 1 else ''} would"
+    return f"not resolved: about {c.more:,} more seed{'s' if c.more > 1 else ''}"
 
 
 def summary(study: Study, analysis: Analysis) -> str:
@@ -121,7 +122,7 @@ def cost_cells(study: Study, analysis: Analysis, costs: dict[str, dict]) -> Text
 
 
 def contrast_cells(analysis: Analysis) -> Text | None:
-    """The declared contrasts; None where there are none."""
+    """The contrasts; None where there are none."""
     if not analysis.contrasts:
         return None
     rows = []
@@ -160,7 +161,7 @@ def _scaled(value: float | None, unit: float, name: str) -> str:
 
 # --- instruments -------------------------------------------------------------------------------------------------------------
 
-# Of study.analysis, in tables of at most three columns, which 80 letters hold; docs/instruments.md defines them.
+# Of study.analysis, in tables of at most three columns; docs/instruments.md defines them.
 INSTRUMENTS = {
     "Where a change in the seed map lands": {
         "drift_x_px": "drift to the right, px", "drift_y_px": "drift down, px", "spread_px": "spread, px",
@@ -172,13 +173,12 @@ INSTRUMENTS = {
     "Checkerboards, in layers": {"overlap_variation": "overlap variation", "phase_gain": "phase-gain imbalance"},
     "Checkerboards, in pictures": {"phase_mean_variance": "phase-mean variance", "nyquist_peaks_db": "Nyquist peaks, dB"},
 }  # fmt: skip
-OF_REAL = {"border_left_right_excess": "border_left_right", "border_top_bottom_excess": "border_top_bottom"}
 
 INSTRUMENTS_NOTE = (
     "Means over the seeds of all finished runs at the last checkpoint, ± half of the 95 % interval of each by itself (Student's t "
     "of its own seeds, since rows vary unlike); docs/instruments.md defines each. Signs are kept: drift is positive to the right "
     "and down, a border's excess where the left or the top has more detail than in real images. Overlap and phase gain: 0 for "
-    "layers that can't, or don't, make checkerboards. The last line is what one half of the real images gives against the other."
+    "layers that make no checkerboard of a constant map. The last line is what one half of the real images gives against the other."
 )
 
 
@@ -193,8 +193,22 @@ def instrument_cells(analysis: Analysis) -> dict[str, Text]:
             continue
         rows = [[line.row.label, *(_mean_text(line.instruments.get(name)) for name in names)] for line in analysis.lines]
         real = ["real images", *(_digits(floors[0].get(name)) if shared else "-" for name in names)]
-        found[title] = ["", *(headings[name] for name in names)], rows + [real] * any(cell != "-" for cell in real[1:])
+        table = ["", *(headings[name] for name in names)], rows + [real] * any(cell != "-" for cell in real[1:])
+        parts = _narrow(*table)
+        found |= {title if i == 0 else f"{title}, continued": part for i, part in enumerate(parts)}
     return found
+
+
+def _narrow(heads: list[str], rows: list[list[str]]) -> list[Text]:
+    """The table in as few parts as `COLUMNS` letters take, each with the first column; a single column may be wider."""
+    widths = [max(len(line[i]) + 3 for line in (heads, *rows)) for i in range(len(heads))]  # with " | "
+    groups: list[list[int]] = []
+    for i in range(1, len(heads)):
+        if groups and widths[0] + sum(widths[j] for j in groups[-1]) + widths[i] + 1 <= COLUMNS:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return [([heads[j] for j in (0, *group)], [[row[j] for j in (0, *group)] for row in rows]) for group in groups]
 
 
 def _mean_text(mean: Difference | None) -> str:
@@ -230,7 +244,7 @@ def tuning_note(study: Study, tuning: list[Choice]) -> str:
 def to_markdown(study: Study, analysis: Analysis, costs: dict[str, dict], tuning: list[Choice] | None = None) -> str:
     parts = [f"# {study.title}", summary(study, analysis), markdown(*cells(study, analysis))]
     if contrasts := contrast_cells(analysis):
-        parts += ["## Declared contrasts", markdown(*contrasts)]
+        parts += ["## Contrasts", markdown(*contrasts)]
     parts.append("\n".join(f"- {note}" for note in notes(study, analysis, costs)))
     heads, rows = cost_cells(study, analysis, costs)
     if len(heads) > 1:

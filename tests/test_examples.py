@@ -23,7 +23,7 @@ def test_examples_are_short_and_all_of_them_are_run():
 
 
 def test_a_gan_of_ones_own_is_scored_while_it_trains(tmp_path):
-    found = re.findall(r"^step (\d+): fd_efficientnet_lite0 ([\d.]+), of 200 images$", run("own_gan.py", 2, folder=tmp_path), re.M)
+    found = re.findall(r"^step (\d+): fd_efficientnet_lite0 ([\d.]+), of 40 images$", run("own_gan.py", 2, folder=tmp_path), re.M)
     assert [step for step, _ in found] == ["2"] and all(float(value) > 0 for _, value in found)
 
 

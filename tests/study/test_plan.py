@@ -4,6 +4,7 @@ import math
 from itertools import pairwise
 
 import pytest
+from scipy import stats
 
 from study.analysis import analyse
 from study.inference import half_width
@@ -80,7 +81,9 @@ def test_a_plan_has_seeds_runs_and_hours_of_the_pilots_own_runs(study):
     rows = table(plan(loaded, loaded, folder.path, workers=2))
     assert [row[0] for row in rows] == ["± 5%", "± 10%", "± 20%"]
     for row, share in zip(rows, (0.05, 0.1, 0.2)):
-        seeds, runs, hours, two = (float(cell.replace(",", "")) for cell in row[1:])
+        seeds, surely, runs, hours, two = (float(cell.replace(",", "")) for cell in row[1:])
+        bound = deviation * (4 / stats.chi2.ppf(0.2, 4)) ** 0.5  # of its 4 degrees of freedom
+        assert half_width(2, int(surely), bound) <= math.log1p(share) < half_width(2, int(surely) - 1, bound)
         assert half_width(2, int(seeds), deviation) <= math.log1p(share) < half_width(2, int(seeds) - 1, deviation)
         assert (runs, hours, two) == (3 * seeds, runs, pytest.approx(runs / 2, abs=0.06))
     assert all(int(a[1].replace(",", "")) > int(b[1].replace(",", "")) for a, b in pairwise(rows))
@@ -91,7 +94,23 @@ def test_a_longer_study_takes_longer_to_train_and_as_long_to_score(study):
     pilot, folder = study(timed, seeds=[0, 1, 2])
     longer = pilot.model_copy(update={"settings": {"train.steps": 12}})
     rows = table(plan(longer, pilot, folder.path, workers=1))
-    assert float(rows[0][3].replace(",", "")) == pytest.approx(2 * float(rows[0][2].replace(",", "")), abs=0.06)
+    assert float(rows[0][4].replace(",", "")) == pytest.approx(2 * float(rows[0][3].replace(",", "")), abs=0.06)
+
+
+def test_hours_grow_with_the_work_of_a_step_and_are_unknown_for_another_device(study):
+    timed = {row: [result(v, seconds={"training": 1800.0, "scoring": 0.0}) for v in values] for row, values in APART.items()}
+    pilot, folder = study(timed, seeds=[0, 1, 2])
+    twice = pilot.model_copy(update={"settings": {**pilot.settings, "train.batch_size": 2 * pilot.config(pilot.jobs[0]).train.batch_size}})
+    alone, double = (table(plan(s, pilot, folder.path, workers=1))[0][4] for s in (pilot, twice))
+    assert float(double.replace(",", "")) == pytest.approx(2 * float(alone.replace(",", "")), abs=0.1)
+    elsewhere = pilot.model_copy(update={"settings": {**pilot.settings, "train.device": "cuda"}})
+    assert table(plan(elsewhere, pilot, folder.path, workers=1))[0][4:] == ["unknown", "unknown"]
+
+
+def test_a_pilot_of_another_task_is_refused(study):
+    loaded, folder = study(APART, seeds=[0, 1, 2])
+    with pytest.raises(StudyError, match="is a study of task gan, this one of classify"):
+        plan(loaded.model_copy(update={"task": "classify"}), loaded, folder.path, 1)
 
 
 def test_a_pilot_without_seconds_goes_by_its_timed_steps_and_says_so(study, monkeypatch):
@@ -100,14 +119,15 @@ def test_a_pilot_without_seconds_goes_by_its_timed_steps_and_says_so(study, monk
     monkeypatch.setattr("study.plan.read_costs", lambda *_: {"c2": {"ms_per_step": 900_000.0}})
     text = plan(loaded, loaded, folder.path, 1)
     assert "of training steps alone" in text
-    assert float(table(text)[0][3].replace(",", "")) == pytest.approx(float(table(text)[0][2].replace(",", "")), abs=0.06)
+    hours, two = table(text)[0][4:]
+    assert float(hours.replace(",", "")) == pytest.approx(float(table(text)[0][3].replace(",", "")), abs=0.06) and two == "unknown"
 
 
 def test_a_plan_counts_the_tuning(study):
     loaded, folder = study(APART, seeds=[0, 1, 2])
     tuned = loaded.model_copy(update={"tune": loaded.model_validate({**loaded.dump(), "tune": TUNE}).tune})
     without, with_it = (table(plan(s, loaded, folder.path, 1)) for s in (loaded, tuned))
-    assert [int(b[2].replace(",", "")) - int(a[2].replace(",", "")) for a, b in zip(without, with_it)] == [6, 6, 6]
+    assert [int(b[3].replace(",", "")) - int(a[3].replace(",", "")) for a, b in zip(without, with_it)] == [6, 6, 6]
 
 
 TUNE = {"grid": {"train.lr_g": [0.1, 0.2]}, "seeds": [1000]}

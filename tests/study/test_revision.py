@@ -34,3 +34,12 @@ def test_without_a_repository_of_its_own_nothing_is_known(tmp_path, monkeypatch)
     assert revision.revision() == unknown
     monkeypatch.setenv("PATH", "")
     assert revision.revision() == unknown
+
+
+def test_a_run_that_goes_on_with_other_code_has_both_revisions(tmp_path, monkeypatch):
+    first, second = ({"commit": letter * 40, "changed": False} for letter in "ab")
+    for now, expected in ((first, [first]), (first, [first]), (second, [first, second])):
+        monkeypatch.setattr(revision, "revision", lambda now=now: now)
+        assert revision.noted(tmp_path / "run") == expected
+    (tmp_path / "run/revisions.json").write_text("[torn")
+    assert revision.noted(tmp_path / "run") == [second]

@@ -30,7 +30,7 @@ def test_a_row_says_how_many_converged_how_far_it_is_and_what_follows(study):
     assert (label, converged, distance) == ("c2", "2 of 2 [16, 100] %", "12.00 ± 2.83")
     estimate = 100 * (math.sqrt(140 / 90) - 1)
     assert (
-        change.startswith(f"{estimate:+.0f} [") and verdict.startswith("not resolved: ") and verdict.endswith(" more seeds would")
+        change.startswith(f"{estimate:+.0f} [") and verdict.startswith("not resolved: about ") and verdict.endswith(" more seeds")
     )
     assert row(text, "c3")[3:] == ["-", "baseline"]
     assert "Unfinished" not in text and "with 1 degree of freedom" in text
@@ -110,11 +110,13 @@ def test_the_summary_says_the_verdict_of_every_row(study):
     assert summary(loaded, analyse(loaded, folder)) == "There is one row: nothing is compared."
 
 
-def test_declared_contrasts_stand_in_a_table_of_their_own(study):
+def test_contrasts_stand_in_a_table_of_their_own_that_says_who_chose_them(study):
     loaded, folder = study({"c2": [10.0, 20.0], "c2sp": [8.0, 16.5], "c3": [9.0, 18.0]})
     heads, rows = contrast_cells(analyse(loaded, folder))
     assert heads == ["", "% [95 %]", "p (Holm)", "verdict"] and rows[0][0] == "c2sp against c2"
-    assert "## Declared contrasts" in said(loaded, folder)
+    assert "## Contrasts" in said(loaded, folder) and "Contrasts: each symmetric kernel against its" in said(loaded, folder)
+    chosen = loaded.model_copy(update={"contrasts": [("c2sp", "c3")]})
+    assert "Contrasts: those of the study's file" in said(chosen, folder)
     assert contrast_cells(analyse(*study({"c2": [10.0], "c3": [9.0]}))) is None
 
 
@@ -190,11 +192,13 @@ def test_rows_with_data_of_their_own_stand_in_one_table(study_file, tmp_path):
 def test_runs_of_several_revisions_are_told_apart_and_older_records_said_to_lack_theirs(study):
     first, second = ({"code": {"commit": c * 40, "changed": changed}} for c, changed in (("a", False), ("b", True)))
     values = {"c2": [result(10.0, **first), result(11.0, **second)], "c3": [result(9.0, **first), result(10.0)]}
-    assert "several revisions of the code: aaaaaaaa (2 runs), bbbbbbbb (changed) (1 run), not known (1 run)." in said(
+    assert "several revisions of the code: aaaaaaaa (2 of c2; c3), bbbbbbbb (changed) (1 of c2), not known (1 of c3)." in said(
         *study(values)
     )
     same = {label: [result(v, **first) for v in (9.0, 10.0)] for label in values}
     assert "All runs come from one revision of the code: aaaaaaaa." in said(*study(same))
+    resumed = {label: [result(v, **second, earlier_code=[first["code"]]) for v in (9.0, 10.0)] for label in values}
+    assert "one revision of the code: aaaaaaaa then bbbbbbbb (changed)." in said(*study(resumed))
     old = {label: [9.0, 10.0] for label in values}
     assert "The code's revision is not known" in said(*study(old))
 
@@ -239,8 +243,10 @@ def test_instrument_tables_fit_a_terminal_of_80_columns(study):
         "drift_x_px", "drift_y_px", "spread_px", "border_left_right_excess", "border_top_bottom_excess", "overlap_variation",
         "phase_gain", "phase_mean_variance", "nyquist_peaks_db", "spectrum_gap",
     )  # fmt: skip
-    loaded, folder = study({"c2sp": [10.0, 14.0], "c3": [9.0, 10.0]})
+    rows = [{"label": "c2sp, equal parameters", "generator.kernel": "c2"}, {"label": "c3", "generator.kernel": "c3"}]
+    loaded, folder = study({"c2sp, equal parameters": [10.0, 14.0], "c3": [9.0, 10.0]}, rows=rows, axes={}, baseline="c3")
     for i, job in enumerate(loaded.jobs):
         leave_probe(folder, job, {name: -3.123456 + 0.01 * i for name in names})
+    assert "Borders and spectrum, continued" in said(loaded, folder)
     text = said(loaded, folder).partition("## Instruments")[2]
     assert max(len(line) for line in text.splitlines() if line.startswith("|")) <= 80 and text.count("|") > 50
