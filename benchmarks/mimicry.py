@@ -4,9 +4,9 @@ Only its package initialisers are passed by, since they import TensorFlow. It mu
 """
 
 import importlib
+import importlib.machinery
 import importlib.util
 import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,9 +27,9 @@ def networks(name: str, **widths: int) -> tuple[nn.Module, nn.Module]:
     """Generator and discriminator of one of NETWORKS at 32 pixels. widths: nz, ngf; ndf."""
     root = Path(importlib.util.find_spec("torch_mimicry").submodule_search_locations[0])
     for package_name in ("torch_mimicry", "torch_mimicry.nets", f"torch_mimicry.nets.{name}"):
-        package = types.ModuleType(package_name)
-        package.__path__ = [str(root.joinpath(*package_name.split(".")[1:]))]
-        sys.modules[package_name] = package
+        spec = importlib.machinery.ModuleSpec(package_name, None, is_package=True)
+        spec.submodule_search_locations = [str(root.joinpath(*package_name.split(".")[1:]))]
+        sys.modules[package_name] = importlib.util.module_from_spec(spec)
     place, prefix = NETWORKS[name]
     module = importlib.import_module(place)
     of_g = {key: value for key, value in widths.items() if key != "ndf"}

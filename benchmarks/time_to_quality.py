@@ -1,12 +1,12 @@
 """Minutes of training until SNGAN-32, at a width for two CPU cores, comes near CIFAR-10: ours beside mimicry's code.
 
     pip install --no-deps torch-mimicry
-    GAN_DATA=DIRECTORY python benchmarks/time_to_quality.py [--target 100] [--minutes 20] [--width 32] [--every 250]
+    GAN_DATA=DIRECTORY python benchmarks/time_to_quality.py [--target 100] [--minutes 20] [--width 32] [--every 250] [--samples 5000]
 
 Equal settings: c3, width, hinge loss, spectral norm in D, one D and one G update on 64 images, Adam (5e-4 and 1e-3, betas 0 and
 0.9), no schedule, no average of the weights. Both get their real images from our batches, so that data decide nothing. "with EMA"
 scores the average of our weights (0.998), which mimicry has no counterpart of. One run each, taking turns block by block, mimicry
-in a process of its own; what counts is training alone, not scoring: fd_efficientnet_lite0, 5,000 generated against 10,000 real
+in a process of its own; what counts is training alone, not scoring: fd_efficientnet_lite0, --samples generated against 10,000 real
 images. fp32, where bf16 is native also ours in bf16.
 """
 
@@ -40,7 +40,7 @@ from metrics.features import open_extractor
 from metrics.precision import allow_tf32
 from metrics.scoring import Side, reference_statistics, score
 
-SAMPLES, REAL, BATCH = 5000, 10_000, 64
+REAL, BATCH = 10_000, 64
 KEPT = "fp32, with EMA"
 
 
@@ -119,14 +119,14 @@ class Elsewhere:
         return self.connection.recv()
 
 
-def generated(draw: Callable[[Tensor], Tensor], latent: int) -> Side:
+def generated(draw: Callable[[Tensor], Tensor], latent: int, count: int) -> Side:
     def batches() -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(0)
-        for first in range(0, SAMPLES, 100):
-            z = torch.randn(min(100, SAMPLES - first), latent, generator=generator)
+        for first in range(0, count, 100):
+            z = torch.randn(min(100, count - first), latent, generator=generator)
             yield ((draw(z).float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
-    return Side("generated", SAMPLES, batches, fixed=False)
+    return Side("generated", count, batches, fixed=False)
 
 
 def main():
@@ -135,10 +135,12 @@ def main():
     arguments.add_argument("--minutes", type=float, default=20.0, help="of training, after which a run gives up")
     arguments.add_argument("--width", type=int, default=32)
     arguments.add_argument("--every", type=int, default=250, help="steps between scores")
+    arguments.add_argument("--samples", type=int, default=5000, help="generated images of a score")
     args = arguments.parse_args()
     keep_freed_memory()  # as the command line does
     console = Console(width=110)
     console.print(machine("cpu"))
+    console.print(f"{args.samples:,} generated images against {REAL:,}; scored every {args.every:,} steps", highlight=False)
 
     runs = {"mimicry fp32": Elsewhere(args.width)} if mimicry.installed() else {}
     runs |= {f"ours {p}": Ours(args.width, p, 0.0) for p in precisions("cpu")}
@@ -154,7 +156,7 @@ def main():
         for name in [name for name in runs if name in going]:
             seconds[name] += runs[name].train(args.every)
             steps[name] += args.every
-            found, _ = score(extractor, real, generated(runs[name].images, args.width), ["fid"])
+            found, _ = score(extractor, real, generated(runs[name].images, args.width, args.samples), ["fid"])
             last[name] = found[0].value
             console.print(f"{name}: {steps[name]:,} steps, {seconds[name] / 60:.1f} minutes: {last[name]:.1f}", highlight=False)
             if last[name] <= args.target:

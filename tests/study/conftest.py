@@ -61,6 +61,8 @@ def study_of(tmp_path, fifty, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path / "code"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "code"))
     monkeypatch.setenv("GAN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("study.tasks.PROBED", 50)  # of runs in this process: as many as there are real ones
+    monkeypatch.setattr("study.tasks.DIVERSITY_IMAGES", 50)
 
     def write(settings=None, **changes):
         study = {

@@ -120,11 +120,11 @@ def test_rows_are_tuned_before_they_are_compared(study_of, tmp_path, call, in_th
 
 
 def test_a_stopped_study_goes_on_to_the_same_bits(study_of, tmp_path, call, monkeypatch):
-    file = study_of({"train.steps": 200, "train.log_every": 1, "evaluate.every": 0, "train.checkpoint_every": 100})
+    file = study_of({"train.steps": 60, "train.log_every": 1, "evaluate.every": 0, "train.checkpoint_every": 30})
     line = line_of(file, tmp_path / "out", "--workers", "1")
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
         log = tmp_path / "out/runs/c2/seed_0/metrics.jsonl"
-        wait_until(lambda: log.is_file() and log.read_text().count("\n") > 10)
+        wait_until(lambda: log.is_file() and log.read_text().count("\n") > 3)
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=120)[1]
     assert process.returncode == 130 and "the same command goes on from there" in said
