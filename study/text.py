@@ -164,10 +164,10 @@ def _scaled(value: float | None, unit: float, name: str) -> str:
 # Of study.analysis, in tables of at most three columns; docs/instruments.md defines them.
 INSTRUMENTS = {
     "Where a change in the seed map lands": {
-        "drift_x_px": "drift to the right, px", "drift_y_px": "drift down, px", "spread_px": "spread, px",
+        "drift_x_px": "drift x, px", "drift_y_px": "drift y, px", "spread_px": "spread, px",
     },
     "Borders and spectrum": {
-        "border_left_right_excess": "left − right over real", "border_top_bottom_excess": "top − bottom over real",
+        "border_left_right_excess": "left − right", "border_top_bottom_excess": "top − bottom",
         "spectrum_gap": "spectrum gap",
     },
     "Checkerboards, in layers": {"overlap_variation": "overlap variation", "phase_gain": "phase-gain imbalance"},
@@ -177,8 +177,9 @@ INSTRUMENTS = {
 INSTRUMENTS_NOTE = (
     "Means over the seeds of all finished runs at the last checkpoint, ± half of the 95 % interval of each by itself (Student's t "
     "of its own seeds, since rows vary unlike); docs/instruments.md defines each. Signs are kept: drift is positive to the right "
-    "and down, a border's excess where the left or the top has more detail than in real images. Overlap and phase gain: 0 for "
-    "layers that make no checkerboard of a constant map. The last line is what one half of the real images gives against the other."
+    "(x) and down (y), left − right and top − bottom where the left or the top border has more detail than that of real images. "
+    "Overlap and phase gain: 0 for layers that make no checkerboard of a constant map. The last line is what one half of the real "
+    "images gives against the other."
 )
 
 

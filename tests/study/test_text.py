@@ -9,7 +9,7 @@ from study.analysis import analyse
 from study.folder import StudyFolder
 from study.inference import Difference
 from study.study import Study
-from study.text import cells, change_text, contrast_cells, instrument_cells, summary, to_markdown
+from study.text import _narrow, cells, change_text, contrast_cells, instrument_cells, summary, to_markdown
 from tests.helpers import leave_result
 from tests.study.results import BLIND, FALLING, MODEL, NAN, result, scored
 
@@ -225,7 +225,7 @@ def test_instruments_stand_in_narrow_tables_with_their_intervals(study):
         leave_probe(folder, job, {"drift_x_px": drift, "overlap_variation": 0.484})
     found = instrument_cells(analyse(loaded, folder))
     assert list(found) == ["Where a change in the seed map lands", "Checkerboards, in layers"]
-    assert found["Where a change in the seed map lands"] == (["", "drift to the right, px"], [["c2", "-2 ± 13"], ["c3", "-"]])
+    assert found["Where a change in the seed map lands"] == (["", "drift x, px"], [["c2", "-2 ± 13"], ["c3", "-"]])
     assert found["Checkerboards, in layers"][1] == [["c2", "0.484"], ["c3", "-"]]
 
 
@@ -247,6 +247,11 @@ def test_instrument_tables_fit_a_terminal_of_80_columns(study):
     loaded, folder = study({"c2sp, equal parameters": [10.0, 14.0], "c3": [9.0, 10.0]}, rows=rows, axes={}, baseline="c3")
     for i, job in enumerate(loaded.jobs):
         leave_probe(folder, job, {name: -3.123456 + 0.01 * i for name in names})
-    assert "Borders and spectrum, continued" in said(loaded, folder)
     text = said(loaded, folder).partition("## Instruments")[2]
     assert max(len(line) for line in text.splitlines() if line.startswith("|")) <= 80 and text.count("|") > 50
+
+
+def test_a_table_that_is_too_wide_continues_in_another_with_the_same_rows():
+    heads, rows = ["", "a" * 30, "b" * 30, "c" * 30], [["row", "1", "2", "3"]]
+    first, second = _narrow(heads, rows)
+    assert first == (["", "a" * 30, "b" * 30], [["row", "1", "2"]]) and second == (["", "c" * 30], [["row", "3"]])
