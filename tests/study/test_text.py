@@ -238,13 +238,15 @@ def test_the_instruments_of_real_images_stand_below_those_of_the_rows(study):
     assert instrument_cells(analyse(loaded, folder)) == {}
 
 
-def test_instrument_tables_fit_a_terminal_of_80_columns(study):
+def test_instrument_tables_fit_a_terminal_of_80_columns(study_file, tmp_path):
     names = (
         "drift_x_px", "drift_y_px", "spread_px", "border_left_right_excess", "border_top_bottom_excess", "overlap_variation",
         "phase_gain", "phase_mean_variance", "nyquist_peaks_db", "spectrum_gap",
     )  # fmt: skip
     rows = [{"label": "c2sp, equal parameters", "generator.kernel": "c2"}, {"label": "c3", "generator.kernel": "c3"}]
-    loaded, folder = study({"c2sp, equal parameters": [10.0, 14.0], "c3": [9.0, 10.0]}, rows=rows, axes={}, baseline="c3")
+    loaded, folder = Study.load(study_file(rows=rows, axes={}, baseline="c3", seeds=[0, 1])), StudyFolder(tmp_path / "out")
+    for job in loaded.jobs:
+        leave_result(folder, loaded, job, **result(10.0 + job.seed), seed=job.seed, label=job.row.label)
     for i, job in enumerate(loaded.jobs):
         leave_probe(folder, job, {name: -3.123456 + 0.01 * i for name in names})
     text = said(loaded, folder).partition("## Instruments")[2]
