@@ -246,7 +246,7 @@ def test_instrument_tables_fit_a_terminal_of_80_columns(study_file, tmp_path):
     rows = [{"label": "c2sp, equal parameters", "generator.kernel": "c2"}, {"label": "c3", "generator.kernel": "c3"}]
     loaded, folder = Study.load(study_file(rows=rows, axes={}, baseline="c3", seeds=[0, 1])), StudyFolder(tmp_path / "out")
     for job in loaded.jobs:
-        leave_result(folder, loaded, job, **result(10.0 + job.seed), seed=job.seed, label=job.row.label)
+        leave_result(folder, loaded, job, **{**result(10.0 + job.seed), "seed": job.seed, "label": job.row.label})
     for i, job in enumerate(loaded.jobs):
         leave_probe(folder, job, {name: -3.123456 + 0.01 * i for name in names})
     text = said(loaded, folder).partition("## Instruments")[2]
