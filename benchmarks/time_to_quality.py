@@ -1,7 +1,7 @@
 """Minutes of training until SNGAN-32, at a width for two CPU cores, comes near CIFAR-10: ours beside mimicry's code.
 
     pip install --no-deps torch-mimicry
-    GAN_DATA=DIRECTORY python benchmarks/time_to_quality.py [--target 100] [--minutes 20] [--width 32] [--every 250] [--samples 5000]
+    GAN_DATA=DIRECTORY python benchmarks/time_to_quality.py [--target 100] [--minutes 20] [--width 32] [--every 250] ...
 
 Equal settings: c3, width, hinge loss, spectral norm in D, one D and one G update on 64 images, Adam (5e-4 and 1e-3, betas 0 and
 0.9), no schedule, no average of the weights. Both get their real images from our batches, so that data decide nothing. "with EMA"

@@ -69,24 +69,24 @@ def _compared(study: Study, analysis: Analysis) -> list[str]:
     if unlike:
         where = "; ".join(f"{name}: p = {p:.2g}" if name else f"p = {p:.2g}" for name, p in unlike.items())
         found.append(
-            f"The rows' spreads differ (Bartlett's test, {where}), which one deviation for all doesn't know: intervals of the noisier "
-            "rows hold less often than they say."
+            f"The rows' spreads differ (Bartlett's test, {where}), which one deviation for all doesn't know: intervals of the "
+            "noisier rows hold less often than they say."
         )
     if any(line.strays for line in lines if line.comparison):
         found.append("Runs that did not converge are in no ratio, and were the worse ones: a row that lost some looks too good.")
     band = f"{100 * study.equal_within:g} %"
     found.append(
         f"Equal: the whole interval lies within ± {band}. Better, worse: it is clear of 0. Else not resolved; with so many more "
-        "seeds it would be in 80 % of studies, if the change is what it seems. Start them for all rows: seeds that are added because "
-        "a change nearly shows make one show too often."
+        "seeds it would be in 80 % of studies, if the change is what it seems. Start them for all rows: seeds that are added "
+        "because a change nearly shows make one show too often."
     )
     if any(c.word and not analysis.final(c) for c in [*compared, *analysis.contrasts]):
         found.append("So far: at this many steps, since one of the two rows is not known to have stopped improving.")
     if analysis.contrasts:
         which = "each symmetric kernel against its one-sided twin" if study.contrasts is None else "those of the study's file"
         found.append(
-            f"Contrasts: {which}. p is corrected by Holm's procedure and gives the verdict; the intervals hold for all of them at once "
-            "(Bonferroni, 95 %), so one may hold 0 where p is below 0.05."
+            f"Contrasts: {which}. p is corrected by Holm's procedure and gives the verdict; the intervals hold for all of them at "
+            "once (Bonferroni, 95 %), so one may hold 0 where p is below 0.05."
         )
     found.append("Converged: beside the count, the exact 95 % interval of the share (Clopper and Pearson).")
     return found

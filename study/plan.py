@@ -94,8 +94,8 @@ def plan(study: Study, pilot: Study, path: Path, workers: int) -> str:
         (f"{f}: " if f else "") + f"{percent(g.deviation):.1%} ({g.freedom} degrees of freedom)" for f, g in known.items()
     )
     sentences = [
-        f"Residual deviation in {path}: {spread}. It is an estimate itself: 80 % sure are so many seeds as suffice if it is as large "
-        "as its one-sided 80 % bound. Runs and hours are of the first number."
+        f"Residual deviation in {path}: {spread}. It is an estimate itself: 80 % sure are so many seeds as suffice if it is as "
+        "large as its one-sided 80 % bound. Runs and hours are of the first number."
     ]
     if share < 1:
         sentences.append(f"Of the row there that converges least often, {share:.0%} of the runs did: more are started accordingly.")
@@ -128,7 +128,11 @@ def _seconds(
     steps = [r["last"]["step"] for r in analysis.records if "last" in r]
     if costs and steps:
         seconds = fmean(c["ms_per_step"] for c in costs.values()) / 1e3 * fmean(steps) * more
-        return seconds, None, f"Hours: of training steps alone, timed there with the machine to themselves{how}; no run's seconds are kept."
+        return (
+            seconds,
+            None,
+            f"Hours: of training steps alone, timed there with the machine to themselves{how}; no run's seconds are kept.",
+        )
     return None, None, "Hours are unknown: its records hold no seconds, and its steps were not timed."
 
 

@@ -44,7 +44,12 @@ class Squares:
 
 
 def pack(
-    source: Source, out: Path, squares: Squares, workers: int = 1, on_bad: str = "skip", progress: Callable[[int], None] = lambda n: None
+    source: Source,
+    out: Path,
+    squares: Squares,
+    workers: int = 1,
+    on_bad: str = "skip",
+    progress: Callable[[int], None] = lambda n: None,
 ) -> PackSource:
     """Make the pack `out`, or go on making it, or find it made.
 
@@ -57,7 +62,13 @@ def pack(
     """
     if isinstance(source, PackSource):
         source.require_crop(squares.crop, f"choose --crop {source.manifest['crop']}, or pack the original images")
-    job = {"format": FORMAT, "fingerprint": source.fingerprint, **asdict(squares), "filter": FILTER, "classes": list(source.classes)}
+    job = {
+        "format": FORMAT,
+        "fingerprint": source.fingerprint,
+        **asdict(squares),
+        "filter": FILTER,
+        "classes": list(source.classes),
+    }
     with alone(out) as partial:
         if out.exists():
             progress(len(source))

@@ -194,7 +194,7 @@ def test_a_simulated_study_would_notice_intervals_that_are_too_narrow(monkeypatc
 
 
 def test_the_simulations_that_are_kept_hold_what_the_documents_say():
-    """results/studies/coverage.txt is one run of benchmarks/coverage.py; a noisy baseline and lost runs are known to cost coverage."""
+    """results/studies/coverage.txt is one run of benchmarks/coverage.py; a noisy baseline and lost runs do cost coverage."""
     text = (ROOT / "results/studies/coverage.txt").read_text()
     found = re.findall(r"^(\w+): .*\n  all intervals of a study hold: ([\d.]+)%, all contrasts: ([\d.]+)%", text, re.M)
     assert [name for name, *_ in found] == list(KINDS)

@@ -100,7 +100,9 @@ def test_a_longer_study_takes_longer_to_train_and_as_long_to_score(study):
 def test_hours_grow_with_the_work_of_a_step_and_are_unknown_for_another_device(study):
     timed = {row: [result(v, seconds={"training": 1800.0, "scoring": 0.0}) for v in values] for row, values in APART.items()}
     pilot, folder = study(timed, seeds=[0, 1, 2])
-    twice = pilot.model_copy(update={"settings": {**pilot.settings, "train.batch_size": 2 * pilot.config(pilot.jobs[0]).train.batch_size}})
+    twice = pilot.model_copy(
+        update={"settings": {**pilot.settings, "train.batch_size": 2 * pilot.config(pilot.jobs[0]).train.batch_size}}
+    )
     alone, double = (table(plan(s, pilot, folder.path, workers=1))[0][4] for s in (pilot, twice))
     assert float(double.replace(",", "")) == pytest.approx(2 * float(alone.replace(",", "")), abs=0.1)
     elsewhere = pilot.model_copy(update={"settings": {**pilot.settings, "train.device": "cuda"}})
