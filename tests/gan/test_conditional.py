@@ -28,7 +28,7 @@ from gan.training import train
 from metrics.frechet import frechet_from_features
 from metrics.instruments.shift import flat_twin
 from metrics.protocol import ProtocolError
-from metrics.scoring import Side, score
+from metrics.scoring import Side, passes, score
 from study.study import Study
 from tests.helpers import FEATURES, NAME, assert_same, final_state, one_error
 
@@ -483,8 +483,10 @@ def test_intra_is_the_mean_of_the_distances_of_each_class(tiny_networks, labelle
 
     extractor = open_extractor(FEATURES)
     real, mine = reference_of(labelled()), generator_side(generator, "mine", 0, 100)
-    scores, _ = score(extractor, real, mine, ["intra"])
+    seen = []
+    scores, _ = score(extractor, real, mine, ["intra"], progress=seen.append)
     found = {s.name: s for s in scores}
+    assert sum(seen) == passes(real, mine, wanted=["intra"]) == 300  # what a bar has for its total
     assert set(found) == {NAME, f"{NAME}_intra", *(f"{NAME}_intra:{name}" for name in generator.class_names)}
     images = Batches(resolve(labelled()), ALONE).set
     expected = []
