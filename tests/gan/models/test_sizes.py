@@ -10,18 +10,19 @@ from gan.config import Config, ConfigError
 from gan.export import export
 from gan.models import summary
 from gan.models.build import build, build_discriminator, build_generator, resolve
-from gan.models.counting import macs, parameter_count
+from gan.models.counting import parameter_count
 from gan.models.families import FAMILIES
 from gan.models.sizes import halvings, seed_map
 from gan.probe import probe
 from gan.probe import summary as headlines
+from gan.probe.inputs import real_images
 from gan.processes import Processes
 from gan.state import Batches, State
 from gan.step import Step
 from gan.training import train
 from tests.helpers import FEATURES, NAME
 
-SOME = (16, 24, 40, 48, 56, 96, 120, 160, 192, 248, 256)
+SOME = (16, 24, 40, 96, 160, 248, 256)
 NORMED = ("dcgan", "cnn", "sngan", "wgan_gp", "landscape")
 
 
@@ -84,15 +85,10 @@ def test_the_widest_layers_of_256_pixels_are_those_of_128():
             assert wide == wider
 
 
-@pytest.mark.parametrize("rule", ["equal_parameters", "equal_macs"])
-def test_width_rules_hold_at_other_sizes(rule):
+def test_width_rules_hold_at_other_sizes():
     with torch.device("meta"):
-        rows = [
-            build_generator(settings("sngan", 48, f"generator.kernel={kernel}", f"generator.width_rule={rule}"))
-            for kernel in ("c3", "c2sp")
-        ]
-        cost = parameter_count if rule == "equal_parameters" else lambda G: macs(G, 1, 128)
-        a, b = map(cost, rows)
+        rule = "generator.width_rule=equal_parameters"
+        a, b = (parameter_count(build_generator(settings("sngan", 48, f"generator.kernel={k}", rule))) for k in ("c3", "c2sp"))
     assert b == pytest.approx(a, rel=0.03)
 
 
@@ -125,7 +121,7 @@ def test_the_r3_networks_have_no_flat_layers_and_say_who_has(family):
 # --- all else ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("family", "size"), zip([*NORMED, "r3"], (24, 40, 48, 16, 24, 48)))
+@pytest.mark.parametrize(("family", "size"), list(zip([*NORMED, "r3"], (24, 40, 48, 16, 24, 48))))
 def test_a_step_trains_and_instruments_measure(tiny, family, size):
     config = resolve(tiny(family, f"dataset.resolution={size}", "dataset.crop=pad", "train.device=cpu"))
     alone = Processes(0, 1, torch.device("cpu"))
@@ -139,11 +135,11 @@ def test_a_step_trains_and_instruments_measure(tiny, family, size):
 
 def test_a_run_of_another_size_is_sampled_scored_probed_and_exported(tiny, call, tiny_networks, tmp_path):
     run = tmp_path / "run"
-    train(tiny("sngan", "dataset.resolution=24", "train.steps=2", "train.device=cpu"), run, progress=False)
+    train(tiny("dcgan", "dataset.resolution=24", "train.steps=2", "train.device=cpu"), run, progress=False)
     trained = gan.load(run, device="cpu")
     assert trained.sample(3).shape == (3, 3, 24, 24)
     assert export(trained, tmp_path / "g.pt2") < 1e-4
-    status, _, said = call("evaluate", run, "--features", FEATURES, "--count", 40, "--device", "cpu")
+    status, _, said = call("evaluate", run, "--features", FEATURES, "--scores", "fid", "--count", 40, "--device", "cpu")
     assert status == 0 and NAME in (run / "scores.json").read_text(), said
-    status, _, said = call("probe", run, "--samples", 16, "--device", "cpu")
-    assert status == 0 and (run / "probe.png").exists(), said
+    record = probe(run, samples=16, real=real_images(trained.config, 16))
+    assert record["card"]["resolution"] == 24 and record["numbers"]["spectrum_gap"] > 0
