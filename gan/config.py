@@ -205,8 +205,8 @@ class Dataset(Section):
         if resolution not in RESOLUTIONS:
             near = [r for r in RESOLUTIONS if abs(r - resolution) < 8] or [min(RESOLUTIONS, key=lambda r: abs(r - resolution))]
             raise ValueError(
-                f"{resolution} is no multiple of 8 from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}, which networks are made for; did you "
-                f"mean {' or '.join(map(str, near))}?"
+                f"{resolution} is no multiple of 8 from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}, which networks are made for; did "
+                f"you mean {' or '.join(map(str, near))}?"
             )
         return resolution
 

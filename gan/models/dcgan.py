@@ -92,8 +92,8 @@ def _flat(layers: Layers, channels: int) -> list[nn.Module]:
 class Discriminator(DiscriminatorFrame):
     """Images (N, 3, R, R) in [-1, 1] -> logits (N,).
 
-    dcgan: strided layers of the kernel down to S x S, from w channels doubling. cnn: the kernel at stride 1, alternating with strided
-    c4, from w channels to 8w at R/8. Batch norm, where asked for, spares the first layer, as Radford et al. advise.
+    dcgan: strided layers of the kernel down to S x S, from w channels doubling. cnn: the kernel at stride 1, alternating with
+    strided c4, from w channels to 8w at R/8. Batch norm, where asked for, spares the first layer, as Radford et al. advise.
     """
 
     def __init__(self, variant: Variant, resolution: int, layers: Layers):

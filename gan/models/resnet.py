@@ -1,9 +1,9 @@
 """Residual generators and discriminators at any size, all from one pair of blocks.
 
-sngan      Miyato et al. 2018: up to 32 pixels table 4 (block widths 256 in G, 128 in D), for 48 table 5 (512 down to 64 in G), for 128
-           table 6 (1024 down to 64); other sizes by their doublings, six of them as Brock et al. 2019 (BigGAN, 256 pixels)
-wgan_gp    Gulrajani et al. 2017, CIFAR-10 ResNet up to 32 pixels (width 128, no norm in D, mean pooling); larger ones follow the sngan
-           plan at half the widest layers, where that paper gives no such net
+sngan      Miyato et al. 2018: up to 32 pixels table 4 (block widths 256 in G, 128 in D), for 48 table 5 (512 down to 64 in G), for
+           128 table 6 (1024 down to 64); other sizes by their doublings, six of them as Brock et al. 2019 (BigGAN, 256 pixels)
+wgan_gp    Gulrajani et al. 2017, CIFAR-10 ResNet up to 32 pixels (width 128, no norm in D, mean pooling); larger ones follow the
+           sngan plan at half the widest layers, where that paper gives no such net
 landscape  Kurach et al. 2019, The GAN Landscape: `resnet_cifar` up to 32 pixels, `resnet5` beyond. 3x3 shortcuts, zero insertion,
            images in [0, 1]: the nets whose parameter counts match those reported by Wu et al. 2019
 """

@@ -171,7 +171,7 @@ def test_the_published_networks_have_as_many_parameters_with_labels_as_reported(
 
 
 def test_the_vectors_of_classes_begin_as_published():
-    """N(0, 1/K) beside z, and in D shorter by the root of their length, so that <v, head(h)> has the size of one number of the head."""
+    """N(0, 1/K) beside z; in D shorter by the root of their length, so that <v, head(h)> is as large as a number of the head."""
     torch.manual_seed(0)
     G, D = networks("r3", CONDITIONAL, "generator.latent=64", "discriminator.width=64", classes=100)
     assert G.embed.weight.std().item() == pytest.approx(1 / 10, rel=0.05)
@@ -277,7 +277,9 @@ def test_a_compiled_step_is_an_eager_one(labelled, family, monkeypatch):
     monkeypatch.setattr("gan.step.compiled", lambda network: torch.compile(network, backend="aot_eager"))
     found = []
     for compile_ in ("false", "true"):
-        config = resolve(labelled(family, "objective.penalty_form=finite_difference", "objective.r1=0.1", f"train.compile={compile_}"))
+        config = resolve(
+            labelled(family, "objective.penalty_form=finite_difference", "objective.r1=0.1", f"train.compile={compile_}")
+        )
         batches = Batches(config, ALONE)
         state = State(config, ALONE, batches.classes)
         step = Step(config, ALONE, state, batches)
@@ -442,7 +444,9 @@ def drawn_by_onnx(path):
 
 
 @pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
-@pytest.mark.parametrize("options", [("dcgan",), ("r3",), ("sngan", "generator.attention=16", "generator.kernel=c2sp")], ids=" ".join)
+@pytest.mark.parametrize(
+    "options", [("dcgan",), ("r3",), ("sngan", "generator.attention=16", "generator.kernel=c2sp")], ids=" ".join
+)
 def test_an_exported_file_draws_the_class_that_it_is_told(labelled, options, suffix, tmp_path):
     """Other numbers of images, and other classes, than it was recorded with; as uint8 too."""
     if suffix == ".onnx":

@@ -277,7 +277,9 @@ def test_rates_of_a_gpu_are_tensors_filled_in_place_and_saved_as_numbers(cuda, t
         assert on_cuda(state.optimizer_g.param_groups[0]["lr"])
 
 
-@pytest.mark.parametrize("options", [["dcgan"], ["dcgan", "generator.conditional=true"], ["r3", "generator.conditional=true"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "options", [["dcgan"], ["dcgan", "generator.conditional=true"], ["r3", "generator.conditional=true"]], ids=" ".join
+)
 def test_drawing_from_a_gpu_gives_pictures_on_the_cpu(cuda, tiny, options):
     config = resolve(tiny(*options, "train.device=cpu"))
     with cuda():

@@ -75,7 +75,11 @@ def test_the_published_networks_for_stl10_have_their_parameters():
         assert (parameter_count(G), parameter_count(D)) == (g, d)
         assert D.features(torch.empty(1, 3, 48, 48)).shape == (1, 1024, 3, 3)
         cnn = build_generator(settings("cnn", 48))
-    assert cnn.seed == (512, 6, 6) and [m.out_channels for m in cnn.modules() if isinstance(m, nn.ConvTranspose2d)] == [256, 128, 64]
+    assert cnn.seed == (512, 6, 6) and [m.out_channels for m in cnn.modules() if isinstance(m, nn.ConvTranspose2d)] == [
+        256,
+        128,
+        64,
+    ]
 
 
 def test_the_widest_layers_of_256_pixels_are_those_of_128():

@@ -192,7 +192,7 @@ def test_refuses_odd_and_small_pictures():
 
 
 def test_below_24_pixels_period_4_is_not_measured():
-    """A checkerboard of period 4 on noise shows at 24 pixels; at 16 its neighbours in the spectrum are too near to what else there is."""
+    """A checkerboard of period 4 shows at 24 pixels; at 16 its neighbours in the spectrum are too near to what else there is."""
     board = 20 * (torch.arange(24) % 4 < 2).float()
     images = (random_images(60, 24, 24) / 4 + board[:, None] + board).to(torch.uint8)
     assert image_checkerboard(images).half_nyquist_peaks > 5
