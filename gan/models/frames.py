@@ -40,7 +40,7 @@ class GeneratorFrame(Frame):
             self.choose(labels)
             if self.embed is not None:
                 shares = as_shares(labels, self.classes).to(z.device)
-                z = torch.cat([z, self.embed(shares).to(z.dtype).expand(len(z), -1)], dim=1)
+                z = torch.cat([z, self.embed(shares).to(z.dtype).expand(z.shape[0], -1)], dim=1)
         return self.project(z).view(-1, *self.seed)
 
     def choose(self, labels: Tensor | None) -> None:
