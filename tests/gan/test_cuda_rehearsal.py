@@ -217,7 +217,7 @@ VARIANTS = [
     ("r3", ["generator.family=r3_grouped", "objective.penalty_form=finite_difference", "augment.cutout=0.5", "augment.target=0.6"]),
     ("sngan", ["generator.conditional=true", "generator.attention=16", "discriminator.attention=8", "train.precision=bf16"]),
     ("dcgan", ["generator.conditional=true", "discriminator.norm=batch", "generator.spectral_norm=true", "train.d_steps=2"]),
-    ("r3", ["generator.conditional=true", "objective.penalty_every=2", "train.gradient_accumulation=2"]),
+    ("r3", ["generator.conditional=true", "generator.attention=8", "train.gradient_accumulation=2"]),
     ("cnn", ["generator.padding=reflect", "discriminator.padding=circular", "dataset.resolution=24", "generator.kernel=c2alt"]),
 ]
 
