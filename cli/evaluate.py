@@ -58,7 +58,7 @@ def evaluate(
     from metrics.devices import open_device
     from metrics.features import open_extractor
     from metrics.protocol import ProtocolError
-    from metrics.scoring import passes, require_known
+    from metrics.scoring import INTRA, passes, require_known
 
     if zoo.file_of(run) is not None:
         raise ProtocolError(f"{run} has no directory to write scores to; `fid` scores it: fid REAL {run}")
@@ -76,9 +76,11 @@ def evaluate(
         side = open_side(real, real_count, seed, device=where)
     else:
         side = reference_of(config, split or config.evaluate.split, real_count, seed)
-    with progress("images", len(steps) * (count + (passes(side) or 0))) as advance:
+    wanted = scores.split(",")
+    generated = count * (2 if INTRA in wanted else 1)
+    with progress("images", len(steps) * (generated + (passes(side, wanted=wanted) or 0))) as advance:
         sides = checkpoint_sides(run, steps, count, seed, where)
-        found, warnings = evaluate_run(run, sides, extractor, side, scores.split(","), seed, advance)
+        found, warnings = evaluate_run(run, sides, extractor, side, wanted, seed, advance)
     print_scores(found, warnings)
     say(f"scores with their cards: {files.scores}")
     if neighbours:  # comes last: if it fails, no score is lost

@@ -86,7 +86,7 @@ def fid(
         say(f"protocol {protocol}, {PROTOCOLS[protocol].note}")
     if floor:
         scoring.check_halves(a)
-    with progress("images", scoring.passes(a, b)) as advance:
+    with progress("images", scoring.passes(a, b, wanted=scores.split(","))) as advance:
         a = scoring.identified(a)
         found, warnings = scoring.score(extractor, a, b, scores.split(","), seed, progress=advance)
     if json_file:  # before anything that might go wrong

@@ -2,6 +2,7 @@
 
 In this order: EXIF rotation; to 8-bit RGB (16-bit is scaled, transparency is laid over white, CMYK by Pillow's plain formula,
 colour profiles are ignored, an animation gives its first frame); a square, by one of CROPS; Lanczos with antialiasing down to R×R.
+Nothing is ever enlarged.
 An image that already is R×R keeps its pixels. Of an image's metadata only the orientation counts, where it can be read.
 """
 
@@ -163,19 +164,21 @@ def fit(image: Image.Image, resolution: int, crop: Crop = "center") -> np.ndarra
     """An RGB image as (3, R, R) uint8.
 
     crop: "center" takes the centre square of the short side and shrinks it, as most published work does;
-        "pad" shrinks the whole image and fills up with black; "cut" takes the central R×R pixels and never shrinks, as
-        compare_gan does with LSUN (Kurach et al. 2019): a bedroom then shows a quarter of its area.
+        "pad" shrinks the whole image, where it is larger, and fills up with black (28×28 digits get two pixels of it at 32); "cut"
+        takes the central R×R pixels and never shrinks, as compare_gan does with LSUN (Kurach et al. 2019): a bedroom then shows a
+        quarter of its area.
 
-    Raises TooSmall, a ValueError: nothing is ever enlarged.
+    Raises TooSmall, a ValueError, unless crop is "pad".
     """
     width, height = image.size
-    side = resolution if crop == "cut" else max(width, height) if crop == "pad" else min(width, height)
-    if side < resolution or (crop != "pad" and min(width, height) < resolution):
-        raise TooSmall(width, height, resolution)
     if crop == "pad":  # shrunk first: the filter must not mix the bars into the picture
+        side = max(width, height, resolution)
         image = _resized(image, *(max(1, round(length * resolution / side)) for length in image.size))
         image = _central(image, resolution)
     else:  # not resize(box=...): its filter would reach over the edge of the square and mix in what was cut off
+        if min(width, height) < resolution:
+            raise TooSmall(width, height, resolution)
+        side = resolution if crop == "cut" else min(width, height)
         image = _resized(_central(image, side), resolution, resolution)
     return np.asarray(image).transpose(2, 0, 1)
 

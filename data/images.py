@@ -12,19 +12,18 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import, and whatever only looks in
     from torch import Tensor
 
 
-RESOLUTIONS = 32, 64, 128  # sides of the images that networks are made for
+RESOLUTIONS = tuple(range(16, 257, 8))  # sides of the images that networks are made for
 
 
 class DataError(UserError):
     """The data can't be used as asked: one sentence that says what is wrong and what to do about it."""
 
 
-def advice_for(side: int) -> str:
-    """What to do with images whose shorter side is `side` pixels where more are asked for."""
+def advice_for(side: int, cropped: bool = False) -> str:
+    """What to do with images whose shorter side is `side` pixels where more are asked for. cropped: once and for all, in a pack."""
     possible = [resolution for resolution in RESOLUTIONS if resolution <= side]
-    if possible:
-        return f"set dataset.resolution={possible[-1]}"
-    return f"enlarge them to {RESOLUTIONS[0]} pixels or more yourself, since nothing is enlarged here"
+    advice = f"set dataset.resolution={possible[-1]}" if possible else f"enlarge them to {RESOLUTIONS[0]} pixels or more yourself"
+    return advice if cropped else f"{advice}, or set dataset.crop=pad, which puts black around them"
 
 
 @dataclass(frozen=True)

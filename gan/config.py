@@ -189,8 +189,8 @@ class Tree(Section):
 class Dataset(Section):
     name: Literal[tuple(datasets.names())] = "shapes"  # a path without a name means folder, unless it holds what is named here
     path: str | None = None  # a directory, zip or pack, here or below GAN_DATA; null: GAN_DATA itself, else ./datasets
-    resolution: Literal[RESOLUTIONS] = 32
-    crop: Literal[tuple(CROPS)] = "center"  # centre square, shrunk; black bars; the central R x R pixels as they are
+    resolution: int = 32  # pixels of a side, a multiple of 8 from 16 to 256
+    crop: Literal[tuple(CROPS)] = "center"  # centre square, shrunk; all, with black bars; the central R x R as they are
     flip: bool = True  # mirror half of the real images
     on_bad: Literal["refuse", "skip"] = "refuse"  # corrupt or too small images
     categories: str | None = None  # of LSUN: bedroom, or bedroom,kitchen; null: all that lie there
@@ -198,6 +198,17 @@ class Dataset(Section):
     memory: float = Field(default=4.0, ge=0)  # GiB of decoded images kept on the training device; larger sets are streamed
     workers: int | None = Field(default=None, ge=0)  # processes that decode what is streamed; null: by cores, none for packs
     block: int = Field(default=1, gt=0)  # images next to each other that are read together; 256, say, for slow disks
+
+    @field_validator("resolution")
+    @classmethod
+    def _of_networks(cls, resolution: int) -> int:
+        if resolution not in RESOLUTIONS:
+            near = [r for r in RESOLUTIONS if abs(r - resolution) < 8] or [min(RESOLUTIONS, key=lambda r: abs(r - resolution))]
+            raise ValueError(
+                f"{resolution} is no multiple of 8 from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}, which networks are made for; did "
+                f"you mean {' or '.join(map(str, near))}?"
+            )
+        return resolution
 
     @property
     def arguments(self) -> dict:

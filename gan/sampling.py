@@ -68,16 +68,18 @@ class Trained:
 
         of_class: of a conditional generator, one class by name or number; None: classes in the proportions of the training images.
         """
-        if of_class is None:
-            return torch.cat(list(self.batches(n, seed, batch_size=batch_size)))
-        (label,) = self.classes(str(of_class))
-        return torch.cat(list(samples(self.generator, seed, n, batch_size, label)))
+        return torch.cat(list(self.batches(n, seed, batch_size=batch_size, of_class=of_class)))
 
-    def batches(self, n: int, seed: int = 0, *, batch_size: int = 64) -> Iterator[Tensor]:
+    def batches(
+        self, n: int, seed: int = 0, *, batch_size: int = 64, of_class: str | int | None = None
+    ) -> Iterator[Tensor]:  # fmt: skip
         """What `sample` gives, batch by batch: (batch_size, 3, R, R) uint8, and fewer in the last."""
         if n < 1 or batch_size < 1:
             raise RunError(f"at least 1 image is drawn, in batches of at least 1, not {n} in batches of {batch_size}")
-        return samples(self.generator, seed, n, batch_size)
+        labels = None if of_class is None else self.classes(str(of_class))
+        if labels and len(labels) > 1:
+            raise RunError(f"one class is drawn at a time, not {of_class!r}: call it for each")
+        return samples(self.generator, seed, n, batch_size, labels[0] if labels else None)
 
     def walk(self, rows: int = 1, steps: int = 10, seed: int = 0) -> Tensor:
         """Walks between two latents along the great circle, (rows, steps, 3, R, R) uint8; each begins at a latent of the seed."""

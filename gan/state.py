@@ -43,6 +43,7 @@ class State:
         self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.generator.recompute = self.discriminator.recompute = t.activation_checkpointing
         self.ema_decay = t.ema_decay
+        self.ema_starts_fast = config.schedule.ema_decay is None  # a schedule says itself how it starts
         adapts = config.augment.target is not None
         self.adaptive = AdaptiveProbability(config.augment, t.batch_size * t.d_steps, processes.device) if adapts else None
         betas = (t.beta1, t.beta2)
@@ -75,7 +76,7 @@ class State:
     @torch.no_grad()
     def update_ema(self) -> None:
         """Move the average towards the weights and the batch-norm statistics; it starts fast, so that the first weights fade."""
-        decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
+        decay = min(self.ema_decay, (1 + self.step) / (10 + self.step)) if self.ema_starts_fast else self.ema_decay
         averages, values = (_averaged(net) for net in (self.ema, self.generator))
         torch._foreach_lerp_(averages, values, 1 - decay)
         for norm, weight in spectral_norms(self.ema):

@@ -51,11 +51,12 @@ def identified(side: Side) -> Side:
     return replace(side, sha256=side.identify() if side.identify else fingerprint(side.open()))
 
 
-def passes(*sides: Side) -> int | None:
-    """How many images a score of these looks at, statistics excepted; None where that isn't known beforehand."""
+def passes(*sides: Side, wanted: Iterable[str] = ()) -> int | None:
+    """How many images the wanted scores of these look at, statistics excepted; None where that isn't known beforehand."""
     counts = [side.count for side in sides if side.batches is not None]
     known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
+    times = 2 if INTRA in wanted else 1  # all together, and class by class
+    return times * sum(known) if len(known) == len(counts) else None
 
 
 def require_known(wanted: Iterable[str]) -> None:

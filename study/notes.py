@@ -177,7 +177,7 @@ def _code(record: dict) -> str | None:
 def _curves(study: Study, analysis: Analysis) -> list[str]:
     """Whether rows had stopped improving, as far as their curves say."""
     found = []
-    if any(r["config"]["train"].get("lr_decay", "linear") != "none" for r in analysis.records):
+    if any(_rate_falls(r["config"]) for r in analysis.records):
         found = ["The learning rate falls within a run, which flattens any curve: more steps may still change the order."]
     if study.task == "classify":  # whose schedule ends each run
         return found
@@ -204,6 +204,13 @@ def _curves(study: Study, analysis: Analysis) -> list[str]:
             "and the flatter its curve. scoring.every takes both alike."
         )
     return found
+
+
+def _rate_falls(config: dict) -> bool:
+    """Whether a learning rate ends lower than it begins, as every classifier's does."""
+    train, schedule = config["train"], config.get("schedule", {})
+    scheduled = [key for key in ("lr_g", "lr_d") if schedule.get(key) is not None]
+    return train.get("lr_decay", "linear") != "none" or any(schedule[key] < train[key] for key in scheduled)
 
 
 def definition(study: Study) -> str:

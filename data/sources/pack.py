@@ -101,7 +101,8 @@ class PackSource(Source):
         self.require_crop(crop, f"pack again with --crop {crop}, or set dataset.crop={self.manifest['crop']}")
         if self.size < resolution:
             raise DataError(
-                f"{self.path} holds images of {self.size} pixels: pack again with --size {resolution}, or {advice_for(self.size)}"
+                f"{self.path} holds images of {self.size} pixels: pack again with --size {resolution}, or "
+                f"{advice_for(self.size, cropped=True)}"
             )
         if categories and self.classes not in (("all",), tuple(split_categories(categories))):
             raise DataError(

@@ -27,7 +27,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = (layer(x).flatten(2) for layer in (self.query, self.key, self.value))  # (N, C/8, H W)
         beta = (query.transpose(1, 2) @ key).softmax(dim=2).to(value.dtype)  # (N, j, i)
-        return x + self.gamma * self.out((value @ beta.transpose(1, 2)).view(len(x), -1, *x.shape[2:]))
+        return x + self.gamma * self.out((value @ beta.transpose(1, 2)).unflatten(2, x.shape[2:]))
 
 
 def insert_attention(network: nn.Sequential, given: Tensor, side: int) -> tuple[nn.Sequential, SelfAttention]:

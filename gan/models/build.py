@@ -97,7 +97,7 @@ def build_discriminator(config: Config, classes: int | None = None) -> Discrimin
         images = torch.empty(2, 3, *2 * [config.dataset.resolution], device="meta")
         discriminator.features = _attentive(discriminator.features, images, d.attention, d.norm == "spectral", "discriminator")
     if known := _classes(config, classes):
-        discriminator.condition(known, config.generator.latent)
+        discriminator.condition(known)
         if d.norm == "spectral":
             add_spectral_norm(discriminator.embed)
     return discriminator
@@ -124,7 +124,8 @@ def _generator(config: Config, layers: Layers, classes: int) -> GeneratorFrame:
     family = FAMILIES[g.family]
     if layers.flat and not family.flat_layers:
         raise ConfigError(
-            f"generator.flat_layers: family {g.family} adds none (docs/extending.md says how it could); leave the setting at 0"
+            f"generator.flat_layers: family {g.family} adds no such layers; leave the setting at 0, or choose one of "
+            f"{', '.join(name for name, other in FAMILIES.items() if other.flat_layers)}"
         )
     joined = g.latent if classes and layers.norm != "batch" else 0  # numbers that tell the class, behind z
     generator = family.generator(config.dataset.resolution, g.latent + joined, layers)

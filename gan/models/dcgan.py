@@ -1,4 +1,4 @@
-"""DCGAN (Radford et al. 2016) and the "standard CNN" of the spectral-norm paper (Miyato et al. 2018, table 3), 32 to 128 pixels.
+"""DCGAN (Radford et al. 2016) and the "standard CNN" of the spectral-norm paper (Miyato et al. 2018, table 3), at any size.
 
 Both are a stack of up-layers against a stack of strided layers; they differ in where the stack starts, how it ends, and what stands
 between the strided layers.
@@ -6,7 +6,6 @@ between the strided layers.
 
 import itertools
 from dataclasses import dataclass
-from math import log2
 
 from torch import Tensor, nn
 
@@ -14,6 +13,9 @@ from gan.kernels import conv2d
 from gan.models.families import Family, Layers, register
 from gan.models.frames import DiscriminatorFrame, GeneratorFrame
 from gan.models.layers import add_spectral_norm, channel_counts, init_normal, norm_layer
+from gan.models.sizes import seed_map
+
+WIDEST = 16  # channels per unit of width: those of 128 pixels, at 256 too
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Variant(Family):
     generator_kernel: str
     discriminator_kernel: str
     discriminator_norm: str
-    seed_size: int | None  # side of the map that G starts from and D ends with; None: R/8
+    doublings: int | None  # of G, from a map as D ends with; None: as many as gan.models.sizes says
     norm_on_seed: bool  # a norm and a ReLU before the first up-layer
     paints_with_last_up_layer: bool  # else a c3 does, after the last one
     same_size_layers_in_discriminator: bool  # of the kernel, around strided c4; else the strided layers have the kernel
@@ -34,8 +36,7 @@ class Variant(Family):
 
     def smallest(self, resolution: int) -> tuple[int, int]:
         """The side of the smallest map, and how many doublings lead from it to R."""
-        size = self.seed_size or resolution // 8
-        return size, int(log2(resolution // size))
+        return (resolution // 2**self.doublings, self.doublings) if self.doublings else seed_map(resolution)
 
     def published_generator(self, resolution: int) -> Layers:
         return Layers(self.generator_kernel, self.width, "batch", "transposed")
@@ -54,14 +55,15 @@ class Generator(GeneratorFrame):
     """z (N, latent) -> images (N, 3, R, R) in [-1, 1].
 
     A seed map of S x S, then up-layers that double it and halve its channels; all of them have the kernel and the upsampling.
-    dcgan: S = 4, w R/8 channels, and the last up-layer paints. cnn: S = R/8, 8w channels, and a c3 paints from w channels.
+    dcgan: S as gan.models.sizes says, 4 for a power of two; the last up-layer paints, from w channels. cnn: S = R/8, 8w channels,
+    and a c3 paints from w channels.
     layers.flat more layers of the kernel follow the seed map and every up-layer that doesn't paint.
     """
 
     def __init__(self, variant: Variant, resolution: int, latent: int, layers: Layers):
         super().__init__()
         size, ups = variant.smallest(resolution)
-        plan = tuple(2.0**i for i in reversed(range(ups if variant.paints_with_last_up_layer else ups + 1)))
+        plan = tuple(min(2.0**i, WIDEST) for i in reversed(range(ups if variant.paints_with_last_up_layer else ups + 1)))
         channels = channel_counts(plan, layers.width, layers.multiple)
 
         self.latent = latent
@@ -90,8 +92,8 @@ def _flat(layers: Layers, channels: int) -> list[nn.Module]:
 class Discriminator(DiscriminatorFrame):
     """Images (N, 3, R, R) in [-1, 1] -> logits (N,).
 
-    dcgan: strided layers of the kernel down to 4x4, from w channels doubling. cnn: the kernel at stride 1, alternating with strided
-    c4, from w channels to 8w at R/8. Batch norm, where asked for, spares the first layer, as Radford et al. advise.
+    dcgan: strided layers of the kernel down to S x S, from w channels doubling. cnn: the kernel at stride 1, alternating with
+    strided c4, from w channels to 8w at R/8. Batch norm, where asked for, spares the first layer, as Radford et al. advise.
     """
 
     def __init__(self, variant: Variant, resolution: int, layers: Layers):
@@ -102,7 +104,7 @@ class Discriminator(DiscriminatorFrame):
             for i in range(1, downs + 1):
                 plan += [("c4", 2, 2**i), (layers.kernel, 1, 2**i)]
         else:
-            plan = [(layers.kernel, 2, 2**i) for i in range(downs)]
+            plan = [(layers.kernel, 2, min(2**i, WIDEST)) for i in range(downs)]
         features: list[nn.Module] = []
         c_in = 3
         for i, (kernel, stride, part) in enumerate(plan):
@@ -128,7 +130,7 @@ register(
         generator_kernel="c4",
         discriminator_kernel="c4",
         discriminator_norm="batch",
-        seed_size=4,
+        doublings=None,
         norm_on_seed=True,
         paints_with_last_up_layer=True,
         same_size_layers_in_discriminator=False,
@@ -143,7 +145,7 @@ register(
         generator_kernel="c4",
         discriminator_kernel="c3",
         discriminator_norm="spectral",
-        seed_size=None,
+        doublings=3,
         norm_on_seed=False,
         paints_with_last_up_layer=False,
         same_size_layers_in_discriminator=True,

@@ -40,7 +40,7 @@ class GeneratorFrame(Frame):
             self.choose(labels)
             if self.embed is not None:
                 shares = as_shares(labels, self.classes).to(z.device)
-                z = torch.cat([z, self.embed(shares).to(z.dtype).expand(len(z), -1)], dim=1)
+                z = torch.cat([z, self.embed(shares).to(z.dtype).expand(z.shape[0], -1)], dim=1)
         return self.project(z).view(-1, *self.seed)
 
     def choose(self, labels: Tensor | None) -> None:
@@ -79,8 +79,8 @@ class DiscriminatorFrame(Frame):
         h = self.pool(self.run(self.features, x))
         return self.judge(h, as_shares(labels, self.classes)) if self.classes else self.head(h).squeeze(1)
 
-    def condition(self, classes: int, size: int) -> None:
-        """Take labels of so many classes. size: of an embedding that needn't be as long as what the head takes."""
+    def condition(self, classes: int) -> None:
+        """Take labels of so many classes."""
         self.classes = classes
         self.embed = nn.Linear(classes, self.head.in_features, bias=False)
         nn.init.xavier_uniform_(self.embed.weight)

@@ -2,8 +2,9 @@
 
     x + 1x1(lrelu(kxk(lrelu(1x1(x)))))      the block: no norm, the last layer initially 0, nothing but additions on the way through
 
-Generator: a learned 4x4 basis scaled by z, then stages of two blocks, doubled in between. Discriminator: the same mirrored, down to
-4x4, where a 4x4 depthwise layer and a linear one end it. Maps are resampled by [1 3 3 1], which has no kernel of its own.
+Generator: a learned SxS basis scaled by z, then stages of two blocks, doubled in between. Discriminator: the same mirrored, down to
+SxS, where an SxS depthwise layer and a linear one end it. S is 4, as published, where R is a power of two (gan.models.sizes). Maps
+are resampled by [1 3 3 1], which has no kernel of its own.
 
 r3          kxk is dense and the inner width that of the map: 9/11 of a block's parameters are in a 3x3, so that a kernel can show
 r3_grouped  as published: the inner width is doubled and kxk has groups of 16 channels, 9 % of the parameters
@@ -11,7 +12,7 @@ r3_grouped  as published: the inner width is doubled and kxk has groups of 16 ch
 
 import itertools
 from dataclasses import dataclass
-from math import log2, sqrt
+from math import sqrt
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,10 @@ from gan.models.conditioning import embedding
 from gan.models.families import Family, Layers, register
 from gan.models.frames import DiscriminatorFrame, GeneratorFrame
 from gan.models.layers import channel_counts
+from gan.models.sizes import seed_map
 from gan.models.upsampling import FILLERS, filler
 
-WIDTH = 768  # of every map up to 32 pixels; halved at each doubling after that
+WIDTH = 768  # of the first four stages, up to 32 pixels from 4; halved at each doubling after that
 BLOCKS = 2  # per stage
 SLOPE = 0.2  # of the leaky ReLU
 GAIN = sqrt(2 / (1 + SLOPE**2))  # which keeps the variance (He et al. 2015, eq. 15)
@@ -66,11 +68,11 @@ class Block(nn.Module):
 
 
 class Basis(nn.Module):
-    """z (N, latent) -> (N, C * 4 * 4): each of C learned 4x4 maps, times its number from a linear layer of z."""
+    """z (N, latent) -> (N, C * S * S): each of C learned SxS maps, times its number from a linear layer of z."""
 
-    def __init__(self, latent: int, channels: int):
+    def __init__(self, latent: int, channels: int, side: int):
         super().__init__()
-        self.maps = nn.Parameter(torch.empty(channels, 4, 4))
+        self.maps = nn.Parameter(torch.empty(channels, side, side))
         self.linear = init_fan_in(nn.Linear(latent, channels, bias=False))
         nn.init.normal_(self.maps)
 
@@ -81,11 +83,11 @@ class Basis(nn.Module):
 class Generator(GeneratorFrame):
     """z (N, latent) -> images (N, 3, R, R), around [-1, 1] but not bounded: as published, no activation ends it."""
 
-    def __init__(self, style: Style, channels: list[int], latent: int, layers: Layers):
+    def __init__(self, style: Style, channels: list[int], side: int, latent: int, layers: Layers):
         super().__init__()
         self.latent = latent
-        self.seed = (channels[0], 4, 4)
-        self.project = Basis(latent, channels[0])
+        self.seed = (channels[0], side, side)
+        self.project = Basis(latent, channels[0], side)
         blocks = lambda c: [Block(c, layers, style, BLOCKS * len(channels)) for _ in range(BLOCKS)]
         trunk = blocks(channels[0])
         for c_in, c_out in itertools.pairwise(channels):
@@ -97,7 +99,7 @@ class Generator(GeneratorFrame):
 class Discriminator(DiscriminatorFrame):
     """Images (N, 3, R, R) in [-1, 1] -> logits (N,)."""
 
-    def __init__(self, style: Style, channels: list[int], layers: Layers):
+    def __init__(self, style: Style, channels: list[int], side: int, layers: Layers):
         super().__init__()
         blocks = lambda c: [Block(c, layers, style, BLOCKS * len(channels)) for _ in range(BLOCKS)]
         features = [init_fan_in(nn.Conv2d(3, channels[0], 1, bias=False)), *blocks(channels[0])]
@@ -105,16 +107,17 @@ class Discriminator(DiscriminatorFrame):
             change = [] if c_in == c_out else [init_fan_in(nn.Conv2d(c_in, c_out, 1, bias=False))]
             features += [nn.Sequential(BinomialDown(), *change), *blocks(c_out)]
         self.features = nn.Sequential(*features)
-        self.basis = init_fan_in(nn.Conv2d(channels[-1], channels[-1], 4, groups=channels[-1], bias=False))
+        self.basis = init_fan_in(nn.Conv2d(channels[-1], channels[-1], side, groups=channels[-1], bias=False))
         self.head = init_fan_in(nn.Linear(channels[-1], 1, bias=False))
 
     def pool(self, x: Tensor) -> Tensor:
         return self.basis(x).flatten(1)
 
-    def condition(self, classes: int, size: int) -> None:
-        """As published, the head gives `size` numbers instead of one, and the class is all that weighs them."""
+    def condition(self, classes: int) -> None:
+        """As published, the head gives as many numbers as it takes, instead of one, and the class is all that weighs them."""
         self.classes = classes
-        self.head = init_fan_in(nn.Linear(self.head.in_features, size, bias=False))
+        size = self.head.in_features
+        self.head = init_fan_in(nn.Linear(size, size, bias=False))
         self.embed = embedding(classes, size, 1 / sqrt(size))
 
     def judge(self, h: Tensor, shares: Tensor) -> Tensor:
@@ -143,11 +146,11 @@ class R3(Family):
         return Layers("c3", WIDTH, "none")
 
     def channels(self, resolution: int, layers: Layers) -> list[int]:
-        """Of the maps from 4x4 to R x R; where the inner layers have groups, in whole ones."""
+        """Of the maps from S x S to R x R; where the inner layers have groups, in whole ones."""
         if layers.norm != "none":
             raise UserError(f"the r3 networks have no norm: leave {layers.norm!r} out, or choose another family")
-        stages = int(log2(resolution)) - 1
-        plan = tuple(min(1.0, 32 / 2 ** (stage + 2)) for stage in range(stages))
+        _, doublings = seed_map(resolution)
+        plan = tuple(min(1.0, 2.0 ** (3 - stage)) for stage in range(doublings + 1))
         whole = self.style.group // self.style.expansion if self.style.group else 1
         multiple = layers.multiple if layers.multiple % whole == 0 else max(layers.multiple, whole)
         return channel_counts(plan, layers.width, multiple)
@@ -158,10 +161,10 @@ class R3(Family):
                 f"the r3 generators upsample without weights: generator.upsampling={layers.upsampling} can't be; "
                 f"choose one of {', '.join(FILLERS)}"
             )
-        return Generator(self.style, self.channels(resolution, layers), latent, layers)
+        return Generator(self.style, self.channels(resolution, layers), seed_map(resolution)[0], latent, layers)
 
     def discriminator(self, resolution: int, layers: Layers) -> Discriminator:
-        return Discriminator(self.style, self.channels(resolution, layers)[::-1], layers)
+        return Discriminator(self.style, self.channels(resolution, layers)[::-1], seed_map(resolution)[0], layers)
 
 
 register("r3", R3(Style(expansion=1, group=None)))

@@ -1,15 +1,18 @@
-"""Residual generators and discriminators at 32, 64 and 128 pixels, all from one pair of blocks.
+"""Residual generators and discriminators at any size, all from one pair of blocks.
 
-sngan      Miyato et al. 2018, tables 4-5 (32 pixels: block widths 256 in G, 128 in D; 64 and 128: 1024 down to 64)
-wgan_gp    Gulrajani et al. 2017, CIFAR-10 ResNet at 32 (width 128, no norm in D, mean pooling); 64 and 128 follow the sngan plan
-           at half the widest layers, where that paper gives no such net
-landscape  Kurach et al. 2019, The GAN Landscape: `resnet_cifar` at 32, `resnet5` at 64 and 128. 3x3 shortcuts, zero insertion,
+sngan      Miyato et al. 2018: up to 32 pixels table 4 (block widths 256 in G, 128 in D), for 48 table 5 (512 down to 64 in G), for
+           128 table 6 (1024 down to 64); other sizes by their doublings, six of them as Brock et al. 2019 (BigGAN, 256 pixels)
+wgan_gp    Gulrajani et al. 2017, CIFAR-10 ResNet up to 32 pixels (width 128, no norm in D, mean pooling); larger ones follow the
+           sngan plan at half the widest layers, where that paper gives no such net
+landscape  Kurach et al. 2019, The GAN Landscape: `resnet_cifar` up to 32 pixels, `resnet5` beyond. 3x3 shortcuts, zero insertion,
            images in [0, 1]: the nets whose parameter counts match those reported by Wu et al. 2019
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import log2, sqrt
+from functools import partial
+from math import sqrt
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +21,7 @@ from gan.fusing import sequential
 from gan.models.families import Family, Layers, register
 from gan.models.frames import DiscriminatorFrame, GeneratorFrame
 from gan.models.layers import add_spectral_norm, channel_counts, init_normal, norm_layer
+from gan.models.sizes import halvings, seed_map
 from gan.models.upsampling import FILLERS, filler
 
 
@@ -35,32 +39,44 @@ class Style:
 
 @dataclass(frozen=True)
 class Plan:
-    """Channels per block in units of width; the generator's first entry is its 4x4 seed map."""
+    """Channels per block in units of width; the generator's first entry is its seed map."""
 
     generator_width: int
     generator: tuple[float, ...]
     discriminator_width: int
     discriminator: tuple[float, ...]
-    downs: int  # how many of D's blocks, from the first, halve the map
+    downs: int  # how many of D's blocks, from the first, halve the map, where it can be halved
 
 
-STYLES = {
-    "sngan": Style(),
-    "wgan_gp": Style(discriminator_norm="none", pool="mean"),
-    "landscape": Style(upsampling="unpool", pool="mean", spatial_shortcut=True, unit_range=True, normal_weights=True),
+def small_plan(resolution: int, width: int) -> Plan:
+    """Up to 32 pixels: blocks of one width, as many as there are doublings."""
+    _, doublings = seed_map(resolution)
+    return Plan(width, (1,) * (doublings + 1), 128, (1, 1, 1, 1), downs=2)
+
+
+MIYATO = {  # by doublings: 48 (table 5), 64, 128 (table 6) and 256 pixels
+    3: Plan(64, (8, 4, 2, 1), 64, (1, 2, 4, 8, 16), downs=4),
+    4: Plan(64, (16, 8, 4, 2, 1), 64, (1, 2, 4, 8, 16), downs=5),
+    5: Plan(64, (16, 16, 8, 4, 2, 1), 64, (1, 2, 4, 8, 16, 16), downs=5),
+    6: Plan(64, (16, 16, 8, 8, 4, 2, 1), 64, (1, 2, 4, 8, 8, 16, 16), downs=6),
 }
 
-PLANS = {
-    ("sngan", 32): Plan(256, (1, 1, 1, 1), 128, (1, 1, 1, 1), downs=2),
-    ("sngan", 64): Plan(64, (16, 8, 4, 2, 1), 64, (1, 2, 4, 8, 16), downs=5),
-    ("sngan", 128): Plan(64, (16, 16, 8, 4, 2, 1), 64, (1, 2, 4, 8, 16, 16), downs=5),
-    ("wgan_gp", 32): Plan(128, (1, 1, 1, 1), 128, (1, 1, 1, 1), downs=2),
-    ("wgan_gp", 64): Plan(64, (8, 8, 4, 2, 1), 64, (1, 2, 4, 8, 8), downs=5),
-    ("wgan_gp", 128): Plan(64, (8, 8, 8, 4, 2, 1), 64, (1, 2, 4, 8, 8, 8), downs=5),
-    ("landscape", 32): Plan(256, (1, 1, 1, 1), 128, (1, 1, 1, 1), downs=2),
-    ("landscape", 64): Plan(64, (8, 8, 4, 4, 2, 1), 64, (1, 2, 4, 4, 8, 8), downs=6),
-    ("landscape", 128): Plan(64, (8, 8, 4, 4, 2, 1), 64, (1, 2, 4, 4, 8, 8), downs=6),
-}
+
+def miyato_plan(resolution: int, small: int = 256, widest: int = 16) -> Plan:
+    """small: width up to 32 pixels. widest: the most channels per unit of width beyond that."""
+    if resolution <= 32:
+        return small_plan(resolution, small)
+    plan = MIYATO[seed_map(resolution)[1]]
+    generator, discriminator = (tuple(min(c, widest) for c in counts) for counts in (plan.generator, plan.discriminator))
+    return Plan(plan.generator_width, generator, plan.discriminator_width, discriminator, plan.downs)
+
+
+def kurach_plan(resolution: int) -> Plan:
+    """resnet5 has five blocks in G, of which those behind the last doubling keep the size; for a sixth doubling one more."""
+    if resolution <= 32:
+        return small_plan(resolution, 256)
+    sixth = (8,) if seed_map(resolution)[1] == 6 else ()
+    return Plan(64, (*sixth, 8, 8, 4, 4, 2, 1), 64, (1, 2, 4, 4, 8, 8), downs=6)
 
 
 class UpBlock(nn.Module):
@@ -154,10 +170,10 @@ class Generator(GeneratorFrame):
     def __init__(self, style: Style, plan: Plan, resolution: int, latent: int, layers: Layers):
         super().__init__()
         channels = channel_counts(plan.generator, layers.width, layers.multiple)
-        ups = int(log2(resolution // 4))
+        side, ups = seed_map(resolution)
         self.latent = latent
-        self.seed = (channels[0], 4, 4)
-        self.project = nn.Linear(latent, channels[0] * 4 * 4)
+        self.seed = (channels[0], side, side)
+        self.project = nn.Linear(latent, channels[0] * side * side)
         blocks: list[nn.Module] = _flat(layers, channels[0])
         for i, (c_in, c_out) in enumerate(itertools.pairwise(channels)):
             blocks += [UpBlock(c_in, c_out, layers, i < ups, style.spatial_shortcut), *_flat(layers, c_out)]
@@ -174,13 +190,14 @@ class Generator(GeneratorFrame):
 class Discriminator(DiscriminatorFrame):
     """Images (N, 3, R, R) in [-1, 1] -> logits (N,)."""
 
-    def __init__(self, style: Style, plan: Plan, layers: Layers):
+    def __init__(self, style: Style, plan: Plan, resolution: int, layers: Layers):
         super().__init__()
         channels = [3, *channel_counts(plan.discriminator, layers.width, layers.multiple)]
+        downs = min(plan.downs, halvings(resolution))
         self.unit_range, self.mean = style.unit_range, style.pool == "mean"
         self.features = nn.Sequential(
             *(
-                DownBlock(c_in, c_out, layers, i < plan.downs, style.spatial_shortcut, first=i == 0)
+                DownBlock(c_in, c_out, layers, i < downs, style.spatial_shortcut, first=i == 0)
                 for i, (c_in, c_out) in enumerate(itertools.pairwise(channels))
             ),
             nn.ReLU(inplace=True),
@@ -218,25 +235,32 @@ def init_xavier(module: nn.Module) -> None:
 
 
 class Residual(Family):
-    """The family of a style, with a plan for each resolution."""
+    """The family of a style, and of what makes a plan for each resolution."""
 
     flat_layers = True
 
-    def __init__(self, style: Style, plans: dict[int, Plan]):
-        self.style, self.plans = style, plans
+    def __init__(self, style: Style, plan: Callable[[int], Plan]):
+        self.style, self.plan = style, plan
 
     def published_generator(self, resolution: int) -> Layers:
-        return Layers("c3", self.plans[resolution].generator_width, "batch", self.style.upsampling)
+        return Layers("c3", self.plan(resolution).generator_width, "batch", self.style.upsampling)
 
     def published_discriminator(self, resolution: int) -> Layers:
-        return Layers("c3", self.plans[resolution].discriminator_width, self.style.discriminator_norm)
+        return Layers("c3", self.plan(resolution).discriminator_width, self.style.discriminator_norm)
 
     def generator(self, resolution: int, latent: int, layers: Layers) -> Generator:
-        return Generator(self.style, self.plans[resolution], resolution, latent, layers)
+        return Generator(self.style, self.plan(resolution), resolution, latent, layers)
 
     def discriminator(self, resolution: int, layers: Layers) -> Discriminator:
-        return Discriminator(self.style, self.plans[resolution], layers)
+        return Discriminator(self.style, self.plan(resolution), resolution, layers)
 
 
-for name, style in STYLES.items():
-    register(name, Residual(style, {resolution: plan for (family, resolution), plan in PLANS.items() if family == name}))
+register("sngan", Residual(Style(), miyato_plan))
+register("wgan_gp", Residual(Style(discriminator_norm="none", pool="mean"), partial(miyato_plan, small=128, widest=8)))
+register(
+    "landscape",
+    Residual(
+        Style(upsampling="unpool", pool="mean", spatial_shortcut=True, unit_range=True, normal_weights=True),
+        kurach_plan,
+    ),
+)

@@ -27,7 +27,8 @@ def receptive_fields(config: Config) -> tuple[int, int]:
     with torch.no_grad():
         reach = g.trunk(seed)
 
-    image = torch.ones(1, 3, 512, 512, dtype=torch.float64, requires_grad=True)
+    side = max(512, 4 * config.dataset.resolution)
+    image = torch.ones(1, 3, side, side, dtype=torch.float64, requires_grad=True)
     features = d.features(image)
     (sight,) = torch.autograd.grad(features[0, :, features.shape[2] // 2, features.shape[3] // 2].sum(), image)
     return _extent(reach), _extent(sight)

@@ -105,15 +105,15 @@ def constant_picture(rest: Callable[[Tensor], Tensor], maps: Tensor, cells: int 
 class ImageCheckerboard:
     phase_mean_variance: float  # I1, in [0, 1]
     nyquist_peaks: float  # I2, dB: a pattern of period 2, from the last layer that doubles
-    half_nyquist_peaks: float  # the same at period 4, from the layer before
+    half_nyquist_peaks: float  # the same at period 4, from the layer before; nan below 24 pixels
     phase_variance_ratio: float  # I3
 
 
 def image_checkerboard(images: Tensor) -> ImageCheckerboard:
-    """I1 to I3 of images (N, C, H, W), uint8, H and W even and at least 32 (for I2). ValueError otherwise."""
+    """I1 to I3 of images (N, C, H, W), uint8, H and W even and at least 16 (for I2). ValueError otherwise."""
     height, width = images.shape[-2:]
-    if images.dim() != 4 or height % 2 or width % 2 or min(height, width) < 32:
-        raise ValueError(f"image_checkerboard: images (N, C, H, W) of even sides from 32 are needed, not {tuple(images.shape)}")
+    if images.dim() != 4 or height % 2 or width % 2 or min(height, width) < 16:
+        raise ValueError(f"image_checkerboard: images (N, C, H, W) of even sides from 16 are needed, not {tuple(images.shape)}")
     mean_variance, variance_ratio = _phases(images)
     spectrum = power_spectrum(images)
     return ImageCheckerboard(mean_variance, _nyquist_peaks(spectrum), _half_nyquist_peaks(spectrum), variance_ratio)
@@ -169,8 +169,13 @@ def _nyquist_peaks(spectrum: Tensor) -> float:
 
 
 def _half_nyquist_peaks(spectrum: Tensor) -> float:
-    """The same at π/2, against the geometric mean of both neighbours, as power falls with frequency."""
+    """The same at π/2, against the geometric mean of both neighbours, as power falls with frequency.
+
+    nan where frequency 0 and the peak at π are so near to these neighbours that the window mixes them in.
+    """
     y, x = spectrum.shape[0] // 4, spectrum.shape[1] // 4
+    if min(y, x) < 2 * INSIDE:
+        return float("nan")
     peaks = spectrum[y, 0] + spectrum[0, x] + spectrum[y, x]
     sides = [spectrum[y + d, 0] + spectrum[0, x + d] + spectrum[y + d, x + d] for d in (-INSIDE, INSIDE)]
     return _decibels(peaks, (sides[0] * sides[1]).sqrt())

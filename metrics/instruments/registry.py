@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from metrics.registry import Registry
 
-# images: (images); pairs: (generated, real). All uint8 (N, C, R, R), R even and at least 32.
+# images: (images); pairs: (generated, real). All uint8 (N, C, R, R), R even and at least 16.
 # layers: (layer, level), a layer that enlarges its map (see metrics.instruments.impulse), and its mean input (in,) or None for 1.
 Subject = Literal["images", "pairs", "layers"]
 Measure = Callable[..., dict[str, float]]  # of the above -> a number for each name
@@ -57,7 +57,7 @@ def numbers_of(*subjects: Subject) -> list[Number]:
 
 
 def image_numbers(images: Tensor, real: Tensor | None = None) -> dict[str, float]:
-    """All that there is to measure of uint8 images (N, C, R, R), R even and at least 32; with real ones, in comparison too."""
+    """All that there is to measure of uint8 images (N, C, R, R), R even and at least 16; with real ones, in comparison too."""
     return _measured("images", images) | ({} if real is None else _measured("pairs", images, real))
 
 

@@ -3,7 +3,6 @@
 import io
 import struct
 import subprocess
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -30,8 +29,15 @@ def test_pad_shows_the_whole_image_between_black_bars():
     found = fit(Image.new("RGB", (64, 32), "white"), 16, "pad")
     assert (found[:, :4] == 0).all() and (found[:, -4:] == 0).all() and (found[:, 4:12] == 255).all()
     assert fit(Image.new("RGB", (64, 8)), 16, "pad").shape == (3, 16, 16)
-    with pytest.raises(ValueError, match="smaller"):
-        fit(Image.new("RGB", (15, 8)), 16, "pad")
+
+
+def test_pad_puts_black_around_a_small_image_and_leaves_its_pixels():
+    """As digits of 28 pixels are usually trained on at 32."""
+    image = noise(0, (28, 28))
+    found = fit(image, 32, "pad")
+    assert (found[:, 2:-2, 2:-2] == np.asarray(image).transpose(2, 0, 1)).all()
+    assert found[:, :2].sum() + found[:, -2:].sum() + found[:, :, :2].sum() + found[:, :, -2:].sum() == 0
+    assert (fit(noise(0, (15, 8)), 16, "pad") == 0).all(axis=(0, 2)).sum() == 8
 
 
 def test_center_of_celeba_is_its_square_of_178():
@@ -221,9 +227,10 @@ def test_the_limit_of_pixels_holds_for_scores_as_for_training(tmp_path, monkeypa
 @pytest.mark.parametrize(
     "side, resolution, advice",
     [
-        (28, 32, "enlarge them to 32 pixels or more yourself"),
-        (48, 64, r"set dataset\.resolution=32"),
-        (100, 128, r"set dataset\.resolution=64"),
+        (12, 16, "enlarge them to 16 pixels or more yourself, or set dataset.crop=pad, which puts black around them"),
+        (28, 32, r"set dataset\.resolution=24, or set dataset.crop=pad, which puts black around them"),
+        (48, 64, r"set dataset\.resolution=48"),
+        (100, 128, r"set dataset\.resolution=96"),
     ],
 )
 def test_the_advice_for_small_images_is_possible(tmp_path, side, resolution, advice):
@@ -239,5 +246,10 @@ def test_the_advice_for_small_images_is_possible(tmp_path, side, resolution, adv
         load("folder", tmp_path, resolution)
 
 
-def test_the_resolutions_that_are_advised_are_those_of_the_settings():
-    assert get_args(Dataset.model_fields["resolution"].annotation) == RESOLUTIONS
+@pytest.mark.parametrize(("side", "resolution"), [(12, 16), (28, 32), (48, 64)])
+def test_both_ways_that_are_advised_work(tmp_path, side, resolution):
+    noise(0, (side, side)).save(tmp_path / "a.png")
+    assert load("folder", tmp_path, resolution, crop="pad").images.shape[-1] == resolution
+    if side >= RESOLUTIONS[0]:
+        assert load("folder", tmp_path, side // 8 * 8).images.shape[-1] == side // 8 * 8
+    assert all(Dataset(resolution=r).resolution == r for r in RESOLUTIONS)

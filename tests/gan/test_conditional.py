@@ -14,7 +14,7 @@ from gan import checkpoint, sampling
 from gan.config import Config, ConfigError
 from gan.evaluation import generator_side, image_side, reference_of
 from gan.export import export
-from gan.models.build import build, resolve
+from gan.models.build import build, build_generator, resolve
 from gan.models.conditioning import ConditionalBatchNorm2d
 from gan.models.counting import parameter_count
 from gan.probe import probe
@@ -28,7 +28,7 @@ from gan.training import train
 from metrics.frechet import frechet_from_features
 from metrics.instruments.shift import flat_twin
 from metrics.protocol import ProtocolError
-from metrics.scoring import Side, score
+from metrics.scoring import Side, passes, score
 from study.study import Study
 from tests.helpers import FEATURES, NAME, assert_same, final_state, one_error
 
@@ -149,7 +149,7 @@ def test_the_projection_is_head_plus_the_product_with_the_vector_of_the_class(fa
 
 
 def test_the_r3_networks_are_told_the_class_as_published():
-    G, D = networks("r3", CONDITIONAL)
+    G, D = networks("r3", CONDITIONAL, "discriminator.width=12")
     z, y = torch.randn(3, 8), torch.tensor([2, 0, 2])
     joined = torch.stack([torch.cat([z[n], G.embed.weight[:, y[n]]]) for n in range(3)])
     nn.init.normal_(G.trunk[0].residual[-1].weight)
@@ -157,16 +157,26 @@ def test_the_r3_networks_are_told_the_class_as_published():
     assert G.latent == 8 and G.project.linear.in_features == 16
     x = torch.randn(3, 3, 32, 32)
     vectors = D.head(D.pool(D.features(x)))
-    assert vectors.shape == (3, 8)
+    assert vectors.shape == (3, 12)  # as many as the last map has channels
     torch.testing.assert_close(D(x, y), torch.stack([vectors[n] @ D.embed.weight[:, y[n]] for n in range(3)]))
 
 
-def test_the_published_generator_has_as_many_parameters_with_labels_as_reported():
+def test_the_published_networks_have_as_many_parameters_with_labels_as_reported():
+    """20.8 M in G; D's head then gives 768 numbers instead of one, and there is such a vector for each of ten classes."""
+    wide = ["generator.width=768", "discriminator.width=768", "generator.latent=64"]
     with torch.device("meta"):
-        G, _ = networks(
-            "r3_grouped", CONDITIONAL, "generator.width=768", "discriminator.width=768", "generator.latent=64", classes=10
-        )
+        (G, D), (_, plain) = (networks("r3_grouped", *option, *wide, classes=10) for option in ([CONDITIONAL], []))
     assert round(parameter_count(G) / 1e6, 1) == 20.8
+    assert parameter_count(D) - parameter_count(plain) == 767 * 768 + 10 * 768
+
+
+def test_the_vectors_of_classes_begin_as_published():
+    """N(0, 1/K) beside z; in D shorter by the root of their length, so that <v, head(h)> is as large as a number of the head."""
+    torch.manual_seed(0)
+    G, D = networks("r3", CONDITIONAL, "generator.latent=64", "discriminator.width=64", classes=100)
+    assert G.embed.weight.std().item() == pytest.approx(1 / 10, rel=0.05)
+    assert D.embed.weight.std().item() == pytest.approx(1 / 10 / 8, rel=0.05)
+    assert D.head.weight.std().item() == pytest.approx(1 / 8, rel=0.05)
 
 
 @pytest.mark.parametrize("rule", ["equal_parameters", "equal_macs"])
@@ -249,6 +259,50 @@ def test_activation_checkpointing_changes_no_bit(labelled):
         Step(config, ALONE, state, batches)()
         states.append(state.dump())
     assert_same(*states)
+
+
+@pytest.mark.parametrize("family", ["dcgan", "r3"])
+def test_compiled_networks_paint_and_judge_as_plain_ones(family):
+    """In one graph each, with other labels at each call."""
+    G, D = networks(family, CONDITIONAL)
+    for network, given in ((G.eval(), torch.randn(3, 8)), (D.eval(), torch.randn(3, 3, 32, 32))):
+        compiled = torch.compile(network, backend="eager", fullgraph=True)
+        for labels in (torch.tensor([0, 1, 2]), torch.tensor([2, 2, 0])):
+            torch.testing.assert_close(compiled(given, labels), network(given, labels))
+
+
+def test_a_compiled_step_is_an_eager_one(labelled, monkeypatch):
+    """Gradients of the tables and vectors of classes included."""
+    monkeypatch.setattr("gan.step.compiled", lambda network: torch.compile(network, backend="eager"))
+    found = []
+    for compile_ in ("false", "true"):
+        config = resolve(labelled("dcgan", f"train.compile={compile_}"))
+        batches = Batches(config, ALONE)
+        state = State(config, ALONE, batches.classes)
+        step = Step(config, ALONE, state, batches)
+        values = [step() for _ in range(2)]
+        found.append([*values, *state.generator.parameters(), *state.discriminator.parameters()])
+    for a, b in zip(*found):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", [*NORMED, "r3"])
+def test_a_step_in_bf16_is_near_one_in_fp32(labelled, family):
+    found = []
+    for precision in ("fp32", "bf16"):
+        config = resolve(labelled(family, f"train.precision={precision}", "generator.attention=16"))
+        batches = Batches(config, ALONE)
+        state = State(config, ALONE, batches.classes)
+        found.append(Step(config, ALONE, state, batches)())
+        assert all(p.dtype == torch.float32 for p in state.generator.parameters())
+    torch.testing.assert_close(found[1][:4], found[0][:4], rtol=0.05, atol=0.05)
+
+
+def test_several_gpus_share_the_statistics_of_conditional_norms():
+    G, _ = networks("dcgan", CONDITIONAL)
+    shared = nn.SyncBatchNorm.convert_sync_batchnorm(G)
+    norms = [m.norm for m in shared.modules() if isinstance(m, ConditionalBatchNorm2d)]
+    assert norms and all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
 
 
 # --- runs --------------------------------------------------------------------------------------------------------------------
@@ -361,15 +415,60 @@ def test_what_sample_cannot_do_with_classes_is_a_sentence(painted, call, options
     assert status and re.search(why, " ".join(said.replace("│", " ").split())), said
 
 
+def test_drawing_asks_for_one_class_that_there_is_and_for_images(painted):
+    trained = gan.load(painted, device="cpu")
+    for drawn, why in (
+        (lambda: trained.sample(0, of_class=0), "at least 1 image is drawn"),
+        (lambda: trained.sample(0, of_class="nothing"), "at least 1 image is drawn"),
+        (lambda: trained.sample(1, of_class="nothing"), "has no class 'nothing'"),
+        (lambda: trained.sample(1, of_class="all"), "one class is drawn at a time, not 'all'"),
+        (lambda: trained.batches(1, of_class="0,1"), "one class is drawn at a time, not '0,1'"),
+    ):
+        with pytest.raises(RunError, match=why):
+            drawn()
+    assert torch.equal(torch.cat(list(trained.batches(5, batch_size=2, of_class=3))), trained.sample(5, of_class=3, batch_size=2))
+
+
 def test_a_run_without_classes_has_none_to_choose(run, call):
     status, _, said = call("sample", run, "--class", "0")
     assert status and "no classes to choose from" in one_error(said)
 
 
+def drawn_by_onnx(path):
+    session = pytest.importorskip("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert [(given.name, given.shape[1:]) for given in session.get_inputs()] == [("z", [8]), ("labels", [])]
+    return lambda z, labels: torch.from_numpy(session.run(None, {"z": z.numpy(), "labels": labels.numpy()})[0])
+
+
+@pytest.mark.parametrize(
+    ("file", "options"),
+    [
+        ("g.pt2", ["dcgan"]),
+        ("g.onnx", ["sngan", "generator.attention=16", "generator.kernel=c2sp"]),
+        ("g.pt2", ["r3", "generator.attention=8"]),
+    ],
+)
+def test_an_exported_file_draws_the_class_that_it_is_told(labelled, file, options, tmp_path):
+    """Other numbers of images, and other classes, than it was recorded with."""
+    if file == "g.onnx":
+        pytest.importorskip("onnxscript")
+    config = resolve(labelled(*options))
+    torch.manual_seed(0)
+    generator = build_generator(config, 10).eval().requires_grad_(False)
+    for weight in generator.parameters():  # so that pictures of classes differ
+        weight.add_(torch.randn(weight.shape) / 20)
+    trained = sampling.Trained(generator, config, 4)
+    z, labels = latents(5, 0, 7, 8), torch.tensor([9, 0, 3, 3, 7, 1, 2])
+    export(trained, tmp_path / file)
+    run = drawn_by_onnx(tmp_path / file) if file == "g.onnx" else torch.export.load(tmp_path / file).module()
+    found = run(z, labels)
+    assert (found - trained(z, labels)).abs().max() < 1e-4
+    assert (found - trained(z, labels.flip(0))).abs().max() > 1e-2
+
+
 def test_an_exported_generator_takes_labels_too(painted, tmp_path):
     trained = sampling.load_generator(painted)
-    for name in ("a.pt2", "a.safetensors"):
-        assert export(trained, tmp_path / name) < 1e-4
+    assert export(trained, tmp_path / "a.safetensors") < 1e-4
     again = gan.load(tmp_path / "a.safetensors", device="cpu")
     assert again.class_names == trained.class_names and torch.equal(again.generator.class_counts, trained.generator.class_counts)
     name = again.class_names[2]
@@ -385,8 +484,10 @@ def test_intra_is_the_mean_of_the_distances_of_each_class(tiny_networks, labelle
 
     extractor = open_extractor(FEATURES)
     real, mine = reference_of(labelled()), generator_side(generator, "mine", 0, 100)
-    scores, _ = score(extractor, real, mine, ["intra"])
+    seen = []
+    scores, _ = score(extractor, real, mine, ["intra"], progress=seen.append)
     found = {s.name: s for s in scores}
+    assert sum(seen) == passes(real, mine, wanted=["intra"]) == 300  # what a bar has for its total
     assert set(found) == {NAME, f"{NAME}_intra", *(f"{NAME}_intra:{name}" for name in generator.class_names)}
     images = Batches(resolve(labelled()), ALONE).set
     expected = []

@@ -203,6 +203,7 @@ def placed(batches: Batches, config, processes: Processes) -> Batches:
     """Batches that were opened on the CPU, moved as their constructor does: reading files takes true tensors."""
     batches.config, batches.processes = config, processes
     batches.images = batches.set.images.to(processes.device)
+    batches._labels = batches.set.labels.to(processes.device) if batches.classes else None
     return batches
 
 
@@ -214,19 +215,23 @@ VARIANTS = [
     ("wgan_gp", ["objective.r1=1", "train.precision=bf16", "train.activation_checkpointing=true"]),
     ("r3", ["schedule.r1=0.01", "augment.colour=true", "augment.translation=0.1", "schedule.probability=0.5"]),
     ("r3", ["generator.family=r3_grouped", "objective.penalty_form=finite_difference", "augment.cutout=0.5", "augment.target=0.6"]),
+    ("sngan", ["generator.conditional=true", "generator.attention=16", "discriminator.attention=8", "train.precision=bf16"]),
+    ("dcgan", ["generator.conditional=true", "discriminator.norm=batch", "generator.spectral_norm=true", "train.d_steps=2"]),
+    ("r3", ["generator.conditional=true", "generator.attention=8", "train.gradient_accumulation=2"]),
+    ("cnn", ["generator.padding=reflect", "discriminator.padding=circular", "dataset.resolution=24", "generator.kernel=c2alt"]),
 ]
 
 
 @pytest.mark.parametrize(("family", "overrides"), VARIANTS)
-def test_a_training_step_stays_on_the_gpu_and_never_waits(cuda, tiny, monkeypatch, family, overrides):
+def test_a_training_step_stays_on_the_gpu_and_never_waits(cuda, tiny, pictures, monkeypatch, family, overrides):
     """Data, noise, both networks, losses, penalties, Adam, EMA; and what a CUDA graph would repeat is the same in every step."""
-    config = resolve(tiny(family, "train.device=cpu", *overrides))
+    config = resolve(tiny(family, f"dataset.path={pictures}", "train.device=cpu", *overrides))
     batches = Batches(config, Processes(0, 1, torch.device("cpu")))
     networks = build(config)  # true ones: spectral norm's first iterations would take most of the test's time
     monkeypatch.setattr(gan.state, "build", lambda config, classes: networks)
     with cuda() as watch:
         gpu = Processes(0, 1, CUDA)
-        state = State(config, gpu)
+        state = State(config, gpu, batches.classes)
         step = Step(config, gpu, state, placed(batches, config, gpu))
         step()  # Adam makes its own tensors, and the learning rates move over
         watch.waits.clear()
@@ -272,18 +277,26 @@ def test_rates_of_a_gpu_are_tensors_filled_in_place_and_saved_as_numbers(cuda, t
         assert on_cuda(state.optimizer_g.param_groups[0]["lr"])
 
 
-def test_drawing_from_a_gpu_gives_pictures_on_the_cpu(cuda, tiny):
-    config = resolve(tiny("dcgan", "train.device=cpu"))
+@pytest.mark.parametrize(
+    "options", [["dcgan"], ["dcgan", "generator.conditional=true"], ["r3", "generator.conditional=true"]], ids=" ".join
+)
+def test_drawing_from_a_gpu_gives_pictures_on_the_cpu(cuda, tiny, options):
+    config = resolve(tiny(*options, "train.device=cpu"))
     with cuda():
         generator, discriminator = inputs.untrained(config, 0, CUDA)
         assert on_cuda(list(generator.parameters()), list(discriminator.parameters()))
         pictures = [torch.cat(list(sampling.samples(generator, 0, 70))), sampling.interpolations(generator, 0, 2, 3)]
+        if generator.classes:
+            pictures = [torch.cat(list(sampling.samples(generator, 0, 70, of_class=3)))]
+            pictures += [sampling.interpolations(generator, 0, 2, 3, [0, 1])]
         assert [(len(p), p.dtype, p.device.type) for p in pictures] == [(70, torch.uint8, "cpu"), (6, torch.uint8, "cpu")]
 
 
-def test_instruments(cuda, tiny, monkeypatch):
+@pytest.mark.parametrize("conditional", ["false", "true"])
+def test_instruments(cuda, tiny, monkeypatch, conditional):
     """All that looks into the networks; the numbers of pictures are taken on the CPU."""
-    config = resolve(tiny("dcgan", "train.device=cpu", "generator.upsampling=pixelshuffle"))
+    more = ["generator.upsampling=pixelshuffle", f"generator.conditional={conditional}"]
+    config = resolve(tiny("dcgan", "train.device=cpu", *more))
     monkeypatch.setattr(measurement, "image_numbers", lambda images, real=None: {"device": images.device.type})
     monkeypatch.setattr(measurement, "_rings", lambda images: images)
     with cuda():

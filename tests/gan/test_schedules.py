@@ -3,9 +3,13 @@
 import math
 
 import pytest
+import torch
 
 from gan import schedules
 from gan.config import Config, ConfigError
+from gan.models.build import resolve
+from gan.processes import Processes
+from gan.state import State
 from gan.training import train
 from tests.helpers import PulledPlug, assert_same, crash_at, final_state
 
@@ -53,6 +57,17 @@ def test_the_average_lengthens_by_its_half_life():
     whole = math.log(0.5) / math.log(0.999929)
     assert whole == pytest.approx(5e6 / 512, rel=1e-3)
     assert decays[1] ** (whole / 2) == pytest.approx(0.5, rel=1e-9)
+
+
+def test_a_scheduled_average_starts_as_its_schedule_says(tiny):
+    """R3GAN's has no start of its own; without a schedule the average starts fast."""
+    for more, kept in (["schedule.ema_decay=0.9"], 0.5), ([], 0.1):
+        state = State(resolve(tiny("r3", "train.ema_decay=0.5", "train.device=cpu", *more)), Processes(0, 1, torch.device("cpu")))
+        before = state.ema.project.maps.clone()
+        with torch.no_grad():
+            state.generator.project.maps.add_(1)
+        state.update_ema()
+        torch.testing.assert_close(state.ema.project.maps, before + (1 - kept))
 
 
 def test_linear_decay_of_the_rates():

@@ -627,10 +627,11 @@ def torchrun(config, run):
 
 
 @pytest.mark.parametrize("family", ["sngan", "wgan_gp"])
-def test_two_processes_give_the_losses_of_one(tiny, tmp_path, family):
-    """Two ranks of batch 4 against one of batch 8, gloo on the CPU, no batch norm: to float tolerance."""
+def test_two_processes_give_the_losses_of_one(tiny, pictures, tmp_path, family):
+    """Two ranks of batch 4 against one of batch 8, gloo on the CPU, no batch norm: to float tolerance. One is conditional."""
     more = [*FINITE, "objective.r1=1", "objective.penalty_sigma=1", "augment.colour=true", "augment.translation=0.125"]
-    more = more if family == "sngan" else ["objective.penalty_every=2"]
+    conditional = [f"dataset.path={pictures}", "generator.conditional=true", "generator.attention=16", "discriminator.attention=16"]
+    more = more if family == "sngan" else ["objective.penalty_every=2", *conditional]
     config = tiny(family, "generator.norm=none", "train.steps=8", "train.log_every=2", "train.device=cpu", *more)
     train(config, tmp_path / "one", progress=False)
     done = torchrun(config, tmp_path / "two")

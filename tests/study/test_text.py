@@ -175,8 +175,11 @@ def test_where_all_collapsed_the_curves_are_not_said_to_be_missing(study):
 
 
 def test_a_falling_learning_rate_is_said_to_flatten_curves(study):
-    loaded, folder = study({"c2": [FALLING], "c3": [9.0]}, base={"train": {"lr_decay": "linear"}})
-    assert "more steps may still change the order" in said(loaded, folder)
+    for base in ({"train": {"lr_decay": "linear"}}, {"schedule": {"lr_g": 1e-5}}, {"schedule": {"lr_d": 0.0}}):
+        loaded, folder = study({"c2": [FALLING], "c3": [9.0]}, base=base)
+        assert "more steps may still change the order" in said(loaded, folder)
+    for base in ({}, {"schedule": {"lr_g": 1.0}}):
+        assert "more steps may still change the order" not in said(*study({"c2": [FALLING], "c3": [9.0]}, base=base))
 
 
 def test_rows_with_data_of_their_own_stand_in_one_table(study_file, tmp_path):

@@ -530,7 +530,7 @@ def test_nothing_but_the_pack_stays_where_it_was_made(hundred, tmp_path):
 
 def test_the_advice_for_a_pack_of_small_images_is_possible(hundred, tmp_path):
     path = pack_of(hundred, tmp_path / "a.pack").path
-    with pytest.raises(DataError, match=r"of 16 pixels: pack again with --size 32, or enlarge them to 32 pixels or more yourself"):
+    with pytest.raises(DataError, match=r"of 16 pixels: pack again with --size 32, or set dataset.resolution=16$"):
         load("folder", path, 32)
 
 

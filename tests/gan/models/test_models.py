@@ -252,14 +252,14 @@ def test_a_family_of_ones_own_that_does_not_pad_or_add_layers_is_refused(monkeyp
         def generator(self, resolution, latent, layers):
             return super().generator(resolution, latent, replace(layers, padding="zeros"))
 
-    mine = Mine(families.FAMILIES["sngan"].style, families.FAMILIES["sngan"].plans)
+    mine = Mine(families.FAMILIES["sngan"].style, families.FAMILIES["sngan"].plan)
     monkeypatch.setitem(families.FAMILIES, "sngan", mine)
     build_generator(settings("sngan", 32, *SMALL))
     with pytest.raises(
         ConfigError, match=r"generator\.padding=reflect: not all layers of family sngan pad so; build them with layers\.conv"
     ):
         build_generator(settings("sngan", 32, "generator.padding=reflect", *SMALL))
-    with pytest.raises(ConfigError, match=r"generator\.flat_layers: family sngan adds none"):
+    with pytest.raises(ConfigError, match=r"generator\.flat_layers: family sngan adds no such layers; leave"):
         build_generator(settings("sngan", 32, "generator.flat_layers=1", *SMALL))
 
 

@@ -56,9 +56,12 @@ def test_a_kernel_has_most_parameters_of_the_dense_networks_and_few_of_the_group
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(("resolution", "widths"), [(32, [16] * 4), (64, [16] * 4 + [8]), (128, [32] * 4 + [16, 8])])
+@pytest.mark.parametrize(
+    ("resolution", "widths"),
+    [(24, [16] * 3), (32, [16] * 4), (64, [16] * 4 + [8]), (96, [16] * 4 + [8]), (128, [32] * 4 + [16, 8])],
+)
 def test_shapes_and_widths(family, resolution, widths):
-    """Full width up to 32 pixels, half of it at each doubling after that, as in the presets for FFHQ."""
+    """Full width in the first four stages, half of it at each doubling after that, as in the presets for FFHQ."""
     options = [f"generator.width={widths[0]}", f"discriminator.width={widths[0]}", "generator.latent=8"]
     G, D = build(settings(family, f"dataset.resolution={resolution}", *options))
     images = G(torch.randn(2, 8))

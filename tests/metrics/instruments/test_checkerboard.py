@@ -186,9 +186,18 @@ def test_flat_pictures_have_no_pattern():
 
 
 def test_refuses_odd_and_small_pictures():
-    for shape in ((4, 3, 31, 31), (4, 3, 16, 16), (3, 32, 32)):
-        with pytest.raises(ValueError, match="even sides from 32"):
+    for shape in ((4, 3, 31, 31), (4, 3, 14, 14), (3, 32, 32)):
+        with pytest.raises(ValueError, match="even sides from 16"):
             image_checkerboard(torch.zeros(shape))
+
+
+def test_below_24_pixels_period_4_is_not_measured():
+    """A checkerboard of period 4 shows at 24 pixels; at 16 its neighbours in the spectrum are too near to what else there is."""
+    board = 20 * (torch.arange(24) % 4 < 2).float()
+    images = (random_images(60, 24, 24) / 4 + board[:, None] + board).to(torch.uint8)
+    assert image_checkerboard(images).half_nyquist_peaks > 5
+    found = image_checkerboard(images[..., :16, :16])
+    assert math.isnan(found.half_nyquist_peaks) and math.isfinite(found.nyquist_peaks)
 
 
 def test_white_noise_has_its_floor():
