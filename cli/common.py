@@ -15,12 +15,13 @@ import typer
 from rich.console import Console
 
 from data.files import UserError, duration, printable, reason
+from data.notes import speaks
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 
 # What is shown may hold names of files and classes, which are no markup: [bold] and :smile: stay as they are.
 console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-MAIN = os.environ.get("RANK", "0") == "0"  # under torchrun, one process speaks for all
+MAIN = speaks()  # under torchrun, one process speaks for all
 
 # --- options -----------------------------------------------------------------------------------------------------------------
 

@@ -361,6 +361,17 @@ def test_what_sample_cannot_do_with_classes_is_a_sentence(painted, call, options
     assert status and re.search(why, " ".join(said.replace("│", " ").split())), said
 
 
+def test_a_name_of_a_class_is_text_whatever_it_holds(painted):
+    trained = sampling.load_generator(painted)
+    trained.generator.class_names = ("a,b", "a", "b", "=1+1", "[red]x", "3", "US$1_a^{$", "\x1b[31m", "all", "9")
+    assert [trained.classes(name) for name in ("a,b", "a, b", "=1+1", "[red]x", "3", "US$1_a^{$", "4", "9,0")] == [
+        [0], [1, 2], [3], [4], [5], [6], [4], [9, 0],
+    ]  # fmt: skip
+    with pytest.raises(RunError) as error:
+        trained.classes("c")
+    assert "\x1b" not in str(error.value) and "\n" not in str(error.value)
+
+
 def test_a_run_without_classes_has_none_to_choose(run, call):
     status, _, said = call("sample", run, "--class", "0")
     assert status and "no classes to choose from" in one_error(said)
