@@ -38,9 +38,9 @@ from cli.main import main as command_line
 from data.files import UserError
 from data.sources.shapes import shapes
 from gan import checkpoint, plots, zoo
-from gan.classification import training as _classifying  # noqa: F401 (what the commands import is imported once, before they fork)
 from gan import neighbours as _neighbours  # noqa: F401
 from gan import zoo_entry as _zoo_entry  # noqa: F401
+from gan.classification import training as _classifying  # noqa: F401 (what the commands import is imported once, before they fork)
 from gan.evaluation import read_scores
 from gan.export import export as _export  # noqa: F401
 from gan.probe import figure as _figure  # noqa: F401

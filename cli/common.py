@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from data.files import UserError, duration, printable, reason
+from data.files import UserError, duration, is_special, printable, reason
 from data.notes import speaks
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
@@ -76,6 +76,8 @@ def check_output(path: Path | None, overwrite: bool = True) -> None:
         return
     from gan.run_directory import RunError
 
+    if is_special(path) and os.access(path, os.W_OK):
+        return
     if not overwrite and path.is_file():
         raise RunError(f"{path} exists: name another, or say --overwrite to replace it")
     try:

@@ -19,6 +19,8 @@ import filelock
 WEEK = 7 * 24 * 3600  # seconds after which another machine's temporary file was left by something that was killed
 LONG = 60  # letters of a name that a temporary one repeats
 
+OPENED = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
+
 REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "your disk quota is used up",
@@ -128,8 +130,8 @@ def swap_in(made: Path, path: Path) -> None:
 
 
 def is_special(path: Path) -> bool:
-    """Whether a device, a pipe or a socket lies there, /dev/stdout for example."""
-    return path.exists() and not path.is_file() and not path.is_dir()
+    """Whether a device, a pipe or a socket lies there, or whatever this process has open by a number, as /dev/stdout."""
+    return bool(OPENED.fullmatch(os.path.abspath(path))) or (path.exists() and not path.is_file() and not path.is_dir())
 
 
 def _beside(path: Path) -> Path:

@@ -68,7 +68,6 @@ class RunFiles:
             raise RunError(f"{self.path} has no checkpoint of step {step}; it has {steps}")
         return checkpoint.path_of(self.checkpoints, step)
 
-
     def require_log(self, saved: dict) -> None:
         """RunError if metrics.jsonl isn't, up to the step of a checkpoint, what it was when that was saved.
 

@@ -48,6 +48,7 @@ def add(
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.safetensors"
     with _alone(name), folder_beside(file) as made:
+        require_free(name, overwrite)  # it may have been made meanwhile
         beside = made / file.name
         dtype = store(trained, beside)
         stored = load_generator(beside, None, extractor.device)
@@ -62,7 +63,11 @@ def add(
             scores=[s.to_dict() for s in scores],
         )  # fmt: skip
         swap_in(beside, zoo.pending(name))
-        write_atomically(folder / f"{name}.json", (json.dumps(sealed(asdict(card), zoo.SEAL), indent=2) + "\n").encode())
+        try:
+            write_atomically(folder / f"{name}.json", (json.dumps(sealed(asdict(card), zoo.SEAL), indent=2) + "\n").encode())
+        except OSError:
+            zoo.pending(name).unlink(missing_ok=True)
+            raise
         os.replace(zoo.pending(name), file)
     return card
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import filelock
 import pytest
@@ -245,6 +246,10 @@ def test_a_device_or_a_pipe_is_written_to_and_stays_what_it_is(tmp_path):
     write_atomically(tmp_path / "pipe", b"x")
     listener.join()
     write_atomically(tmp_path / "null", b"x")
+    with open(tmp_path / "out", "wb") as out:  # as by `--json /dev/stdout > out`
+        write_atomically(Path(f"/dev/fd/{out.fileno()}"), b"x")
+    assert (tmp_path / "out").read_bytes() == b"x"
+    (tmp_path / "out").unlink()
     assert heard == [b"x"] and (tmp_path / "pipe").is_fifo() and (tmp_path / "null").is_char_device()
     assert names(tmp_path) == ["null", "pipe"]
 
