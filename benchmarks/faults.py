@@ -418,8 +418,8 @@ def damage(file: Path, numbers: random.Random) -> str:
 Trial = Callable[[Path, Path, random.Random], str | None]  # of the finished runs, a folder to work in, and numbers
 
 
-def prepared(root: Path) -> tuple[dict[str, Trial], Path]:
-    """Images, settings and finished runs, and what is tried on them, by name."""
+def prepared(root: Path, chosen: list[str] | None = None) -> tuple[dict[str, Trial], Path]:
+    """Images, settings and finished runs, and what is tried on them, by name. chosen: of the trials; None: all."""
     images, runs = root / "images", root / "runs"
     for split, count in (("train", 40), ("test", 20)):
         drawn = shapes(32, split, count=count)
@@ -431,20 +431,24 @@ def prepared(root: Path) -> tuple[dict[str, Trial], Path]:
     runs.mkdir()
     train = Case("train", lambda folder: ["train", str(root / "gan.yaml"), "--out", str(folder / "run"), "-q"])
     classify = Case("classify", lambda folder: ["classify", str(root / "classifier.yaml"), "--out", str(folder / "run"), "-q"])
-    for case, name in ((train, "gan"), (classify, "c")):
-        os.rename(case.learn(root) / "run", runs / name)
+    needs = lambda *kinds: not chosen or set(kinds) & set(chosen)
+    os.rename(train.learn(root) / "run", runs / "gan")
+    if needs("classify", "w.safetensors"):
+        os.rename(classify.learn(root) / "run", runs / "c")
     scores, zipped = ["--count", "20", "--scores", "fid", *FEATURES], str(root / "images.zip")
     gan, weights = str(runs / "gan"), str(runs / "w.safetensors")
-    for arguments in (
-        ["evaluate", gan, *scores, "--checkpoint", "6"],
-        ["classify", str(root / "classifier.yaml"), "--out", str(runs / "c"), "-q", "--export", weights],
-        ["fid", zipped, zipped, "--save-statistics", str(runs / "s.npz"), *FEATURES],
-        ["export", gan, "--to", str(runs / "e.safetensors")],
-        ["zoo", "add", gan, "tiny", "--count", "20", *FEATURES],
+    classified = ["classify", str(root / "classifier.yaml"), "--out", str(runs / "c"), "-q"]
+    for wanted, arguments in (
+        (needs("evaluate", "gan/scores.json"), ["evaluate", gan, *scores, "--checkpoint", "6"]),
+        (needs("w.safetensors"), [*classified, "--export", weights]),
+        (needs("s.npz"), ["fid", zipped, zipped, "--save-statistics", str(runs / "s.npz"), *FEATURES]),
+        (needs("e.safetensors"), ["export", gan, "--to", str(runs / "e.safetensors")]),
+        (needs("zoo add", "zoo/tiny.safetensors", "zoo/tiny.json"), ["zoo", "add", gan, "tiny", "--count", "20", *FEATURES]),
     ):
-        if (ended := run(arguments, runs)).code:
+        if wanted and (ended := run(arguments, runs)).code:
             raise SystemExit(f"{' '.join(arguments)} fails without a fault: {ended.said}")
-    shutil.copytree(runs / "gan", runs / "twin")
+    if needs("sample two", "plot"):
+        shutil.copytree(runs / "gan", runs / "twin")
     given = lambda *words: lambda folder: [word.format(folder) for word in words]  # {} stands for the folder
     grid, result = ["--count", "9", "--grid", "{}/g.png"], ["--json", "{}/f.json"]
     resnet = ["--features", "cifar_resnet", "--insist", "--weights", "{}/w.safetensors"]
@@ -487,17 +491,20 @@ def prepared(root: Path) -> tuple[dict[str, Trial], Path]:
 
     found: dict[str, Trial] = {case.name: of_case(case) for case in cases}
     found |= {reader.file: reader.trial for reader in readers}
-    return found | {"two at once": at_once}, runs
+    found["two at once"] = at_once
+    if unknown := set(chosen or ()) - found.keys():
+        raise SystemExit(f"there is no {sorted(unknown)[0]!r} to try; there are {', '.join(found)}")
+    return {name: trial for name, trial in found.items() if needs(name)}, runs
 
 
-def campaign(trials: int, seed: int, say: Callable[[str], None] = print) -> list[str]:
-    """What so many trials found: a line each."""
+def campaign(trials: int, seed: int, chosen: list[str] | None = None, say: Callable[[str], None] = print) -> list[str]:
+    """What so many trials of the chosen kinds, or of all, found: a line each."""
     numbers, found = random.Random(seed), []
     plots.pyplot()
     with contextlib.ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-"))).resolve()
         os.environ["GAN_CACHE"] = str(root / "cache")
-        kinds, runs = prepared(root)
+        kinds, runs = prepared(root, chosen)
         for trial in range(trials):
             if wrong := list(kinds.values())[trial % len(kinds)](runs, root, numbers):
                 found.append(wrong)
@@ -509,7 +516,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=210, help="of all kinds in turns")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", nargs="*", help="of trials: commands, and files that are damaged; default: all")
     given = parser.parse_args()
-    wrong = campaign(given.trials, given.seed)
+    wrong = campaign(given.trials, given.seed, given.kinds)
     print(f"{given.trials} trials, {len(wrong)} of them found something")
     sys.exit(bool(wrong))
