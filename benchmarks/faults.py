@@ -2,11 +2,11 @@
 
     python benchmarks/faults.py --trials 300 --seed 0
 
-A trial runs `train`, `classify`, `evaluate` or `sample` in a process of its own, and lets one system call go wrong: killed before
-it, refused by it (disk full, quota, input/output error), a write that is cut short or killed half way, or kill -9 at any time. Then
-the same command is given again, and all that it leaves must be what an untroubled run leaves, to the last bit, and nothing else: no
-temporary file, no lock. An error must be one sentence. Other trials give two commands at once, or damage a file that is read back:
-then the result is the same, or the command refuses in one sentence.
+A trial runs a command (`train`, `classify`, `evaluate`, `sample`, `plot`, `export`, `zoo add`) in a process of its own, and lets
+one system call go wrong: killed before it, refused by it (disk full, quota, input/output error), a write that is cut short or
+killed half way, or kill -9 at any time. Then the same command is given again, and all that it leaves must be what an untroubled run
+leaves, to the last bit, and nothing else: no temporary file, no lock. An error must be one sentence. Other trials give two commands
+at once, or damage a file that is read back: then the result is the same, or the command refuses in one sentence.
 
 Prints a line for each trial that found something, and a summary; exits with 1 if there is any. Linux and macOS.
 """
@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch is imported: its threads don't survive a fork
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -36,9 +37,12 @@ from torch import nn
 from cli.main import main as command_line
 from data.files import UserError
 from data.sources.shapes import shapes
-from gan import checkpoint, plots
+from gan import checkpoint, plots, zoo
+from gan import neighbours as _neighbours  # noqa: F401
+from gan import zoo_entry as _zoo_entry  # noqa: F401
 from gan.classification import training as _classifying  # noqa: F401 (what the commands import is imported once, before they fork)
 from gan.evaluation import read_scores
+from gan.export import export as _export  # noqa: F401
 from gan.probe import figure as _figure  # noqa: F401
 from gan.sampling import save_images
 from metrics.features import efficientnet, inception  # noqa: F401
@@ -57,7 +61,8 @@ train: {{batch_size: 8, epochs: 2, log_every: 4, checkpoint_every: 3, device: cp
 """
 FEATURES = ["--features", "module:benchmarks.faults.tiny_features"]
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
-AT_ONCE = (".png", ".zip", ".npz", ".safetensors", "result.json")  # files that are there as a whole, or not
+# Files that are there as a whole, or not.
+AT_ONCE = (".png", ".zip", ".npz", ".safetensors", "result.json", "neighbours.json", "tiny.json")
 OF_A_START = ("events.out.tfevents", "timing.jsonl")  # what differs from start to start: when, and how fast
 LIMIT = 120  # seconds that a command may take
 
@@ -139,7 +144,8 @@ def run(arguments: list[str], root: Path, fault: Fault = NONE) -> Ended:
 
 
 def start(arguments: list[str], root: Path, fault: Fault = NONE) -> Callable[[], Ended]:
-    """As `run`, at once; the function that is returned waits for its end."""
+    """As `run`, at once; the function that is returned waits for its end. The zoo is that of the folder."""
+    os.environ["GAN_ZOO"] = str(root / "zoo")
     said, counted = root / f".said-{time.monotonic_ns()}", root / f".count-{time.monotonic_ns()}"
     sys.stdout.flush()
     child = os.fork()
@@ -263,8 +269,8 @@ class Case:
             shutil.copytree(self.before, folder, dirs_exist_ok=True)
         return folder
 
-    def learn(self, root: Path) -> None:
-        """What an untroubled command leaves, and how often it changes the disk."""
+    def learn(self, root: Path) -> Path:
+        """What an untroubled command leaves, and how often it changes the disk. Gives the folder that it left that in."""
         folder = self.prepare(root)
         begun = time.monotonic()
         ended = run(self.arguments(folder), folder)
@@ -272,7 +278,7 @@ class Case:
         if ended.code:
             raise SystemExit(f"{self.name} fails without a fault: {ended.said}")
         self.changes, self.wanted = ended.changes, contents(folder)
-        shutil.rmtree(folder)
+        return folder
 
     def fault(self, numbers: random.Random) -> Fault:
         """One that may befall it."""
@@ -312,6 +318,8 @@ class Case:
                 checkpoint.load(path)
             for path in folder.rglob("scores.json"):
                 read_scores(path.parent)
+            for path in folder.glob("zoo/*.json"):
+                zoo.file_of(f"zoo:{path.stem}")
         except UserError as error:
             return str(error)
         old = contents(self.before) if self.before else {}
@@ -323,10 +331,16 @@ class Case:
 
 
 def at_once(runs: Path, root: Path, numbers: random.Random) -> str | None:
-    """Two commands that write one file: both scores stand in it, or the zip is one of the two."""
+    """Two commands that write one file: both scores stand in it, the zip is one of the two, and so is the entry of the zoo."""
     folder = Path(tempfile.mkdtemp(dir=root))
     shutil.copytree(runs / "gan", folder / "run")
-    if numbers.random() < 0.5:
+    kind = numbers.choice(("evaluate", "zoo add", "sample"))
+    if kind == "zoo add":
+        add = ["zoo", "add", str(folder / "run"), "tiny", "--count", "20", *FEATURES, "--checkpoint"]
+        ends = [wait() for wait in [start([*add, step], folder) for step in ("6", "9")]]
+        zoo.file_of("zoo:tiny")  # for what it raises
+        wrong = None if any(end.code == 0 for end in ends) else "neither made the entry"
+    elif kind == "evaluate":
         evaluate = ["evaluate", str(folder / "run"), "--count", "20", "--scores", "fid", *FEATURES, "--checkpoint"]
         ends = [wait() for wait in [start([*evaluate, step], folder) for step in ("6", "9")]]
         text = (folder / "run/scores.json").read_text()
@@ -356,25 +370,30 @@ class Reader:
     file: str
     arguments: Callable[[Path], list[str]]
     output: str
+    learnt: ClassVar[dict[tuple[str, ...], bytes]] = {}  # by command: what it writes without damage
 
     def trial(self, runs: Path, root: Path, numbers: random.Random) -> str | None:
         """Damage the file: the command writes the same as before, or refuses in one sentence."""
-        folder = Path(tempfile.mkdtemp(dir=root))
-        shutil.copytree(runs, folder, dirs_exist_ok=True)
-        whole = run(self.arguments(folder), folder)
-        if whole.code:
-            raise SystemExit(f"{self.arguments(folder)} fails without damage: {whole.said}")
-        wanted = (folder / self.output).read_bytes()
-        shutil.rmtree(folder)
-        folder.mkdir()
-        shutil.copytree(runs, folder, dirs_exist_ok=True)
+        key = tuple(self.arguments(Path()))
+        if key not in self.learnt:
+            folder = self._copied(runs, root)
+            whole = run(self.arguments(folder), folder)
+            if whole.code:
+                raise SystemExit(f"{self.arguments(folder)} fails without damage: {whole.said}")
+            self.learnt[key] = (folder / self.output).read_bytes()
+            shutil.rmtree(folder)
+        folder = self._copied(runs, root)
         what = damage(folder / self.file, numbers)
         ended = run(self.arguments(folder), folder)
         trouble = ended.trouble()
-        if not trouble and ended.code == 0 and (folder / self.output).read_bytes() != wanted:
+        if not trouble and ended.code == 0 and (folder / self.output).read_bytes() != self.learnt[key]:
             trouble = "another result, without a word"
         shutil.rmtree(folder)
         return f"{self.file}, {what}: {trouble}" if trouble else None
+
+    @staticmethod
+    def _copied(runs: Path, root: Path) -> Path:
+        return Path(shutil.copytree(runs, tempfile.mkdtemp(dir=root), dirs_exist_ok=True))
 
 
 def damage(file: Path, numbers: random.Random) -> str:
@@ -396,8 +415,11 @@ def damage(file: Path, numbers: random.Random) -> str:
 # --- the campaign ------------------------------------------------------------------------------------------------------------
 
 
-def prepared(root: Path) -> tuple[list[Case], list[Reader], Path]:
-    """Images, settings and finished runs, and what is tried on them."""
+Trial = Callable[[Path, Path, random.Random], str | None]  # of the finished runs, a folder to work in, and numbers
+
+
+def prepared(root: Path, chosen: list[str] | None = None) -> tuple[dict[str, Trial], Path]:
+    """Images, settings and finished runs, and what is tried on them, by name. chosen: of the trials; None: all."""
     images, runs = root / "images", root / "runs"
     for split, count in (("train", 40), ("test", 20)):
         drawn = shapes(32, split, count=count)
@@ -407,53 +429,84 @@ def prepared(root: Path) -> tuple[list[Case], list[Reader], Path]:
     (root / "gan.yaml").write_text(GAN.format(images=root / "images.zip"))
     (root / "classifier.yaml").write_text(CLASSIFIER.format(images=images))
     runs.mkdir()
-    for arguments in (
-        ["train", str(root / "gan.yaml"), "--out", str(runs / "gan"), "-q"],
-        ["classify", str(root / "classifier.yaml"), "--out", str(runs / "c"), "-q", "--export", str(runs / "w.safetensors")],
-        ["evaluate", str(runs / "gan"), "--count", "20", "--scores", "fid", "--checkpoint", "6", *FEATURES],
-        ["fid", str(root / "images.zip"), str(root / "images.zip"), "--save-statistics", str(runs / "s.npz"), *FEATURES],
+    train = Case("train", lambda folder: ["train", str(root / "gan.yaml"), "--out", str(folder / "run"), "-q"])
+    classify = Case("classify", lambda folder: ["classify", str(root / "classifier.yaml"), "--out", str(folder / "run"), "-q"])
+    needs = lambda *kinds: not chosen or set(kinds) & set(chosen)
+    os.rename(train.learn(root) / "run", runs / "gan")
+    if needs("classify", "w.safetensors"):
+        os.rename(classify.learn(root) / "run", runs / "c")
+    scores, zipped = ["--count", "20", "--scores", "fid", *FEATURES], str(root / "images.zip")
+    gan, weights = str(runs / "gan"), str(runs / "w.safetensors")
+    classified = ["classify", str(root / "classifier.yaml"), "--out", str(runs / "c"), "-q"]
+    for wanted, arguments in (
+        (needs("evaluate", "gan/scores.json"), ["evaluate", gan, *scores, "--checkpoint", "6"]),
+        (needs("w.safetensors"), [*classified, "--export", weights]),
+        (needs("s.npz"), ["fid", zipped, zipped, "--save-statistics", str(runs / "s.npz"), *FEATURES]),
+        (needs("e.safetensors"), ["export", gan, "--to", str(runs / "e.safetensors")]),
+        (needs("zoo add", "zoo/tiny.safetensors", "zoo/tiny.json"), ["zoo", "add", gan, "tiny", "--count", "20", *FEATURES]),
     ):
-        if (ended := run(arguments, root)).code:
+        if wanted and (ended := run(arguments, runs)).code:
             raise SystemExit(f"{' '.join(arguments)} fails without a fault: {ended.said}")
-    of_run = lambda command, *more: lambda folder: [command, str(folder / "gan"), *(m.format(folder) for m in more)]
-    cases = [
-        Case("train", lambda folder: ["train", str(root / "gan.yaml"), "--out", str(folder / "run"), "-q"]),
-        Case("classify", lambda folder: ["classify", str(root / "classifier.yaml"), "--out", str(folder / "run"), "-q"]),
-        Case("evaluate", of_run("evaluate", "--count", "20", "--scores", "fid", "--checkpoint", "all", *FEATURES), runs),
-        Case("sample zip", of_run("sample", "--count", "30", "--images", "{}/z.zip"), runs, ["--overwrite"]),
-        Case("sample folder", of_run("sample", "--count", "30", "--images", "{}/z"), runs),
-        Case("sample grid", of_run("sample", "--count", "30"), runs),
-    ]
-    grid, score = ["--count", "9", "--grid", "{}/g.png"], ["--count", "20", "--scores", "fid", *FEATURES]
-    zipped, result = str(root / "images.zip"), ["--json", "{}/f.json"]
-    scored = lambda *more: lambda folder: ["fid", *(m.format(folder) for m in (*more, *result))]
+    if needs("sample two", "plot"):
+        shutil.copytree(runs / "gan", runs / "twin")
+    given = lambda *words: lambda folder: [word.format(folder) for word in words]  # {} stands for the folder
+    grid, result = ["--count", "9", "--grid", "{}/g.png"], ["--json", "{}/f.json"]
     resnet = ["--features", "cifar_resnet", "--insist", "--weights", "{}/w.safetensors"]
-    readers = [
-        Reader("gan/checkpoints/step_00000009.pt", of_run("sample", *grid), "g.png"),
-        Reader("gan/checkpoints/best.pt", of_run("sample", "--checkpoint", "best", *grid), "g.png"),
-        Reader("gan/config.yaml", of_run("sample", *grid), "g.png"),
-        Reader("gan/scores.json", of_run("evaluate", *score), "gan/scores.json"),
-        Reader("s.npz", scored("{}/s.npz", zipped, *FEATURES), "f.json"),
-        Reader("w.safetensors", scored(zipped, zipped, *resnet), "f.json"),
+    cases = [
+        train,
+        classify,
+        Case("evaluate", given("evaluate", "{}/gan", *scores, "--checkpoint", "all"), runs),
+        Case("neighbours", given("evaluate", "{}/gan", *scores, "--neighbours"), runs),
+        Case("sample zip", given("sample", "{}/gan", "--count", "30", "--images", "{}/z.zip"), runs, ["--overwrite"]),
+        Case("sample folder", given("sample", "{}/gan", "--count", "30", "--images", "{}/z"), runs),
+        Case("sample two", given("sample", "{}/gan", "{}/twin", "--count", "9"), runs),
+        Case("plot", given("plot", "{}/gan", "{}/twin", "--out", "{}/p.png"), runs, ["--overwrite"]),
+        Case("export", given("export", "{}/gan", "--to", "{}/n.safetensors"), runs, ["--overwrite"]),
+        Case(
+            "zoo add",
+            given("zoo", "add", "{}/gan", "tiny", "--count", "20", *FEATURES, "--checkpoint", "6", "--overwrite"),
+            runs,
+        ),
     ]
-    return cases, readers, runs
+    readers = [
+        Reader("gan/checkpoints/step_00000009.pt", given("sample", "{}/gan", *grid), "g.png"),
+        Reader("gan/checkpoints/best.pt", given("sample", "{}/gan", "--checkpoint", "best", *grid), "g.png"),
+        Reader("gan/config.yaml", given("sample", "{}/gan", *grid), "g.png"),
+        Reader("gan/scores.json", given("evaluate", "{}/gan", *scores), "gan/scores.json"),
+        Reader("gan/metrics.jsonl", given("plot", "{}/gan", "--out", "{}/p.png"), "p.png"),
+        Reader("s.npz", given("fid", "{}/s.npz", zipped, *FEATURES, *result), "f.json"),
+        Reader("w.safetensors", given("fid", zipped, zipped, *resnet, *result), "f.json"),
+        Reader("e.safetensors", given("sample", "{}/e.safetensors", *grid), "g.png"),
+        Reader("zoo/tiny.safetensors", given("sample", "zoo:tiny", *grid), "g.png"),
+        Reader("zoo/tiny.json", given("sample", "zoo:tiny", *grid), "g.png"),
+    ]
+
+    def of_case(case: Case) -> Trial:
+        def trial(runs: Path, root: Path, numbers: random.Random) -> str | None:
+            if not case.wanted:
+                shutil.rmtree(case.learn(root))
+            return case.trial(root, numbers)
+
+        return trial
+
+    found: dict[str, Trial] = {case.name: of_case(case) for case in cases}
+    found |= {reader.file: reader.trial for reader in readers}
+    found["two at once"] = at_once
+    if unknown := set(chosen or ()) - found.keys():
+        raise SystemExit(f"there is no {sorted(unknown)[0]!r} to try; there are {', '.join(found)}")
+    return {name: trial for name, trial in found.items() if needs(name)}, runs
 
 
-def campaign(trials: int, seed: int, say: Callable[[str], None] = print) -> list[str]:
-    """What so many trials found: a line each."""
+def campaign(trials: int, seed: int, chosen: list[str] | None = None, say: Callable[[str], None] = print) -> list[str]:
+    """What so many trials of the chosen kinds, or of all, found: a line each."""
     numbers, found = random.Random(seed), []
     plots.pyplot()
     with contextlib.ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-"))).resolve()
         os.environ["GAN_CACHE"] = str(root / "cache")
-        cases, readers, runs = prepared(root)
-        for case in cases:
-            case.learn(root)
-        kinds = [*(lambda case=case: case.trial(root, numbers) for case in cases)]
-        kinds += [*(lambda reader=reader: reader.trial(runs, root, numbers) for reader in readers)]
-        kinds += [lambda: at_once(runs, root, numbers)]
+        kinds, runs = prepared(root, chosen)
         for trial in range(trials):
-            if wrong := kinds[trial % len(kinds)]():
+            if wrong := list(kinds.values())[trial % len(kinds)](runs, root, numbers):
                 found.append(wrong)
                 say(wrong)
     return found
@@ -461,9 +514,10 @@ def campaign(trials: int, seed: int, say: Callable[[str], None] = print) -> list
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--trials", type=int, default=130, help="of which every thirteenth is of the same kind")
+    parser.add_argument("--trials", type=int, default=210, help="of all kinds in turns")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", nargs="*", help="of trials: commands, and files that are damaged; default: all")
     given = parser.parse_args()
-    wrong = campaign(given.trials, given.seed)
+    wrong = campaign(given.trials, given.seed, given.kinds)
     print(f"{given.trials} trials, {len(wrong)} of them found something")
     sys.exit(bool(wrong))

@@ -14,13 +14,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from data.files import UserError, duration, printable, reason
+from data.files import UserError, duration, is_special, printable, reason
+from data.notes import speaks
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 
 # What is shown may hold names of files and classes, which are no markup: [bold] and :smile: stay as they are.
 console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-MAIN = os.environ.get("RANK", "0") == "0"  # under torchrun, one process speaks for all
+MAIN = speaks()  # under torchrun, one process speaks for all
 
 # --- options -----------------------------------------------------------------------------------------------------------------
 
@@ -75,6 +76,8 @@ def check_output(path: Path | None, overwrite: bool = True) -> None:
         return
     from gan.run_directory import RunError
 
+    if is_special(path) and os.access(path, os.W_OK):
+        return
     if not overwrite and path.is_file():
         raise RunError(f"{path} exists: name another, or say --overwrite to replace it")
     try:

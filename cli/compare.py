@@ -81,6 +81,7 @@ def compare(
         return
     if not report:
         require_trust(study, loaded.features, settings or [], trust)
+    require_once(launch or [])
     options = dict(parsed(option) for option in launch or [])
     failed = []
     with run.disk_errors(folder):

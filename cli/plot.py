@@ -18,8 +18,9 @@ def plot(
 
     - `plot runs/c2 runs/c2sp --out kernels.png`
     """
+    from gan import checkpoint
     from gan.plots import plot_runs
-    from gan.run_directory import RunError, read_config, read_log
+    from gan.run_directory import RunError, RunFiles, read_config, read_log
 
     if out.suffix.lower() != ".png":
         raise typer.BadParameter(f"--out is a PNG: name a file such as {out.stem or 'curves'}.png")
@@ -27,6 +28,8 @@ def plot(
     logs = {}
     for run, name in zip(runs, names(runs)):
         read_config(run)
+        if last := RunFiles(run).latest():
+            RunFiles(run).require_log(checkpoint.load(last))
         logs[name] = read_log(run)
         if not logs[name]:
             raise RunError(f"{run} has logged nothing yet; train it first")

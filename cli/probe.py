@@ -44,6 +44,7 @@ def probe(
     from gan import zoo
     from gan.config import Config
     from gan.evaluation import checkpoint_steps, open_side
+    from gan.memory import require_memory
     from gan.models.build import resolve
     from gan.probe import measure, write_record
     from gan.probe.figure import draw_probe
@@ -71,6 +72,7 @@ def probe(
     else:
         config = target = resolve(Config.load(*split_arguments(arguments)))
         step = None
+    require_memory(samples * 3 * config.dataset.resolution**2, f"a measurement of {samples:,} images", "use fewer --samples")
     where = open_device(device)
     check_output(json_file)
     check_output(figure)

@@ -88,7 +88,8 @@ def sample(
     if interpolate and len(classes) > 2:
         raise typer.BadParameter("--interpolate walks within a class or between two: name one or two")
     if grid is not None or images is None:
-        require_memory(len(runs) * count * 3 * side**2, f"a grid of {count:,} images", "use --images, or fewer")
+        size = len(runs) * count * 3 * (side * (scale or 1)) ** 2
+        require_memory(size, f"a grid of {count:,} images", "use --images, fewer, or a smaller --scale")
     if images is not None:
         written = sampling.save_images(sampling.samples(first.generator, seed, count, of_class=one_of(classes)), images)
         say(f"{written:,} images: {images}")

@@ -13,7 +13,7 @@ import typer
 from data.files import UserError, cache_directory, write_atomically
 
 PREFIX = "module:"
-HANDED_ON = ("config.yaml", "study.yaml")
+HANDED_ON = ("config.yaml", "study.yaml", ".study.yaml")
 
 Trust = Annotated[
     bool, typer.Option("--trust", help="run the Python function that a config.yaml or study.yaml from elsewhere names as features")

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Device, Features, console, progress, say
+from cli.common import Device, Features, Overwrite, console, progress, say
+from data.files import printable
 
 app = typer.Typer(rich_markup_mode="markdown", help="List the trained generators that come along; `zoo add` makes one of a run.")
 
@@ -28,7 +29,7 @@ def zoo(context: typer.Context) -> None:
     for card in map(zoo.card, zoo.names()):
         score = card.scores[0]
         numbers = f"{card.parameters:,}", f"{card.steps:,}", score["name"], f"{score['value']:.4g}", f"{card.bytes / 1e6:.1f}"
-        rows.add_row(card.name, card.data, str(card.resolution), card.generator, *numbers)
+        rows.add_row(*map(printable, (card.name, card.data, str(card.resolution), card.generator, *numbers)))
     console.print(rows)
     say(f"cards: {zoo.folder()}; draw from one: python run_gan.py sample zoo:NAME")
 
@@ -36,11 +37,12 @@ def zoo(context: typer.Context) -> None:
 @app.command()
 def add(
     run: Annotated[Path, typer.Argument(help="a run directory of `train`")],
-    name: Annotated[str, typer.Argument(help="of the new entry: letters, digits, - and _; it takes the place of an old one")],
+    name: Annotated[str, typer.Argument(help="of the new entry: letters, digits, - and _")],
     checkpoint: Annotated[str, typer.Option(help="which to keep: last, best, or a step")] = "last",
     count: Annotated[int, typer.Option(min=20, help="how many generated images are scored")] = 10_000,
     features: Features = "efficientnet_lite0",
     device: Device = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Make an entry of a run: its weights in at most 2 MB, scored as they are stored, and a card.
 
@@ -48,17 +50,19 @@ def add(
     """
     from gan.evaluation import checkpoint_steps
     from gan.zoo_entry import add as make
+    from gan.zoo_entry import require_free
     from metrics.devices import open_device
     from metrics.features import open_extractor
     from study.revision import revision
 
     if checkpoint == "all":
         raise typer.BadParameter("an entry is one checkpoint: last, best, or a step")
+    require_free(name, overwrite)
     (step,) = checkpoint_steps(run, checkpoint)
     extractor = open_extractor(features, device=open_device(device))
     known = revision()
     text = known["commit"] and f"{known['commit']}{' with changes' if known['changed'] else ''}"
     with progress("images") as advance:
-        card = make(run, name, step, extractor, count, text, advance)
+        card = make(run, name, step, extractor, count, text, advance, overwrite)
     score = card.scores[0]
     say(f"zoo:{name}: {score['name']} {score['value']:.4g}, {card.bytes / 1e6:.2f} MB in {card.dtype}")

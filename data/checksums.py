@@ -19,15 +19,15 @@ PIECE = 2**22  # bytes that are hashed at a time
 # --- records -----------------------------------------------------------------------------------------------------------------
 
 
-def sealed(record: dict) -> dict:
-    """The record with a `sha256` of all the rest of it."""
-    rest = {key: value for key, value in record.items() if key != KEY}
-    return {**rest, KEY: _digest(rest)}
+def sealed(record: dict, key: str = KEY) -> dict:
+    """The record with a sha256 of all the rest of it, as the value of `key`."""
+    rest = {name: value for name, value in record.items() if name != key}
+    return {**rest, key: _digest(rest)}
 
 
-def whole(record: dict) -> bool:
-    """Whether a record that was read is the one that was sealed. One without a `sha256`, as those of before, is taken as it is."""
-    return KEY not in record or sealed(record)[KEY] == record[KEY]
+def whole(record: dict, key: str = KEY) -> bool:
+    """Whether a record that was read is the one that was sealed. One without a checksum, as those of before, is taken as it is."""
+    return key not in record or sealed(record, key)[key] == record[key]
 
 
 def _digest(record: dict) -> str:

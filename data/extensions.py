@@ -11,7 +11,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from data.files import UserError
+from data.files import UserError, expanded
 
 
 class ExtensionError(UserError):
@@ -21,7 +21,7 @@ class ExtensionError(UserError):
 def import_extensions() -> None:
     """Import each file that GAN_EXTENSIONS names, once. ExtensionError for the first that can't be."""
     for text in filter(None, os.environ.get("GAN_EXTENSIONS", "").split(os.pathsep)):
-        _import(Path(text).expanduser().resolve())
+        _import(expanded(text).resolve())
 
 
 def _import(file: Path) -> None:

@@ -19,6 +19,8 @@ import filelock
 WEEK = 7 * 24 * 3600  # seconds after which another machine's temporary file was left by something that was killed
 LONG = 60  # letters of a name that a temporary one repeats
 
+OPENED = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/(self|\d+)/fd/\d+")
+
 REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "your disk quota is used up",
@@ -71,9 +73,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file beside `path` that takes its place when the block ends; if that raises, `path` stays as it was.
 
     The temporary file is called after the machine and the process, so two commands that write the same `path` don't mix: the last
-    one wins. What killed processes of this machine left there is removed first. OSError (a full disk, no permission), which names
-    `path`, after tidying up.
+    one wins. What killed processes of this machine left there is removed first. A device or a pipe is written to as it is: nothing
+    takes its place. OSError (a full disk, no permission), which names `path`, after tidying up.
     """
+    if is_special(path):
+        with open(path, "wb") as file:
+            yield file
+        return
     beside = _beside(path)
     try:
         with open(beside, "wb") as file:
@@ -100,6 +106,32 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         _remove(beside)
         _name(error, path, beside)
         raise
+
+
+@contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """A folder beside `path` that goes when the block ends: for a file that has its name already while it's made (`swap_in`)."""
+    beside = _beside(path)
+    try:
+        beside.mkdir()
+        yield beside
+    except BaseException as error:
+        _name(error, path, beside)
+        raise
+    finally:
+        _remove(beside)
+
+
+def swap_in(made: Path, path: Path) -> None:
+    """Let a finished file take the place of `path`: all of it is on the disk before it has that name."""
+    with open(made, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(made, path)
+
+
+def is_special(path: Path) -> bool:
+    """Whether a device, a pipe or a socket lies there, or whatever this process has open by a number, as /dev/stdout."""
+    return bool(OPENED.fullmatch(os.path.abspath(path))) or (path.exists() and not path.is_file() and not path.is_dir())
 
 
 def _beside(path: Path) -> Path:
@@ -164,12 +196,13 @@ def _alive(process: int) -> bool:
 
 def located(path: str | Path) -> Path:
     """A path that a user gave, here or below the directory that GAN_DATA names. UserError for one that can't be."""
-    here = _expanded(path)
-    there = _expanded(os.environ.get("GAN_DATA") or "") / here
+    here = expanded(path)
+    there = expanded(os.environ.get("GAN_DATA") or "") / here
     return there if not here.exists() and there.exists() else here
 
 
-def _expanded(path: str | Path) -> Path:
+def expanded(path: str | Path) -> Path:
+    """A path with the home directory in place of ~. UserError for one that can't be."""
     if "\0" in os.fspath(path):
         raise UserError(f"{os.fspath(path)!r} can't be a path: leave the zero byte out")
     try:
@@ -182,7 +215,7 @@ def cache_directory() -> Path:
     """For what can be made again: $GAN_CACHE, else gan-scores in the user's cache directory, or without one in that for temporary
     files. Whoever asks first removes what killed processes left there."""
     if os.environ.get("GAN_CACHE"):
-        place = _expanded(os.environ["GAN_CACHE"])
+        place = expanded(os.environ["GAN_CACHE"])
     else:
         try:
             place = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "gan-scores"

@@ -10,9 +10,11 @@ from tqdm import tqdm
 
 from data import copies
 from data.decoding import Crop, TooSmall, quiet_decoding
+from data.files import printable
 from data.images import DataError, ImageSet, advice_for
+from data.notes import speaks
 from data.sources.source import Source, shown, unusable
-from data.workers import cores, speaks
+from data.workers import cores
 
 PART = 64  # images that a thread decodes at a time
 SOON = 1.0  # seconds of decoding of which nothing is said, and after which a copy isn't worth its place
@@ -87,7 +89,7 @@ class _Waiting:
     """A bar on a terminal; one line in a log, where the wait is going to be long; of several processes, one speaks for all."""
 
     def __init__(self, count: int, name: str, once: str):
-        about = f"decoding {count:,} images of {name}"
+        about = printable(f"decoding {count:,} images of {name}")
         self.count, self.done, self.start = count, 0, time.monotonic()
         self.line = f"{about}{once}"
         speaking = speaks()

@@ -1,13 +1,18 @@
 """What people should know about their data, on stderr: each line once, and of several processes one speaks for all."""
 
+import os
 import sys
 
 from tqdm import tqdm
 
 from data.files import printable
-from data.workers import speaks
 
 _said: set[str] = set()
+
+
+def speaks() -> bool:
+    """Whether this process tells what all of torchrun's do alike. RANK alone, which some clusters set, makes no second one."""
+    return os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") in ("", "1")
 
 
 def note(text: str) -> None:

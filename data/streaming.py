@@ -23,7 +23,9 @@ from data.sources.source import Source, shown, unusable
 AHEAD = 8  # batches
 MANY = 1000  # unusable images in a row: then something else is wrong
 TOLD = 5  # unusable images that are named on the terminal
-AT_ONCE = 2**25  # bytes of images in their own size that a batch takes, or one image if that is more
+AT_ONCE = 2**24  # bytes of images in their own size that a batch takes, or one image if that is more
+IN_FLIGHT = 2**28  # bytes of such images that are at work, or one batch if that is more
+DECODING = 10  # bytes for each pixel of an image that is being decoded: as it's stored, as Pillow holds it, as an array
 
 
 class StreamedSet:
@@ -35,6 +37,7 @@ class StreamedSet:
     """
 
     def __init__(self, origin: Source, resolution: int, on_bad: str = "refuse", crop: Crop = "center", workers: int = 0):
+        workers = min(workers, AHEAD)  # as many batches are read at a time
         self.origin, self.resolution, self.on_bad, self.crop, self.workers = origin, resolution, on_bad, crop, workers
         self.threads = AHEAD if workers else min(4, AHEAD, worker.cores())  # one waits for each process at work
         self.classes, self.source = origin.classes, origin.about
@@ -110,26 +113,34 @@ class StreamedSet:
 def full_size_batches(source: Source, indices: list[int], batch_size: int = 64) -> Iterator[Tensor]:
     """The images at `indices` in their own size, neither cropped nor shrunk, for scores: (n, 3, H, W) uint8 RGB.
 
-    n: at most batch_size, fewer of large images. Memory for as many batches as threads and one, however many images there are.
+    n: at most batch_size, fewer of large images. Memory: IN_FLIGHT bytes and a batch, however many images and cores there are.
     DataError names an image that can't be decoded or that is not of the first one's size.
     """
     if not len(indices):
         return
     quiet_pillow()
-    first = _full_size(source, int(indices[0]))[1].size
-    batch_size = max(1, min(batch_size, AT_ONCE // (3 * first[0] * first[1])))
+    width, height = _full_size(source, int(indices[0]))[1].size
+    batch_size = max(1, min(batch_size, AT_ONCE // (3 * width * height)))
     parts = (indices[start : start + batch_size] for start in range(0, len(indices), batch_size))
-    threads = min(8, worker.cores())
+    at_work = (3 * batch_size + DECODING) * width * height  # bytes for each thread, of which each waits with a batch
+    threads = max(1, min(8, worker.cores(), IN_FLIGHT // at_work))
+
+    def decoded(part: Sequence[int]) -> np.ndarray:
+        out = np.empty((len(part), 3, height, width), np.uint8)
+        for row, i in zip(out, part):
+            name, image = _full_size(source, int(i))
+            if image.size != (width, height):
+                raise DataError(
+                    f"{source.path}: {name} is {image.width}×{image.height}, the first image {width}×{height}; "
+                    "a score needs images of one size: `data pack` makes them so"
+                )
+            row[...] = np.asarray(image).transpose(2, 0, 1)
+        return out
+
     with ThreadPoolExecutor(threads) as pool:
-        for batch in worker.in_order(pool, lambda part: [_full_size(source, int(i)) for i in part], parts, threads):
-            for name, image in batch:
-                if image.size != first:
-                    raise DataError(
-                        f"{source.path}: {name} is {image.width}×{image.height}, the first image {first[0]}×{first[1]}; "
-                        "a score needs images of one size: `data pack` makes them so"
-                    )
+        for batch in worker.in_order(pool, decoded, parts, threads):
             source.check_unchanged()
-            yield torch.from_numpy(np.stack([np.asarray(image) for _, image in batch])).permute(0, 3, 1, 2).contiguous()
+            yield torch.from_numpy(batch)
 
 
 def _full_size(source: Source, i: int) -> tuple[str, Image.Image]:

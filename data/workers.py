@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 
 from data.decoding import quiet_pillow
-from data.files import UserError, reason
+from data.files import UserError, printable, reason
 
 GRACE = 30  # seconds from SIGTERM to a worker's end
 shared: object = None  # in a worker: what process_pool was given
@@ -19,13 +19,15 @@ shared: object = None  # in a worker: what process_pool was given
 def cores() -> int:
     """Cores for this process: of those it may use, its share where several of torchrun's, or of `compare`'s, run on one machine."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has no affinity
-    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) * int(os.environ.get("GAN_COMPARE_WORKERS", 1))
-    return max(1, own // sharing)
+    return max(1, own // (_sharing("LOCAL_WORLD_SIZE") * _sharing("GAN_COMPARE_WORKERS")))
 
 
-def speaks() -> bool:
-    """Whether this process tells what all of torchrun's do alike."""
-    return os.environ.get("RANK", "0") == "0"
+def _sharing(name: str) -> int:
+    """A number of processes that the environment tells; 1 where it doesn't. UserError for what is none."""
+    text = os.environ.get(name) or "1"
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise UserError(f"{name}={printable(text)} is set in the environment, which is no number of processes: unset it")
+    return int(text)
 
 
 def process_pool(workers: int, thing: object) -> ProcessPoolExecutor:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from data import datasets
 from data.decoding import CROPS
 from data.extensions import import_extensions
-from data.files import UserError
+from data.files import UserError, reason
 from data.images import RESOLUTIONS
 from data.notes import note
 from gan import yaml_text
@@ -196,7 +196,7 @@ class Dataset(Section):
     categories: str | None = None  # of LSUN: bedroom, or bedroom,kitchen; null: all that lie there
     hold_out: float = Field(default=0.0, ge=0, lt=1)  # share of the images, chosen by their keys, that are not trained on
     memory: float = Field(default=4.0, ge=0)  # GiB of decoded images kept on the training device; larger sets are streamed
-    workers: int | None = Field(default=None, ge=0)  # processes that decode what is streamed; null: by cores, none for packs
+    workers: int | None = Field(default=None, ge=0)  # processes, at most 8, that decode what is streamed; null: cores, 0 for packs
     block: int = Field(default=1, gt=0)  # images next to each other that are read together; 256, say, for slow disks
 
     @field_validator("resolution")
@@ -462,8 +462,10 @@ def read_yaml(path: str | os.PathLike) -> dict:
     except FileNotFoundError:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], 1)
         raise ConfigError(f"no configuration file {path}" + (f"; did you mean {path.parent / near[0]}?" if near else "")) from None
-    except (OSError, yaml_text.YamlError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read ({reason(error)}): choose another") from None
+    except yaml_text.YamlError as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
     if tree is not None and not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold sections such as 'train:' with keys below them")
     return tree or {}

@@ -8,8 +8,6 @@ Those of a conditional generator also take labels (N,) int64, the numbers of cla
 import contextlib
 import copy
 import io
-import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from data.files import UserError
+from data.files import UserError, folder_beside, swap_in
 from gan import weights
 from gan.fusing import plain
 from gan.randomness import latents
-from gan.sampling import Trained, labels_of, load_generator, to_uint8
+from gan.sampling import Trained, labels_of, load_generator, require_finite, to_uint8
 
 KINDS = (".onnx", ".pt2", ".safetensors")
 IMAGES = ("uint8", "float")
@@ -51,7 +49,8 @@ def export(trained: Trained, path: str | Path, images: str = "float") -> float:
     Returns the largest difference of a pixel, in [-1, 1], or of uint8 in grey levels. The file gets its name once it has drawn
     what PyTorch draws, at several batch sizes.
 
-    ExportError for another ending, where a package is missing, or where the pictures differ by more than rounding.
+    ExportError for another ending, where a package is missing, where a pixel is no finite number, or where the pictures differ by
+    more than rounding.
     """
     path = Path(path)
     if path.suffix not in KINDS:
@@ -60,11 +59,12 @@ def export(trained: Trained, path: str | Path, images: str = "float") -> float:
         raise ExportError(f"images are {' or '.join(IMAGES)}, not {images!r}")
     if path.suffix == ".safetensors" and images != "float":
         raise ExportError("a .safetensors file holds weights, which draw nothing by themselves: leave the kind of images out")
+    require_finite(trained.generator, "the generator")
     generator = copy.deepcopy(trained.generator).cpu().to(memory_format=torch.contiguous_format)
     pictures = Pictures(generator, images == "uint8").eval()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder, plain(generator), torch.no_grad():
-        beside = Path(folder) / path.name
+    with folder_beside(path) as folder, plain(generator), torch.no_grad():
+        beside = folder / path.name
         if path.suffix == ".safetensors":
             weights.write(generator, trained.config, trained.step, beside)
             run = Pictures(load_generator(beside).generator, False)
@@ -75,7 +75,7 @@ def export(trained: Trained, path: str | Path, images: str = "float") -> float:
             _write_onnx(pictures, beside)
             run = _opened_onnx(beside)
         worst = _difference(pictures, run, path)
-        os.replace(beside, path)
+        swap_in(beside, path)
     return worst
 
 
@@ -87,9 +87,12 @@ def _difference(pictures: Pictures, run: Callable[[Tensor], Tensor], path: Path)
         wanted, found = pictures(*given), run(*given)
         if found.shape != wanted.shape or found.dtype != wanted.dtype:
             raise ExportError(f"{path} wasn't kept: it draws {found.dtype} {tuple(found.shape)} and not {tuple(wanted.shape)}")
-        worst = max(worst, float((found.double() - wanted.double()).abs().max()))
-    if not worst <= (1 if pictures.uint8 else TOLERANCE):
-        raise ExportError(f"{path} wasn't kept: its pixels differ by {worst:.2g} from PyTorch's; try another form, and report it")
+        difference = float((found.double() - wanted.double()).abs().max())
+        if not difference <= (1 if pictures.uint8 else TOLERANCE):  # nor NaN
+            raise ExportError(
+                f"{path} wasn't kept: its pixels differ by {difference:.2g} from PyTorch's; try another form, and report it"
+            )
+        worst = max(worst, difference)
     return worst
 
 

@@ -116,8 +116,8 @@ def warn_device_change(saved: dict, device: torch.device, directory: Path) -> No
     before, now = saved.get("device", device.type), device.type
     if before != now:
         print(
-            f"warning: {directory} was trained on {before} so far and goes on on {now}, which draws other noise from the same "
-            f"seed: a good run, but not the one that {before} would have ended with",
+            f"warning: {printable(str(directory))} was trained on {before} so far and goes on on {now}, which draws other noise "
+            f"from the same seed: a good run, but not the one that {before} would have ended with",
             file=sys.stderr,
         )
 

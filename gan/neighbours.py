@@ -8,6 +8,7 @@ the others, which is the same where images are drawn independently.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -15,10 +16,11 @@ from torch import Tensor
 
 import data
 from data import DataError
+from data.checksums import sealed, whole
 from data.files import write_atomically
 from gan.evaluation import image_side
 from gan.run_directory import RunError, RunFiles
-from gan.sampling import Trained, save_grid
+from gan.sampling import Trained, png, tiled
 from metrics.features import Extractor
 from metrics.neighbours import Memorisation, Nearest, memorisation_of, nearest
 
@@ -88,23 +90,31 @@ def pixels(images: Tensor) -> Tensor:
 
 
 def save_neighbours(found: Neighbours, run: Path) -> None:
-    """Write RUN/neighbours.json and RUN/neighbours.png."""
+    """Write RUN/neighbours.json, and RUN/neighbours.png, whose sha256 it has: what is shown together was found together."""
+    files, picture = RunFiles(run), png(tiled(found.picture, 1 + 2 * BESIDE, 255))
+    record = sealed({**found.record, "picture_sha256": sha256(picture).hexdigest()})
+    write_atomically(files.neighbours, (json.dumps(record, indent=2) + "\n").encode())
+    write_atomically(files.neighbours_figure, picture)
+
+
+def read_neighbours(run: Path) -> tuple[dict, bytes] | None:
+    """The record of RUN/neighbours.json, and its picture as a PNG; None where one of them is missing.
+
+    RunError where one is damaged, or they don't belong together. Records of before have no checksums.
+    """
     files = RunFiles(run)
-    write_atomically(files.neighbours, (json.dumps(found.record, indent=2) + "\n").encode())
-    save_grid(found.picture, files.neighbours_figure, 1 + 2 * BESIDE)
-
-
-def read_neighbours(run: Path) -> dict | None:
-    """The record of RUN/neighbours.json; None if there is none. RunError where it's damaged."""
-    file = RunFiles(run).neighbours
     try:
-        record = json.loads(file.read_text())
+        record, picture = json.loads(files.neighbours.read_text()), files.neighbours_figure.read_bytes()
         sentences(record)  # for what it raises
-        return record
+        if whole(record) and record.get("picture_sha256") in (None, sha256(picture).hexdigest()):
+            return record, picture
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise RunError(f"{file} is damaged: delete it, or `evaluate --neighbours` again") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise RunError(
+        f"{files.neighbours} or the picture beside it is damaged: delete both, or `evaluate --neighbours` again"
+    ) from None
 
 
 def sentences(record: dict) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from data.files import write_atomically
+from data.files import printable, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 INK, GREY, BLUE, RED = "#222222", "#444444", "#1f5fa8", "#d1495b"  # text; a line of its own; two sides of a comparison
 # Many lines: told apart in grayscale by lightness, dash and marker; colours after Okabe and Ito 2008, Color Universal Design.
 PALETTE = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
+OF_A_CLASS = "_intra:"  # in the name of the score of a single class
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP*X<>hd"
 
@@ -24,7 +25,8 @@ def pyplot() -> ModuleType:
     import matplotlib
 
     matplotlib.use("Agg")
-    matplotlib.rcParams["text.parse_math"] = False  # names of classes, files and rows may hold dollars
+    # Names of classes, files and rows are no formulas, whatever they hold and the user's own settings say.
+    matplotlib.rcParams.update({"text.parse_math": False, "text.usetex": False})
     import matplotlib.pyplot
 
     return matplotlib.pyplot
@@ -112,18 +114,25 @@ def plot_runs(runs: dict[str, list[dict]], path: Path) -> None:
         axis.set(title=title, xlabel="step (generator updates)")
     for axis in axes.flat[len(panels) :]:
         axis.remove()
-    axes.flat[0].legend(frameon=False)
+    axes.flat[0].legend(axes.flat[0].lines, [printable(name) for name in runs], frameon=False)  # of itself it leaves _names out
     tidy(axes.flat[: len(panels)])
     save_figure(figure, path)
 
 
 def plot_scores(scores: dict[int, dict[str, float]], path: Path) -> None:
-    """One panel per score over the steps of training, as a PNG. scores: {step: {name: value}}, the same names at each step."""
-    names = list(next(iter(scores.values())))
+    """One panel per score over the steps of training, as a PNG. scores: {step: {name: value}}, the same names at each step.
+
+    Of single classes, of which there may be a thousand, nothing is drawn but their mean.
+    """
+    names = [name for name in next(iter(scores.values())) if OF_A_CLASS not in name]
     steps = sorted(scores)
-    figure, axes = pyplot().subplots(1, len(names), figsize=(4.2 * len(names), 3.2), layout="constrained", squeeze=False)
-    for axis, name in zip(axes[0], names):
+    columns = min(len(names), 4)
+    rows = -(-len(names) // columns)
+    figure, axes = pyplot().subplots(rows, columns, figsize=(4.2 * columns, 3.2 * rows), layout="constrained", squeeze=False)
+    for axis, name in zip(axes.flat, names):
         axis.plot(steps, [scores[step][name] for step in steps], "o-", color=BLUE, markersize=4)
         axis.set(title=name, xlabel="step (generator updates)")
-    tidy(axes[0])
+    for axis in axes.flat[len(names) :]:
+        axis.remove()
+    tidy(axes.flat[: len(names)])
     save_figure(figure, path)

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,6 +68,19 @@ class RunFiles:
             raise RunError(f"{self.path} has no checkpoint of step {step}; it has {steps}")
         return checkpoint.path_of(self.checkpoints, step)
 
+    def require_log(self, saved: dict) -> None:
+        """RunError if metrics.jsonl isn't, up to the step of a checkpoint, what it was when that was saved.
+
+        One that isn't there begins anew; checkpoints of before know nothing of it.
+        """
+        if "log" in saved and self.metrics.exists():
+            kept = [line for line, at in _lines(self.metrics) if at <= saved["step"]]
+            if sha256(_text(kept)).hexdigest() != saved["log"]:
+                raise RunError(
+                    f"{self.metrics} is damaged: its lines up to step {saved['step']} are not those that were written; put them "
+                    "back, or delete the file, which then begins anew"
+                )
+
 
 class RunDirectory(RunFiles):
     """Opened with `with RunDirectory(path, config)`: creates or reopens the directory and locks it until the end of the block.
@@ -119,13 +134,20 @@ class RunDirectory(RunFiles):
         """Cut the logs back to a step: a resumed run writes the later lines again. A line torn by a crash goes too."""
         for file in (self.metrics, self.timing):
             if file.exists():
-                kept = [line for line, at in _lines(file) if at <= step]
-                write_atomically(file, "".join(line + "\n" for line in kept).encode())
+                write_atomically(file, _text([line for line, at in _lines(file) if at <= step]))
 
     def log(self, name: str, record: dict) -> None:
         """Append one line to `name`.jsonl: metrics or timing."""
         with open(self.path / f"{name}.jsonl", "a") as file:
             file.write(json.dumps(record) + "\n")
+
+    def log_sha256(self) -> str:
+        """Of metrics.jsonl, which is on the disk then: for a checkpoint, up to whose step no line is written again."""
+        if not self.metrics.exists():
+            return sha256().hexdigest()
+        with open(self.metrics, "rb") as file:
+            os.fsync(file.fileno())
+            return sha256(file.read()).hexdigest()
 
 
 def begun(path: Path) -> bool:
@@ -152,14 +174,18 @@ def finished(path: str | Path, config: Tree) -> bool:
     return step == config.train.steps and files.curves.is_file() and files.grid(step).is_file()
 
 
+def _text(lines: list[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
 def _lines(file: Path) -> list[tuple[str, float]]:
     """The lines of a log with their steps; infinity for a last one that a crash has torn. RunError for any other torn one."""
-    lines = file.read_bytes().decode(errors="replace").splitlines()
+    *lines, last = file.read_bytes().decode(errors="replace").split("\n")
     found = [(line, _step(line)) for line in lines]
-    torn = next((i for i, (_, step) in enumerate(found[:-1], 1) if step == float("inf")), None)
+    torn = next((i for i, (_, step) in enumerate(found, 1) if step == float("inf")), None)
     if torn:
         raise RunError(f"{file} is damaged in line {torn}: mend that line or delete it, and repeat the command")
-    return found
+    return [*found, (last, _step(last))] if last else found
 
 
 def _step(line: str) -> float:
@@ -177,7 +203,7 @@ def read_config(path: str | Path, kind: type[AnyConfig] = Config) -> AnyConfig:
     """
     weights_file = zoo.file_of(path)
     if weights_file is not None and kind is Config:
-        return weights.read_header(weights_file)[0]
+        return weights.read(weights_file).config
     file = RunFiles(path).settings_file
     if not file.is_file():
         raise RunError(f"{path} is not a run directory: it has no config.yaml; train one with `python run_gan.py train`")

@@ -55,7 +55,7 @@ class Trained:
         if text == "all":
             return list(range(len(names)))
         numbers = {str(i): i for i in range(len(names))} | {name: i for i, name in enumerate(names)}
-        wanted = [part.strip() for part in text.split(",")]
+        wanted = [text] if text in numbers else [part.strip() for part in text.split(",")]
         if unknown := [name for name in wanted if name not in numbers]:
             near = difflib.get_close_matches(unknown[0], names, 1)
             there = f"{', '.join(names[:20])}{', …' if len(names) > 20 else ''}; or all"
@@ -99,10 +99,10 @@ def load_generator(run: str | Path, step: int | str | None = None, device: torch
     if file is not None:
         if step is not None:
             raise RunError(f"{run} holds one generator; leave its checkpoint {step} out")
-        config, state, reached = weights.read(file)
-        names = weights.read_classes(file) if config.generator.conditional else ()
+        config, state, reached, names = weights.read(file)
         generator = build_generator(config, len(names))
         weights.load_into(generator, state, file)
+        require_finite(generator, str(file))
     else:
         config = read_config(run)
         path = RunFiles(run).checkpoint_of(step)
@@ -120,6 +120,12 @@ def load_generator(run: str | Path, step: int | str | None = None, device: torch
     generator.class_names = names
     generator = generator.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     return Trained(generator, config, reached)
+
+
+def require_finite(generator: nn.Module, name: str) -> None:
+    """RunError for a generator that has diverged: its pictures would be of one colour, or noise."""
+    if not checkpoint.all_finite([*generator.parameters(), *generator.buffers()]):
+        raise RunError(f"{name} has diverged: its weights are not finite; train another, or take an earlier checkpoint")
 
 
 def to_uint8(x: Tensor) -> Tensor:
@@ -233,10 +239,15 @@ def beside(grids: Sequence[Tensor], gap: int = 12) -> Tensor:
 def save_picture(picture: Tensor, path: Path, scale: int = 1) -> None:
     """(3, H, W) uint8 as a PNG, each pixel a square of scale × scale."""
     picture = picture.repeat_interleave(scale, 1).repeat_interleave(scale, 2) if scale > 1 else picture
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, png(picture))
+
+
+def png(picture: Tensor) -> bytes:
+    """(3, H, W) uint8 as a PNG."""
     buffer = io.BytesIO()
     Image.fromarray(picture.permute(1, 2, 0).numpy()).save(buffer, "png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def save_images(batches: Iterator[Tensor], target: Path) -> int:

@@ -71,6 +71,7 @@ def train(config: Config, directory: str | Path, progress: bool = True, watch: W
                     config = config.settled(processes.device, kept)
                     announce_precision(asked, config, processes.device, kept is not None, progress)
                     run = stack.enter_context(RunDirectory(directory, config))
+                    _require_own_log(run, config)
                     batches = Batches(config, processes)
             except Exception as e:
                 error = e
@@ -83,6 +84,14 @@ def train(config: Config, directory: str | Path, progress: bool = True, watch: W
             return _train(config, processes, run, batches or Batches(config, processes), progress, watch)
     finally:
         processes.stop()
+
+
+def _require_own_log(run: RunDirectory, config: Config) -> None:
+    """In the main process alone, so while all others still wait for it. CheckpointError, RunError."""
+    if latest := run.latest():
+        saved = checkpoint.load(latest)
+        checkpoint.require_settings(saved, config, latest)
+        run.require_log(saved)
 
 
 def _train(
@@ -180,5 +189,5 @@ def save(state: State, batches: Batches, processes: Processes, run: RunDirectory
         state.pending = list(processes.mean(torch.stack(state.pending)))
     if run is None:
         return None
-    seen = {"pixels": batches.sha256, "settings": checkpoint.settings(run.config)}
+    seen = {"pixels": batches.sha256, "settings": checkpoint.settings(run.config), "log": run.log_sha256()}
     return checkpoint.save({**state.dump(), **seen}, run.checkpoints, state.step, keep)

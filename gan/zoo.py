@@ -4,6 +4,7 @@ A card says what was learned, how, and how good it is: the data, steps and seed,
 the code, scores with their own cards, and the sha256 of the weights, which is checked whenever they are opened.
 """
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -11,11 +12,13 @@ import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from data.files import UserError
+from data.checksums import whole
+from data.files import UserError, expanded, reason
 from metrics.protocol import Score
 
 ROOT = Path(__file__).parents[1]
 PREFIX = "zoo:"  # of a name, wherever a run could stand
+SEAL = "card_sha256"  # of all that a card says, which is checked whenever it is read
 
 
 class ZooError(UserError):
@@ -36,12 +39,22 @@ class ZooCard:
     revision: str | None  # of the code; None where git couldn't say
     sha256: str  # of the file of weights
     bytes: int
-    scores: list[dict]  # of the stored weights, each with its protocol's card
+    scores: list[dict]  # of the stored weights, each with its protocol's card; at least one
+
+    def __post_init__(self):
+        """ValueError or TypeError for what can't stand in a card."""
+        kinds = {"resolution": int, "parameters": int, "steps": int, "seed": int, "bytes": int, "scores": list}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if type(value) is not kinds.get(field.name, str) and not (field.name == "revision" and value is None):
+                raise TypeError(f"{field.name} is {value!r}")
+        if not [Score.from_dict(score) for score in self.scores]:
+            raise ValueError("no scores")
 
 
 def folder() -> Path:
     """$GAN_ZOO, else zoo/ of the repository."""
-    return Path(os.environ["GAN_ZOO"]).expanduser() if os.environ.get("GAN_ZOO") else ROOT / "zoo"
+    return expanded(os.environ["GAN_ZOO"]) if os.environ.get("GAN_ZOO") else ROOT / "zoo"
 
 
 def names() -> list[str]:
@@ -59,10 +72,10 @@ def card(name: str) -> ZooCard:
     file = folder() / f"{name}.json"
     try:
         record = json.loads(file.read_text())
-        found = ZooCard(**{field.name: record[field.name] for field in fields(ZooCard)})
-        [Score.from_dict(score) for score in found.scores]  # for what they raise
-        return found
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not whole(record, SEAL):
+            raise ValueError("not the card that was written")
+        return ZooCard(**{field.name: record[field.name] for field in fields(ZooCard)})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ZooError(f"{file} is damaged ({type(error).__name__}): restore it, or make the entry anew") from None
 
 
@@ -73,13 +86,29 @@ def file_of(run: str | Path) -> Path | None:
         return Path(run) if text.endswith(".safetensors") else None
     name = text.removeprefix(PREFIX)
     expected, file = card(name).sha256, folder() / f"{name}.safetensors"
+    found = None
+    for place in (file, pending(name)):
+        with contextlib.suppress(FileNotFoundError):
+            found = _sha256(place)
+            if found == expected:
+                return place
+    if found is None:
+        raise ZooError(f"{file} can't be read (there is no such file): restore it")
+    raise ZooError(f"{file} isn't what its card describes (sha256 {found[:8]}…, expected {expected[:8]}…): restore both")
+
+
+def pending(name: str) -> Path:
+    """Where the weights of an entry wait for its card, which makes them the entry's: what was killed in between is whole there."""
+    return folder() / f".{name}.safetensors"
+
+
+def _sha256(file: Path) -> str:
     try:
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        raise ZooError(f"{file} can't be read ({error.strerror}): restore it") from None
-    if found != expected:
-        raise ZooError(f"{file} isn't what its card describes (sha256 {found[:8]}…, expected {expected[:8]}…): restore both")
-    return file
+        raise ZooError(f"{file} can't be read ({reason(error)}): restore it") from None
 
 
 def home(run: str | Path) -> Path:

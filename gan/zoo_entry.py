@@ -1,19 +1,22 @@
 """Making an entry of the zoo from a run."""
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import filelock
 import torch
 import yaml
 
 from data import DataError
-from data.files import write_atomically
+from data.checksums import sealed
+from data.files import folder_beside, locked, swap_in, write_atomically
 from gan import weights, zoo
 from gan.config import Config
 from gan.evaluation import generator_side, reference_of
@@ -30,22 +33,23 @@ QUICKSTART = "configs/quickstart.yaml"
 
 def add(
     run: str | Path, name: str, step: int | str | None, extractor: Extractor, count: int, revision: str | None,
-    progress: Callable[[int], object] = lambda n: None,
+    progress: Callable[[int], object] = lambda n: None, overwrite: bool = False,
 ) -> ZooCard:  # fmt: skip
     """Store the EMA generator of a run as an entry, with the scores of `count` images of the weights as they are stored.
 
-    ZooError for a name that can't be one and for too many weights; errors of opening and scoring as they come. An old entry of
-    that name stays until the new one is whole.
+    ZooError for a name that can't be one or is taken, unless told to overwrite, and for too many weights; errors of opening and
+    scoring as they come. An old entry of that name stays until the new one is whole.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise ZooError(f"{name!r} can't name a generator: use letters, digits, - and _")
+    require_free(name, overwrite)
     found = load_generator(run, step, extractor.device)
     trained = Trained(found.generator, portable(found.config), found.step)
     real = reference(found.config)
     folder = zoo.folder()
     folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".{name}.safetensors"
-    try:
+    file = folder / f"{name}.safetensors"
+    with _alone(name), folder_beside(file) as made:
+        require_free(name, overwrite)  # it may have been made meanwhile
+        beside = made / file.name
         dtype = store(trained, beside)
         stored = load_generator(beside, None, extractor.device)
         side = generator_side(stored.generator, f"zoo:{name}", 0, count)
@@ -58,11 +62,32 @@ def add(
             sha256=hashlib.sha256(beside.read_bytes()).hexdigest(), bytes=beside.stat().st_size,
             scores=[s.to_dict() for s in scores],
         )  # fmt: skip
-        os.replace(beside, folder / f"{name}.safetensors")
-    finally:
-        beside.unlink(missing_ok=True)
-    write_atomically(folder / f"{name}.json", (json.dumps(asdict(card), indent=2) + "\n").encode())
+        swap_in(beside, zoo.pending(name))
+        try:
+            write_atomically(folder / f"{name}.json", (json.dumps(sealed(asdict(card), zoo.SEAL), indent=2) + "\n").encode())
+        except OSError:
+            zoo.pending(name).unlink(missing_ok=True)
+            raise
+        os.replace(zoo.pending(name), file)
     return card
+
+
+def require_free(name: str, overwrite: bool) -> None:
+    """ZooError for a name that can't be one, and for that of an entry that isn't to be replaced."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise ZooError(f"{name!r} can't name a generator: use letters, digits, - and _")
+    if name in zoo.names() and not overwrite:
+        raise ZooError(f"there is a zoo:{name}: choose another name, or say --overwrite to replace it")
+
+
+@contextlib.contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """One `zoo add` at a time for a name."""
+    try:
+        with locked(zoo.folder() / f".{name}.lock"):
+            yield
+    except filelock.Timeout:
+        raise ZooError(f"zoo:{name} is being made by another process: wait for it, or choose another name") from None
 
 
 def portable(config: Config) -> Config:

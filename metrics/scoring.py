@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from data.memory import capacity, in_words
 from metrics.features import Extractor
 from metrics.frechet import Moments, frechet_distance
 from metrics.protocol import Card, ProtocolError, Score
@@ -173,6 +174,12 @@ def _embed_both(
 
 def embed(extractor: Extractor, side: Side, keep: bool, gathered: dict[str, Gatherer], progress: Callable[[int], None]) -> Embedded:
     """One pass of the images through the network. keep: hold on to all features. gathered: what sees the class probabilities."""
+    size, limit = 4 * (side.count or 0) * extractor.dim, capacity()
+    if keep and limit is not None and size > limit:
+        raise ProtocolError(
+            f"the features of {side.count:,} images take {in_words(size)}, and there are {in_words(limit)} of memory here: score "
+            "fewer, or fid and is alone, which keep none"
+        )
     moments = Moments(extractor.dim)
     kept: list[Tensor] = []
     for images in side.open():

@@ -3,13 +3,15 @@
 import io
 from statistics import fmean, stdev
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
+from data.files import in_short
 from gan.plots import DASHES, MARKERS, PALETTE, figure_bytes, pyplot, tidy
 from study.analysis import Line, curve_of
 from study.folder import StudyFolder
-from study.study import Job, Study
+from study.study import Job, Study, StudyError
 from study.text import distance_text
 
 DIRECT = 120  # letters: names of more altogether would overlap if they stood beside their points
@@ -149,11 +151,20 @@ def plot_grids(study: Study, folder: StudyFolder, lines: list[Line], across: int
     for axis in axes.flat:
         axis.axis("off")
     for axis, (line, seed) in zip(axes.flat, panels):
-        grid = pyplot().imread(io.BytesIO(folder.grid(Job(line.row, seed)) or b""))
+        grid = _grid(folder, Job(line.row, seed))
         tile = (grid.shape[0] - 2) // 8
         axis.imshow(grid[: down * tile + 2, : across * tile + 2], interpolation="nearest")
         axis.set_title(f"{line.row.label}   {distance_text(line, 1)}" + f"   seed {seed}" * several, fontsize=9)
     return figure
+
+
+def _grid(folder: StudyFolder, job: Job) -> np.ndarray:
+    """(H, W, 3) of a run's samples. StudyError for what can't be read."""
+    try:
+        return pyplot().imread(io.BytesIO(folder.grid(job) or b""))
+    except Exception as error:  # torn bytes make the reader raise a dozen kinds of error
+        file = folder.run(job) / "grid.png"
+        raise StudyError(f"{file} is damaged ({in_short(error)}): delete it, and no samples of that run are shown") from None
 
 
 def _logarithmic(axis) -> None:

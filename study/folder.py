@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from data.checksums import whole
+from data.checksums import KEY, sealed, whole
 from data.files import write_atomically
 from gan import config as gan_config
 from gan.config import ConfigError, Tree
@@ -50,11 +50,12 @@ class StudyFolder:
         if not file.is_file():
             return {}
         try:
-            found = {r["run"]: {name: r[name] for name in OF_RUN if name in r} for r in json.loads(file.read_text())["runs"]}
-            if all(whole(record) for left in found.values() for record in left.values()):
+            content = json.loads(file.read_text())
+            found = {r["run"]: {name: r[name] for name in OF_RUN if name in r} for r in content["runs"]}
+            if whole(content) and all(whole(record) for left in found.values() for record in left.values()):
                 return found
             raise ValueError("a record isn't the one that was written")
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise StudyError(f"{file} is damaged: put the exported file back, or delete it to train its runs again") from None
 
     @cached_property
@@ -202,6 +203,9 @@ class StudyFolder:
         if lost and not overwrite and target.resolve() != self.path.resolve():
             raise StudyError(f"{target} holds {lost[0]}, which this study hasn't: name another folder, or say --overwrite")
         target.mkdir(parents=True, exist_ok=True)
+        tuned = 0
+        if study.tune and (self.path / TUNING).is_dir():
+            tuned = StudyFolder(self.path / TUNING).export(study.tuning(), target / TUNING, overwrite)
         for name in EXPORTED:
             if (self.path / name).is_file():
                 write_atomically(target / name, (self.path / name).read_bytes())
@@ -212,11 +216,10 @@ class StudyFolder:
         if grids:
             write_atomically(target / GRIDS, _zipped({f"{name}.png": png for name, png in grids.items() if png}))
         lines = ",\n".join(json.dumps(run, separators=(",", ":")) for run in runs)  # one run per line: differences stay readable
-        write_atomically(target / RUNS, f'{{"runs": [\n{lines}\n]}}\n'.encode())
+        seal = sealed({"runs": runs})[KEY]
+        write_atomically(target / RUNS, f'{{"runs": [\n{lines}\n], "{KEY}": "{seal}"}}\n'.encode())
         _remove_exported(target, jobs)
-        if study.tune and (self.path / TUNING).is_dir():
-            return len(jobs) + StudyFolder(self.path / TUNING).export(study.tuning(), target / TUNING)
-        return len(jobs)
+        return len(jobs) + tuned
 
     def _left(self, job: Job) -> dict[str, dict]:
         """The run's record and, where it has them, its probe and result."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from data.files import in_short, reason
 from data.workers import cores
 from study.folder import ADOPTED, StudyFolder
 from study.study import Job, Study, StudyError
@@ -89,7 +90,8 @@ def run_here(
                 said = last_line(log, start) if code >= 0 else f"it was killed by {signal.Signals(-code).name}"
                 ended.put(Ended(job, code, said))
             except Exception as error:  # whatever it is, the study must not wait for this run for ever
-                ended.put(Ended(job, 1, f"error: {error}"))
+                why = reason(error) if isinstance(error, OSError) else in_short(error)
+                ended.put(Ended(job, 1, f"error: {log.parent}: {why}"))
 
     threads = [threading.Thread(target=work, args=(slot,), daemon=True) for slot in range(workers)]
     for thread in threads:
@@ -146,7 +148,8 @@ def _environment(slot: int, workers: int, gpus: list[str]) -> dict[str, str]:
 
 def follow_parent() -> None:
     """In a run that `run_here` started: SIGTERM to oneself, which saves, once the launcher is gone, even by kill -9."""
-    parent = int(os.environ.get(PARENT, 0))
+    told = os.environ.get(PARENT, "")
+    parent = int(told) if told.isdecimal() else 0
 
     def follow() -> None:
         while os.getppid() == parent:

@@ -4,7 +4,6 @@ import base64
 from typing import NamedTuple
 
 from gan.neighbours import read_neighbours, sentences
-from gan.run_directory import RunFiles
 from study.folder import StudyFolder
 from study.study import Study
 
@@ -21,7 +20,7 @@ def nearest_images(study: Study, folder: StudyFolder) -> list[Looked]:
     """The runs that have such numbers and their picture, in the order of the study."""
     found = []
     for job in study.jobs:
-        record, figure = read_neighbours(folder.run(job)), RunFiles(folder.run(job)).neighbours_figure
-        if record and figure.is_file():
-            found.append(Looked(job.name, sentences(record), base64.b64encode(figure.read_bytes()).decode()))
+        if near := read_neighbours(folder.run(job)):
+            record, picture = near
+            found.append(Looked(job.name, sentences(record), base64.b64encode(picture).decode()))
     return found

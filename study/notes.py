@@ -136,7 +136,7 @@ def _costs(study: Study, analysis: Analysis, costs: dict[str, dict]) -> list[str
             "Memory: the peak above weights, optimizer state and images."
         )
     elif all(line.ended == line.asked for line in analysis.lines) and analysis.records:
-        found.append("Time and memory were not measured: `compare` does that here at the end, without --launcher, if all rows fit.")
+        found.append("Time and memory were not measured: compare does that here at the end, without --launcher, if all rows fit.")
     seconds = [r["seconds"] for r in analysis.records if "seconds" in r]
     if seconds:
         training, scoring = (sum(s[key] for s in seconds) / 3600 for key in ("training", "scoring"))

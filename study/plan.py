@@ -13,7 +13,7 @@ from study.folder import StudyFolder
 from study.inference import half_width, percent, seeds_needed, upper_deviation, with_share
 from study.study import Config, Study, StudyError
 from study.tasks import open_run
-from study.text import markdown
+from study.text import escaped, markdown
 from study.tuning import with_choices
 
 WIDTHS = (0.05, 0.1, 0.2)  # of intervals, that a plan is made for
@@ -101,7 +101,7 @@ def plan(study: Study, pilot: Study, path: Path, workers: int) -> str:
         sentences.append(f"Of the row there that converges least often, {share:.0%} of the runs did: more are started accordingly.")
     sentences.append(source)
     heads = ["half-width", "seeds", "80 % sure", "runs", "hours, one by one", f"{workers} at once"]
-    return markdown(heads, rows) + "\n\n" + " ".join(sentences)
+    return markdown(heads, rows) + "\n\n" + escaped(" ".join(sentences))
 
 
 def _seeds(rows: int, deviation: float, wanted: float) -> int:

@@ -4,11 +4,10 @@ import base64
 import json
 from pathlib import Path
 
-import filelock
 import jinja2
 from matplotlib.figure import Figure
 
-from data.files import write_atomically
+from data.files import locked, write_atomically
 from gan.plots import pyplot
 from study.analysis import Analysis, analyse
 from study.costs import read_costs
@@ -33,6 +32,7 @@ from study.text import (
 )
 from study.tuning import Choice, choices, with_choices
 
+PATIENCE = 60  # seconds to wait for another report of the same study
 TEMPLATE = Path(__file__).with_name("report.html")
 
 
@@ -46,23 +46,25 @@ def write_report(study: Study, path: Path) -> str:
     analysis = analyse(study, folder)
     costs = read_costs(study, folder)
     table = table_of(analysis, costs)
+    text = to_markdown(study, analysis, costs, tuning)
+    # Tables first: if a picture can't be drawn, they are there.
+    _write(folder, {"table.md": text, "table.csv": to_csv(table), "table.json": to_json(study, analysis, table, costs)})
     figures: dict[str, Figure | None] = {}
     if any(line.values or line.strays for line in analysis.lines):
         figures = {"curves": plot_curves(analysis.lines), "tradeoff": plot_tradeoff(analysis.lines, costs)}
         figures["grids"] = plot_grids(study, folder, analysis.lines)
-    files = {
-        "table.md": to_markdown(study, analysis, costs, tuning),
-        "table.csv": to_csv(table),
-        "table.json": to_json(study, analysis, table, costs),
-        "report.html": to_html(study, analysis, costs, figures, tuning, nearest_images(study, folder)),
-    }
-    written = {name: text.encode() for name, text in files.items()}
-    written |= {f"{name}.png": image(figure, "png") for name, figure in figures.items() if figure is not None}
-    with filelock.FileLock(folder.path / ".report.lock"):  # somebody may look while `compare` ends
-        for name, content in written.items():
-            write_atomically(folder.path / name, content)
+    pictures = {f"{name}.png": image(figure, "png") for name, figure in figures.items() if figure is not None}
+    html = to_html(study, analysis, costs, figures, tuning, nearest_images(study, folder))
+    _write(folder, {**pictures, "report.html": html})
     pyplot().close("all")
-    return files["table.md"]
+    return text
+
+
+def _write(folder: StudyFolder, files: dict[str, str | bytes]) -> None:
+    """By one process at a time: somebody may look while `compare` ends."""
+    with locked(folder.path / ".report.lock", PATIENCE):
+        for name, content in files.items():
+            write_atomically(folder.path / name, content if isinstance(content, bytes) else content.encode())
 
 
 def to_html(

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from data.checksums import sealed
 from data.files import locked as held
-from data.files import reason, write_atomically
+from data.files import printable, reason, write_atomically
 from gan.evaluation import open_side
 from gan.loop import EMULATED, Diverged, Interrupted
 from gan.run_directory import read_log
@@ -260,7 +260,7 @@ class Progress:
         return sum(self.done.values())
 
     def write(self, text: str) -> None:
-        self.bar.write(text, file=sys.stderr)
+        self.bar.write(printable(text), file=sys.stderr)
 
     def __enter__(self) -> "Progress":
         return self

@@ -222,10 +222,12 @@ class Study(Section):
 
     @property
     def features(self) -> set[str]:
-        """The feature networks that its scores, and those taken in training, are computed with."""
+        """The feature networks that its scores, and those taken in training, of the tuning too, are computed with."""
+        if self.task != "gan":
+            return set()
         configs = [self.config(job) for job in self.jobs[: len(self.rows)]]
         in_training = {c.evaluate.features for c in configs if isinstance(c, gan_config.Config) and c.evaluate.every}
-        return {self.scoring.features, *in_training} if self.task == "gan" else set()
+        return {self.scoring.features, *in_training, *(self.tuning().features if self.tune else ())}
 
     @cached_property
     def contrast_pairs(self) -> list[tuple[Row, Row]]:

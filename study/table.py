@@ -70,13 +70,21 @@ def _std(values: dict[int, float]) -> float | None:
     return stdev(values.values()) if len(values) > 1 else None
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that spreadsheets compute
+
+
 def to_csv(table: list[dict]) -> str:
+    """As CSV. A text that a spreadsheet would take for a formula has an apostrophe before it, as spreadsheets mark what is none."""
     columns = list(dict.fromkeys(key for row in table for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(table)
+    writer.writerows({key: _no_formula(value) for key, value in row.items()} for row in table)
     return text.getvalue()
+
+
+def _no_formula(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def to_json(study: Study, analysis: Analysis, table: list[dict], costs: dict) -> str:

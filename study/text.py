@@ -1,8 +1,10 @@
 """A study's tables as people read them, in text and Markdown."""
 
 import math
+import re
 from statistics import fmean, stdev
 
+from data.files import printable
 from study.analysis import VALUE, Analysis, Comparison, Line
 from study.inference import Difference, percent
 from study.notes import notes
@@ -242,16 +244,26 @@ def tuning_note(study: Study, tuning: list[Choice]) -> str:
 # --- Markdown ----------------------------------------------------------------------------------------------------------------
 
 
+# What Markdown, as GitHub reads it, would make something of: code, emphasis, formulas, what is struck out, the next cell; tags,
+# entities, links; an underscore beside a word, but none within; and how headings, quotes and lists begin.
+MEANT = re.compile(r"[\\`*$~|]|<(?=[A-Za-z/!?])|&(?=#?\w+;)|\](?=[(\[])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[#>+-](?=\s)")
+
+
+def escaped(text: str) -> str:
+    """A text on one line of Markdown that shows as it is, whatever rows and images are called."""
+    return MEANT.sub(r"\\\g<0>", printable(text))
+
+
 def to_markdown(study: Study, analysis: Analysis, costs: dict[str, dict], tuning: list[Choice] | None = None) -> str:
-    parts = [f"# {study.title}", summary(study, analysis), markdown(*cells(study, analysis))]
+    parts = [f"# {escaped(study.title)}", escaped(summary(study, analysis)), markdown(*cells(study, analysis))]
     if contrasts := contrast_cells(analysis):
         parts += ["## Contrasts", markdown(*contrasts)]
-    parts.append("\n".join(f"- {note}" for note in notes(study, analysis, costs)))
+    parts.append("\n".join(f"- {escaped(note)}" for note in notes(study, analysis, costs)))
     heads, rows = cost_cells(study, analysis, costs)
     if len(heads) > 1:
         parts += ["## Cost, and other scores", markdown(heads, rows)]
     if tuning:
-        parts += ["## Tuning", markdown(*tuning_cells(study, tuning)), f"- {tuning_note(study, tuning)}"]
+        parts += ["## Tuning", markdown(*tuning_cells(study, tuning)), f"- {escaped(tuning_note(study, tuning))}"]
     if instruments := instrument_cells(analysis):
         parts.append("## Instruments")
         parts += [f"### {title}\n\n{markdown(*table)}" for title, table in instruments.items()]
@@ -261,7 +273,7 @@ def to_markdown(study: Study, analysis: Analysis, costs: dict[str, dict], tuning
 
 def markdown(heads: list[str], rows: list[list[str]]) -> str:
     """A table whose columns line up, so that a terminal shows it too."""
-    text = [[cell.replace("|", "\\|") for cell in line] for line in (heads, *rows)]
+    text = [[escaped(cell) for cell in line] for line in (heads, *rows)]
     widths = [max(3, *(len(line[i]) for line in text)) for i in range(len(heads))]
     lines = [" | ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:]))]) for line in text]
     rule = " | ".join(["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])

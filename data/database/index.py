@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.database.reader import TREE, Database
-from data.files import cache_directory, remove_abandoned, replacing
+from data.files import cache_directory, printable, remove_abandoned, replacing
 from data.images import DataError
 from data.notes import note
 from data.sources.source import hashes_of
@@ -72,7 +72,7 @@ def _places(file: Path) -> tuple[Path, Path]:
 
 
 def _build(database: Database) -> KeyIndex:
-    about = f"reading the keys of {database.file.parent.name}, once"
+    about = printable(f"reading the keys of {database.file.parent.name}, once")
     with tqdm(total=database.entries(), desc=about, unit=" keys", unit_scale=True, delay=1, leave=False) as bar:
         found = database.records(progress=bar.update)
     if (found.flags & TREE).any():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from data.files import in_short
 from data.gathering import gather
 from data.images import DataError, ImageSet
 from data.sources.folder import FileSource
@@ -118,7 +119,7 @@ def _from_torchvision(name: str, root: Path, split: str, download: bool) -> Imag
     except (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError) as error:
         if downloading and not check_integrity(archive, kind.tgz_md5):
             archive.unlink(missing_ok=True)  # what a broken download left: next time it would look like a user's file
-        raise DataError(f"{trouble} ({error}): {hint}") from error
+        raise DataError(f"{trouble} ({in_short(error)}): {hint}") from error
     images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()  # (N, 32, 32, 3) -> (N, 3, 32, 32)
     source = f"{name} {split} split from {kind.base_folder}"
     return ImageSet(images, torch.tensor(found.targets), tuple(found.classes), source)

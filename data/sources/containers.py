@@ -17,7 +17,7 @@ from typing import IO
 from tqdm import tqdm
 
 from data.decoding import require_size
-from data.files import in_short
+from data.files import in_short, reason
 from data.images import DataError
 from data.unpacking import unpacked
 
@@ -269,7 +269,8 @@ class Zip(_Archive):
             try:
                 self._zip = (os.getpid(), zipfile.ZipFile(self.path))
             except (OSError, zipfile.BadZipFile) as error:
-                raise DataError(f"{self.path} can't be read any more ({error}): put it back, or give the command again") from None
+                why = reason(error) if isinstance(error, OSError) else in_short(error)
+                raise DataError(f"{self.path} can't be read any more ({why}): put it back, or give the command again") from None
         return self._zip[1]
 
     def __getstate__(self) -> dict:

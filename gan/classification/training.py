@@ -69,6 +69,7 @@ def _train(config: Config, processes: Processes, run: RunDirectory, batches: Bat
     if latest is not None:
         saved = checkpoint.load(latest)
         checkpoint.require_settings(saved, config, latest)
+        run.require_log(saved)
         if saved.get("pixels", batches.sha256) != batches.sha256:
             raise RunError(f"{run.path} was trained on other images than {batches.source}; restore those, or choose another --out")
         if saved.get("test_pixels", batches.test_sha256) != batches.test_sha256:
@@ -170,5 +171,5 @@ def save(state: State, batches: Batches, run: RunDirectory, keep: int) -> Path:
     if not checkpoint.all_finite([*state.model.state_dict().values(), *state.pending]):
         raise diverged(f"a weight or a loss is not finite by step {state.step}", run)
     seen = {"pixels": batches.sha256, "test_pixels": batches.test_sha256, "device": batches.device.type}
-    seen["settings"] = checkpoint.settings(run.config)
+    seen |= {"settings": checkpoint.settings(run.config), "log": run.log_sha256()}
     return checkpoint.save({**state.dump(), **seen}, run.checkpoints, state.step, keep)

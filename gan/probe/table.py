@@ -2,6 +2,7 @@
 
 from rich.table import Table
 
+from data.files import printable
 from metrics.instruments.registry import Number, numbers_of
 
 # What is measured of the generator as a whole. Numbers of its images and of its layers are described where they are registered.
@@ -47,7 +48,7 @@ def layers_of(card: dict) -> str:
 def _numbers(record: dict) -> Table:
     card, spread = record["card"], record["spread"]
     state = f"step {card['step']:,}" if card["step"] else "untrained"
-    title = f"{card['what']}: {card['family']}, {layers_of(card)}, {card['resolution']} px, {state}"
+    title = f"{printable(card['what'])}: {card['family']}, {layers_of(card)}, {card['resolution']} px, {state}"
     rows = Table(title=title, title_justify="left", caption_justify="left")
     rows.add_column("")
     rows.add_column("instrument", no_wrap=True)

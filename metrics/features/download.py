@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from data.files import in_short
 from metrics.features.network import DEFAULT, FeatureError
 
 
@@ -17,7 +18,7 @@ def downloaded(what: str, url: str, sha256: str) -> Path:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256, progress=False)
     except (OSError, RuntimeError) as error:
         raise FeatureError(
-            f"the {what} weights can't be downloaded ({error}): fetch {url} elsewhere and give it as --weights FILE "
+            f"the {what} weights can't be downloaded ({in_short(error)}): fetch {url} elsewhere and give it as --weights FILE "
             f"or put it at {path}, or use the built-in features {DEFAULT}, which need no download"
         ) from error
     return path

@@ -300,6 +300,8 @@ def test_a_damaged_checkpoint_ends_in_one_sentence(run, call):
         ["probe", "{run}", "--figure", "{file}.png"],
         ["classify", "--export", "{file}.safetensors"],
         ["data", "grid", "{run}/samples", "--out", "{file}.png"],
+        ["export", "{run}", "--to", "{file}.pt2"],
+        ["plot", "{run}", "--out", "{file}.png"],
     ],
     ids=lambda c: f"{c[0]} {c[-2]}",
 )
@@ -350,6 +352,10 @@ def test_what_the_system_refuses_is_one_sentence(call, monkeypatch, error, sente
 def test_a_grid_that_no_memory_could_hold_is_refused(run, call):
     status, _, err = call("sample", run, "--count", 10**12)
     assert status == 1 and err.startswith("error: a grid of 1,000,000,000,000 images takes at least") and "use --images" in err
+    status, _, err = call("sample", run, "--count", 10**9, "--scale", 32)
+    assert status == 1 and err.startswith("error: a grid of 1,000,000,000 images takes at least 2,")
+    status, _, err = call("probe", run, "--samples", 10**12)
+    assert status == 1 and err.startswith("error: a measurement of 1,000,000,000,000 images takes at least")
 
 
 @pytest.mark.parametrize(

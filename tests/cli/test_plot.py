@@ -21,7 +21,7 @@ def other(run, tmp_path):
 
 def test_runs_are_drawn_into_one_picture_which_is_not_replaced(run, other, call, tmp_path):
     with open(other / "metrics.jsonl", "a") as file:
-        file.write(json.dumps({"step": 4, "fd_f": 2.0}) + "\n")
+        file.write(json.dumps({"step": 5, "fd_f": 2.0}) + "\n")  # after the last checkpoint
     out = tmp_path / "both.png"
     status, _, err = call("plot", run, other, "--out", out)
     assert status == 0 and err == f"2 runs: {out}\n" and out.stat().st_size > 5000

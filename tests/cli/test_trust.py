@@ -12,7 +12,7 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("GAN_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize("place", ["run/config.yaml", "study.yaml", "."])
+@pytest.mark.parametrize("place", ["run/config.yaml", "study.yaml", ".study.yaml", "."])
 def test_a_file_from_elsewhere_is_asked_about_once(tmp_path, place):
     file = tmp_path / place
     with pytest.raises(

@@ -19,5 +19,10 @@ def test_a_changed_record_is_not(key, value):
     assert not whole({**json.loads(json.dumps(sealed(RECORD))), key: value})
 
 
+def test_a_record_that_has_a_sha256_of_something_else_keeps_its_own_under_another_name():
+    record = sealed({"sha256": "of a file"}, "card_sha256")
+    assert record["sha256"] == "of a file" and whole(record, "card_sha256") and not whole({**record, "sha256": "b"}, "card_sha256")
+
+
 def test_a_record_without_a_checksum_is_taken_as_it_is():
     assert whole({"step": 3})

@@ -330,5 +330,6 @@ def test_a_log_is_told_of_a_long_wait_in_one_line(folder, monkeypatch, capsys):
     load("folder", folder, R)
     assert capsys.readouterr().err == f"decoding {N} images of folder\n"
     monkeypatch.setenv("RANK", "1")  # of torchrun's processes the first speaks
+    monkeypatch.setenv("WORLD_SIZE", "2")
     load("folder", folder, R)
     assert capsys.readouterr().err == ""

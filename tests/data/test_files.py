@@ -1,11 +1,14 @@
 """Atomic writes: whole or not at all, whoever else writes, whoever is killed."""
 
+import contextlib
 import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import filelock
 import pytest
@@ -14,6 +17,7 @@ import data.files
 from data.files import (
     UserError,
     cache_directory,
+    folder_beside,
     located,
     locked,
     printable,
@@ -21,6 +25,7 @@ from data.files import (
     remove_abandoned,
     replacing,
     replacing_folder,
+    swap_in,
     write_atomically,
 )
 from tests.helpers import ROOT
@@ -229,6 +234,49 @@ def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path):
     (tmp_path / "l").touch()  # as kill -9 leaves it
     with locked(tmp_path / "l"):
         pass
+    assert names(tmp_path) == []
+
+
+def test_a_device_or_a_pipe_is_written_to_and_stays_what_it_is(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to("/dev/null")
+    heard = []
+    listener = threading.Thread(target=lambda: heard.append((tmp_path / "pipe").read_bytes()))
+    listener.start()
+    write_atomically(tmp_path / "pipe", b"x")
+    listener.join()
+    write_atomically(tmp_path / "null", b"x")
+    with open(tmp_path / "out", "wb") as out:  # as by `--json /dev/stdout > out`
+        write_atomically(Path(f"/dev/fd/{out.fileno()}"), b"x")
+    assert (tmp_path / "out").read_bytes() == b"x"
+    (tmp_path / "out").unlink()
+    assert heard == [b"x"] and (tmp_path / "pipe").is_fifo() and (tmp_path / "null").is_char_device()
+    assert names(tmp_path) == ["null", "pipe"]
+
+
+def test_a_file_is_made_in_a_folder_beside_its_place_of_which_nothing_stays(tmp_path):
+    (tmp_path / "a.x").write_bytes(b"old")
+    for fails in (True, False):
+        with contextlib.suppress(KeyError), folder_beside(tmp_path / "a.x") as folder:
+            (folder / "a.x").write_bytes(b"new")
+            assert (tmp_path / "a.x").read_bytes() == b"old"
+            if fails:
+                raise KeyError
+            swap_in(folder / "a.x", tmp_path / "a.x")
+        assert names(tmp_path) == ["a.x"]
+    assert (tmp_path / "a.x").read_bytes() == b"new"
+
+
+def test_a_folder_that_a_killed_process_left_goes_too(tmp_path, writer):
+    killed = writer(tmp_path / "a", "")
+    killed.kill()
+    killed.communicate()
+    (left,) = tmp_path.iterdir()
+    left.unlink()
+    left.mkdir()
+    (left / "half").touch()
+    with folder_beside(tmp_path / "b"):
+        assert len(names(tmp_path)) == 1
     assert names(tmp_path) == []
 
 

@@ -3,6 +3,7 @@
 import io
 import shutil
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 
 from data import DataError
 from data.sources.opening import open_source
-from data.streaming import AT_ONCE, full_size_batches
+from data.streaming import AT_ONCE, DECODING, IN_FLIGHT, full_size_batches
 from data.tools.pack import pack
 
 
@@ -58,9 +59,10 @@ def test_batches_cut_the_images_but_do_not_change_them(root, batch_size, sizes):
     assert torch.equal(torch.cat(batches), gather(root, list(range(10))))
 
 
-def test_large_images_come_in_small_batches_and_few_wait(tmp_path, monkeypatch):
-    """Of images of 12 MB each, a few tens of megabytes are at work, not 64 images for every thread."""
-    side, alive, most = 2048, 0, 0
+@pytest.mark.parametrize(("side", "count"), [(512, 300), (2048, 24), (4096, 8)])
+def test_what_large_images_take_is_bounded_however_many_cores_there_are(side, count, tmp_path, monkeypatch):
+    """Arrays as NumPy allocates them, and for each image at work what its file and Pillow would hold."""
+    alive, most, lock = 0, 0, threading.Lock()
 
     class Counted:
         """Stands for an image; how many there are is counted."""
@@ -81,15 +83,18 @@ def test_large_images_come_in_small_batches_and_few_wait(tmp_path, monkeypatch):
             with lock:
                 alive -= 1
 
-    lock = threading.Lock()
-    for i in range(40):
-        picture(i).save(tmp_path / f"{i:02}.png")
+    for i in range(count):
+        (tmp_path / f"{i:03}.png").touch()
     source = open_source(tmp_path)
     monkeypatch.setattr(source, "image", lambda i: Counted())
-    monkeypatch.setattr("data.workers.cores", lambda: 8)
-    sizes = [len(batch) for batch in full_size_batches(source, list(range(40)))]
-    assert sum(sizes) == 40 and max(sizes) * 3 * side**2 <= AT_ONCE
-    assert most * 3 * side**2 < 400e6
+    monkeypatch.setattr("data.workers.cores", lambda: 16)
+    tracemalloc.start()
+    sizes = [len(batch) for batch in full_size_batches(source, list(range(count)))]
+    arrays = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    batch = max(3 * side**2, AT_ONCE)
+    assert sum(sizes) == count and max(sizes) * 3 * side**2 <= batch
+    assert batch < arrays + most * DECODING * side**2 < IN_FLIGHT + 2 * batch
 
 
 def test_a_zip_equals_its_directory(root):

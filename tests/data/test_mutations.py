@@ -31,7 +31,7 @@ from gan.config import Config
 from tests.data.pictures import encoded, noise
 
 R = 8
-SECONDS = float(os.environ.get("GAN_MUTATION_SECONDS", "0.6"))  # for each kind
+SECONDS = float(os.environ.get("GAN_MUTATION_SECONDS", "0.2"))  # for each kind, and 20 tries at the least
 SEED = os.environ.get("GAN_MUTATION_SEED", "0")
 SLOW = 10  # seconds that one try may take
 

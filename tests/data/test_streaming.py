@@ -3,6 +3,7 @@
 import errno
 import gc
 import os
+import re
 import signal
 import threading
 import time
@@ -12,7 +13,7 @@ import torch
 
 import data.streaming
 import data.workers
-from data import DataError, EpochOrder, Feeder, load
+from data import DataError, EpochOrder, Feeder, load, notes
 from data.database.reader import Database
 from data.files import UserError
 from data.sources.opening import open_source
@@ -245,8 +246,8 @@ def _wait_until(condition, seconds=20):
         time.sleep(0.01)
 
 
-def test_there_are_no_more_processes_than_images(directory):
-    assert streamed(directory, workers=400).workers == 50
+def test_there_are_no_more_processes_than_images_or_batches_that_are_read_at_a_time(directory):
+    assert streamed(directory, workers=400).workers == AHEAD
 
 
 def test_a_machine_without_shared_memory_is_told_what_to_do(directory, monkeypatch):
@@ -256,3 +257,23 @@ def test_a_machine_without_shared_memory_is_told_what_to_do(directory, monkeypat
     monkeypatch.setattr(data.workers, "ProcessPoolExecutor", refused)
     with pytest.raises(UserError, match=r"2 processes that decode can't be started .*: set dataset\.workers=0, or .* /dev/shm"):
         streamed(directory, workers=2)
+
+
+@pytest.mark.parametrize("text", ["abc", "0", "-1", "²", "1.5"])
+@pytest.mark.parametrize("name", ["LOCAL_WORLD_SIZE", "GAN_COMPARE_WORKERS"])
+def test_what_shares_the_cores_is_a_number(name, text, monkeypatch):
+    monkeypatch.setenv(name, text)
+    with pytest.raises(UserError, match=f"{name}={re.escape(text)} is set in the environment, which is no number of processes"):
+        data.workers.cores()
+
+
+@pytest.mark.parametrize(
+    ("rank", "world", "speaks"),
+    [(None, None, True), ("0", "2", True), ("1", "2", False), ("3", None, True), ("1", "1", True)],
+)
+def test_one_of_several_processes_speaks_and_one_alone_does(rank, world, speaks, monkeypatch):
+    for name, value in (("RANK", rank), ("WORLD_SIZE", world)):
+        monkeypatch.delenv(name, raising=False)
+        if value:
+            monkeypatch.setenv(name, value)
+    assert notes.speaks() == speaks

@@ -429,6 +429,17 @@ def test_drawing_asks_for_one_class_that_there_is_and_for_images(painted):
     assert torch.equal(torch.cat(list(trained.batches(5, batch_size=2, of_class=3))), trained.sample(5, of_class=3, batch_size=2))
 
 
+def test_a_name_of_a_class_is_text_whatever_it_holds(painted):
+    trained = sampling.load_generator(painted)
+    trained.generator.class_names = ("a,b", "a", "b", "=1+1", "[red]x", "3", "US$1_a^{$", "\x1b[31m", "all", "9")
+    assert [trained.classes(name) for name in ("a,b", "a, b", "=1+1", "[red]x", "3", "US$1_a^{$", "4", "9,0")] == [
+        [0], [1, 2], [3], [4], [5], [6], [4], [9, 0],
+    ]  # fmt: skip
+    with pytest.raises(RunError) as error:
+        trained.classes("c")
+    assert "\x1b" not in str(error.value) and "\n" not in str(error.value)
+
+
 def test_a_run_without_classes_has_none_to_choose(run, call):
     status, _, said = call("sample", run, "--class", "0")
     assert status and "no classes to choose from" in one_error(said)

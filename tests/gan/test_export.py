@@ -11,6 +11,7 @@ from gan import export as module
 from gan.export import ExportError, export
 from gan.models.build import build_generator, resolve
 from gan.randomness import latents
+from gan.run_directory import RunError
 from gan.sampling import Trained, draw
 from tests.helpers import FEATURES, one_error, random_images
 
@@ -93,6 +94,34 @@ def test_what_draws_something_else_is_not_kept(made, tmp_path, monkeypatch):
     with pytest.raises(ExportError, match=r"g\.pt2 wasn't kept: its pixels differ by 0\.001"):
         export(made(), tmp_path / "g.pt2")
     assert (tmp_path / "g.pt2").read_bytes() == b"an older one" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_pixels_that_are_no_numbers_are_no_equal_ones(made, tmp_path, monkeypatch):
+    class Sick(module.Pictures):
+        def forward(self, z):
+            return super().forward(z) * float("nan")
+
+    monkeypatch.setattr(module, "_exported", lambda pictures: torch.export.export(
+        Sick(pictures.generator, False), (latents(0, 0, 2, 8),), dynamic_shapes={"z": {0: torch.export.Dim("n", min=1)}},
+    ))  # fmt: skip
+    with pytest.raises(ExportError, match=r"g\.pt2 wasn't kept: its pixels differ by nan"):
+        export(made(), tmp_path / "g.pt2")
+    trained = made()
+    next(trained.generator.parameters()).data[0] = float("nan")
+    with pytest.raises(RunError, match="the generator has diverged: its weights are not finite"):
+        export(trained, tmp_path / "g.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["g.safetensors", "g.onnx"])
+def test_a_file_that_is_there_is_replaced_only_if_told_to(run, call, tmp_path, name):
+    (tmp_path / name).write_bytes(b"of a library")
+    status, _, err = call("export", run, "--to", tmp_path / name)
+    assert status == 1 and "exists: name another, or say --overwrite to replace it" in one_error(err)
+    assert (tmp_path / name).read_bytes() == b"of a library"
+    if name == "g.safetensors":
+        assert call("export", run, "--to", tmp_path / name, "--overwrite")[0] == 0
+        assert torch.equal(gan.load(tmp_path / name, device="cpu").sample(2), gan.load(run, device="cpu").sample(2))
 
 
 @pytest.mark.parametrize(

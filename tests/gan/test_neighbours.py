@@ -72,9 +72,19 @@ def test_the_command_writes_numbers_and_a_picture(run, call):
     assert (record["step"], record["samples"]) == (4, 20) and f"{run}/neighbours.png" in err
     assert np.asarray(Image.open(run / "neighbours.png")).shape == (10 * 34 + 2, 9 * 34 + 2, 3)
     assert all(line in err for line in neighbours.sentences(record)) and (run / "scores.json").is_file()
-    (run / "neighbours.json").write_text("{")
-    with pytest.raises(RunError, match="is damaged: delete it"):
+    whole, picture = (run / "neighbours.json").read_text(), (run / "neighbours.png").read_bytes()
+    assert neighbours.read_neighbours(run) == (record, picture)
+    changed = [whole.replace('"samples": 20', '"samples": 21'), whole.replace('"picture_sha256": "', '"picture_sha256": "0')]
+    for text in ("{", "[]", *changed):
+        (run / "neighbours.json").write_text(text)
+        with pytest.raises(RunError, match="is damaged: delete both"):
+            neighbours.read_neighbours(run)
+    (run / "neighbours.json").write_text(whole)
+    (run / "neighbours.png").write_bytes(picture[:-1])  # of another search, say, which was killed
+    with pytest.raises(RunError, match="is damaged: delete both"):
         neighbours.read_neighbours(run)
+    (run / "neighbours.png").unlink()
+    assert neighbours.read_neighbours(run) is None
 
 
 def test_the_report_of_a_study_shows_what_was_found(run, call, tmp_path):

@@ -29,7 +29,7 @@ from gan.state import Batches, State
 from gan.step import Step
 from gan.training import train
 from metrics.devices import DeviceError
-from tests.helpers import ROOT, PulledPlug, assert_same, crash_at, final_state
+from tests.helpers import ROOT, PulledPlug, assert_same, crash_at, final_state, one_error
 
 FAMILIES = ["dcgan", "cnn", "sngan", "wgan_gp", "landscape"]  # r3: test_schedules.py
 FINITE = ["objective.penalty_form=finite_difference", "objective.penalty_sigma=0.1"]
@@ -416,6 +416,30 @@ def test_a_damaged_line_in_the_middle_of_the_log_is_named_and_nothing_is_cut(tin
     assert (run / "metrics.jsonl").read_bytes() == before
     (run / "metrics.jsonl").write_bytes(lines[0] + lines[1] + lines[2][:9] + b"\xff")  # a crash tears the last one
     assert [r["step"] for r in read_log(run)] == [4, 8]
+
+
+@pytest.mark.parametrize("how", ["a digit", "the last end of line", "the last line", "all lines"])
+def test_a_log_that_is_not_what_was_written_is_refused_and_one_that_is_gone_begins_anew(tiny, trained_twelve, call, tmp_path, how):
+    run = shutil.copytree(trained_twelve, tmp_path / "run")
+    log = run / "metrics.jsonl"
+    text, longer = log.read_bytes(), tiny("dcgan", "train.steps=13")
+    lines = text.splitlines(keepends=True)
+    place = text.index(b"d_loss") + 12
+    changed = {
+        "a digit": text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :],
+        "the last end of line": text[:-1] + b"\v",
+        "the last line": b"".join(lines[:-1]),
+        "all lines": b"",
+    }[how]
+    log.write_bytes(changed)
+    with pytest.raises(RunError, match=r"metrics\.jsonl is damaged: its lines up to step 12 are not those that were written; put"):
+        train(longer, run, progress=False)
+    assert log.read_bytes() == changed
+    status, _, said = call("plot", run, "--out", tmp_path / "a.png")
+    assert status == 1 and "metrics.jsonl is damaged" in one_error(said)
+    log.unlink()
+    train(longer, run, progress=False)
+    assert [record["step"] for record in read_log(run)] == [13]
 
 
 def test_only_a_start_that_trains_adds_a_file_of_tensorboards(tiny, trained_twelve, tmp_path):

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import shlex
+from os import replace
 
 import pytest
 import torch
 
 import gan
+from data.files import locked
 from gan import zoo, zoo_entry
 from gan.config import Config
 from gan.models.build import resolve_to_train
@@ -83,7 +85,7 @@ def test_weights_that_are_too_large_leave_an_old_entry_alone(entry, run, monkeyp
     before = {file.name: file.read_bytes() for file in entry.iterdir()}
     monkeypatch.setattr(zoo_entry, "LARGEST", 1000)
     with pytest.raises(zoo.ZooError, match="train a narrower generator"):
-        zoo_entry.add(run, "tiny", None, gan_extractor(), 20, None)
+        zoo_entry.add(run, "tiny", None, gan_extractor(), 20, None, overwrite=True)
     assert {file.name: file.read_bytes() for file in entry.iterdir()} == before
 
 
@@ -106,6 +108,78 @@ def test_the_command_of_a_card_trains_with_its_settings(arguments):
     )
     assert resolve_to_train(again).difference(config) == [] and again.dataset.path == config.dataset.path
     assert len(found) <= len(arguments)
+
+
+ADD = ["--count", 20, "--features", FEATURES, "--device", "cpu"]
+
+
+def test_an_entry_is_replaced_only_if_told_to(entry, run, call):
+    before = (entry / "tiny.json").read_bytes()
+    status, _, err = call("zoo", "add", run, "tiny", *ADD, "--checkpoint", 2)
+    assert status == 1 and "there is a zoo:tiny: choose another name, or say --overwrite" in one_error(err)
+    assert (entry / "tiny.json").read_bytes() == before
+    assert call("zoo", "add", run, "tiny", *ADD, "--checkpoint", 2, "--overwrite")[0] == 0 and zoo.card("tiny").steps == 2
+    assert torch.equal(gan.load("tiny", device="cpu").sample(3), gan.load(run, 2, device="cpu").sample(3))
+    assert sorted(file.name for file in entry.iterdir()) == ["tiny.json", "tiny.safetensors"]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("before", ["the card", "the weights have their name"])
+def test_a_kill_between_weights_and_card_leaves_the_old_entry_or_the_new(entry, run, monkeypatch, before):
+    def kill(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        if before == "the card":
+            patch.setattr(zoo_entry, "write_atomically", kill)
+        else:
+            patch.setattr(zoo_entry.os, "replace", lambda a, b: kill() if a == zoo.pending("tiny") else replace(a, b))
+        zoo_entry.add(run, "tiny", 2, gan_extractor(), 20, None, overwrite=True)
+    step = 4 if before == "the card" else 2
+    assert zoo.card("tiny").steps == step
+    assert torch.equal(gan.load("tiny", device="cpu").sample(3), gan.load(run, step, device="cpu").sample(3))
+    zoo_entry.add(run, "tiny", 2, gan_extractor(), 20, None, overwrite=True)
+    assert sorted(file.name for file in entry.iterdir()) == ["tiny.json", "tiny.safetensors"]
+
+
+def test_one_name_is_made_by_one_process_at_a_time(entry, run):
+    with locked(entry / ".tiny.lock"), pytest.raises(zoo.ZooError, match="zoo:tiny is being made by another process: wait for it"):
+        zoo_entry.add(run, "tiny", None, gan_extractor(), 20, None, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 5},
+        {"scores": [], zoo.SEAL: None},
+        {"parameters": "many", zoo.SEAL: None},
+        {"data": ["x"], zoo.SEAL: None},
+    ],
+    ids=str,
+)
+def test_a_changed_or_foreign_card_is_one_sentence(entry, call, change):
+    card = {**json.loads((entry / "tiny.json").read_text()), **change}
+    (entry / "tiny.json").write_text(json.dumps({key: value for key, value in card.items() if value is not None}))
+    for command in (["zoo"], ["sample", "zoo:tiny"]):
+        status, _, err = call(*command)
+        assert status == 1 and "tiny.json is damaged" in one_error(err)
+
+
+def test_a_card_steers_no_terminal(entry, call):
+    card = {**json.loads((entry / "tiny.json").read_text()), "data": "a\x1b[31m[red]b[/red]"}
+    card.pop(zoo.SEAL)
+    (entry / "tiny.json").write_text(json.dumps(card))
+    status, _, err = call("zoo")
+    assert status == 0 and "\x1b" not in err and "a\\x1b[31m[red]b[/red]" in err
+
+
+def test_a_folder_that_cannot_be_is_one_sentence(call, monkeypatch):
+    monkeypatch.setenv("GAN_ZOO", "~nosuchuser/zoo")
+    status, _, err = call("zoo")
+    assert status == 1 and "names the home directory of a user who has none here" in one_error(err)
 
 
 def damage(entry, what):

@@ -157,6 +157,19 @@ def test_a_damaged_record_in_runs_json_names_its_run(exported):
         StudyFolder(light.path).record(study.jobs[0])
 
 
+@pytest.mark.parametrize(("old", "new"), [('"c2/seed_1"', '"c2/seed_3"'), ('"probe"', '"prob_"'), ('"record"', '"recora"')])
+def test_a_changed_name_in_an_exported_study_loses_no_run_in_silence(exported, old, new):
+    study, _, light = exported
+    text = (light.path / "runs.json").read_text()
+    (light.path / "runs.json").write_text(text.replace(old, new, 1))
+    with pytest.raises(StudyError, match=r"runs\.json is damaged"):
+        StudyFolder(light.path).record(study.jobs[0])
+    content = json.loads(text)
+    del content["sha256"]  # as of before
+    (light.path / "runs.json").write_text(json.dumps(content))
+    assert StudyFolder(light.path).record(study.jobs[0])
+
+
 def test_damaged_grids_are_named(exported):
     study, _, light = exported
     (light.path / "grids.zip").write_bytes(b"PK")

@@ -1,5 +1,6 @@
 """Processes of a study's runs, with commands that take no time: what they leave, and what becomes of them when they are stopped."""
 
+import errno
 import os
 import shutil
 import signal
@@ -35,6 +36,15 @@ def test_every_run_ends_and_failures_end_with_their_last_line(monkeypatch, tmp_p
     python(monkeypatch, "import sys; print('first'); sys.exit('error: last')")
     ends = list(launch.run_here(StudyFolder(tmp_path), jobs[:3], 3, []))
     assert {(end.code, end.said) for end in ends} == {(1, "error: last")} and len(ends) == 3
+
+
+def test_what_stops_a_run_from_starting_is_said_in_words(monkeypatch, tmp_path, jobs):
+    def full(folder, job):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(launch, "command", full)
+    (end,) = launch.run_here(StudyFolder(tmp_path), jobs[:1], 1, [])
+    assert (end.code, end.said) == (1, f"error: {StudyFolder(tmp_path).run(jobs[0])}: the disk is full")
 
 
 def test_one_cause_that_fails_every_run_is_said_once_and_ends_the_study(monkeypatch, tmp_path, jobs):

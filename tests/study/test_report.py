@@ -58,6 +58,24 @@ def test_a_row_may_be_called_anything(study_file, tmp_path):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [label]
 
 
+def test_the_tables_are_there_where_a_picture_cannot_be_drawn(study, monkeypatch):
+    loaded, folder = study({"c2": [10.0], "c3": [9.0]})
+
+    def fails(*_):
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr("study.report.plot_curves", fails)
+        write_report(loaded, folder.path)
+    assert {"table.md", "table.csv", "table.json"} <= {file.name for file in folder.path.iterdir()}
+    (folder.run(loaded.jobs[0]) / "grid.png").write_bytes(b"\x89PNG")
+    with pytest.raises(StudyError, match=r"c2/seed_0/grid\.png is damaged \(.*\): delete it, and no samples of that run are shown"):
+        write_report(loaded, folder.path)
+    (folder.run(loaded.jobs[0]) / "grid.png").unlink()
+    write_report(loaded, folder.path)
+    assert [file.name for file in folder.path.iterdir() if file.name.startswith(".")] == []
+
+
 def test_the_report_is_one_file_and_says_the_same_in_all_forms(study, monkeypatch):
     loaded, folder = study({"c2": [10.0, 14.0], "c3": [9.0, 10.0]}, title="Kernels <&> more")
     cost = {"ms_per_step": 5, "images_per_s": 7, "peak_bytes": 2**20}

@@ -254,3 +254,5 @@ def test_a_study_knows_whose_features_it_asks_for(study_file):
     settings = {"evaluate.features": "module:mine.net", "evaluate.every": 5}
     assert Study.load(study_file(settings=settings)).features == {"module:mine.net", "efficientnet_lite0"}
     assert Study.load(study_file(settings={"evaluate.features": "module:mine.net"})).features == {"efficientnet_lite0"}
+    grid = {"train.lr_g": [1e-4, 2e-4], "evaluate.features": ["module:theirs.net"], "evaluate.every": [5]}
+    assert "module:theirs.net" in Study.load(study_file(tune={"grid": grid, "seeds": [9]})).features

@@ -1,5 +1,6 @@
 """The tables of a study as people read them, from made-up results."""
 
+import csv
 import json
 import math
 
@@ -9,7 +10,17 @@ from study.analysis import analyse
 from study.folder import StudyFolder
 from study.inference import Difference
 from study.study import Study
-from study.text import _narrow, cells, change_text, contrast_cells, instrument_cells, summary, to_markdown
+from study.table import table_of, to_csv
+from study.text import (
+    _narrow,
+    cells,
+    change_text,
+    contrast_cells,
+    escaped,
+    instrument_cells,
+    summary,
+    to_markdown,
+)
 from tests.helpers import leave_result
 from tests.study.results import BLIND, FALLING, MODEL, NAN, result, scored
 
@@ -160,6 +171,39 @@ def test_curves_that_were_scored_as_the_table_are_said_to_be_averaged(study):
 def test_labels_may_hold_what_markdown_means(study_file, tmp_path):
     loaded = Study.load(study_file(rows=[{"label": "a|b"}], axes={}, baseline="a|b"))
     assert "| a\\|b |" in to_markdown(loaded, analyse(loaded, StudyFolder(tmp_path)), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a|b `c` *d* ~~e~~ $f$ \\g", r"a\|b \`c\` \*d\* \~\~e\~\~ \$f\$ \\g"),
+        ("<b>x</b> <!-- y --> 1 < 2", r"\<b>x\</b> \<!-- y --> 1 < 2"),
+        ("&lt; &#60; a&b", r"\&lt; \&#60; a&b"),
+        ("[x](javascript:y) [+7, +31]", r"[x\](javascript:y) [+7, +31]"),
+        ("_a_ lr_g=1 b_", r"\_a\_ lr_g=1 b\_"),
+        ("# a", r"\# a"),
+        ("- a", r"\- a"),
+        ("-5.2 ± 1", "-5.2 ± 1"),
+        ("a\nb\x1b[31m", r"a\\nb\\x1b[31m"),
+    ],
+)
+def test_what_markdown_means_is_shown_as_it_is(text, shown):
+    assert escaped(text) == shown
+
+
+def test_a_spreadsheet_computes_nothing_in_a_table(study_file, tmp_path):
+    labels = ['=HYPERLINK("x")', "+1", "-c2", "@a", "c3"]
+    rows = [{"label": label, "train.lr_g": i + 1.0} for i, label in enumerate(labels)]
+    loaded = Study.load(study_file(rows=rows, axes={}, baseline="-c2"))
+    folder = StudyFolder(tmp_path / "out")
+    for i, job in enumerate(loaded.jobs):
+        leave_result(folder, loaded, job, **result(9.0 + i))
+    table = table_of(analyse(loaded, folder), {})
+    cells = [cell for line in csv.reader(to_csv(table).splitlines()) for cell in line]
+    assert {"'" + label for label in labels[:-1]} <= set(cells) and "c3" in cells
+    assert all(cell[:1] not in "=@\t\r" or not cell for cell in cells)
+    assert all(float(cell) < 0 for cell in cells if cell.startswith("-"))
+    assert [row["row"] for row in table] == labels
 
 
 def test_what_chose_the_best_checkpoint_is_said(study):
