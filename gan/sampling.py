@@ -107,7 +107,7 @@ def load_generator(run: str | Path, step: int | str | None = None, device: torch
         found = checkpoint.load(path)
         checkpoint.require_settings(found, config, path)
         reached = found["step"]
-        with checkpoint.taking_over(path):
+        with checkpoint.load_errors(path):
             names = tuple(found["classes"]) if config.generator.conditional else ()
             generator = build_generator(config, len(names))
             generator.load_state_dict(found["ema"])

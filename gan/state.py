@@ -99,7 +99,7 @@ class State:
         }
 
     def load(self, saved: dict) -> None:
-        """Whatever doesn't fit raises what PyTorch does, KeyError or ValueError (checkpoint.taking_over)."""
+        """Whatever doesn't fit raises what PyTorch does, KeyError or ValueError (checkpoint.load_errors)."""
         self.step = saved["step"]
         for name in ("generator", "discriminator", "ema", "optimizer_g", "optimizer_d"):
             getattr(self, name).load_state_dict(saved[name])

@@ -99,7 +99,7 @@ def _train(
             raise RunError(
                 f"{latest.parents[1]} was trained on other images than {batches.set.source}; restore those, or choose another --out"
             )
-        with checkpoint.taking_over(latest):
+        with checkpoint.load_errors(latest):
             state.load(saved)
         if not state.finite():
             raise diverged(f"a weight in {latest} is not finite", run)
@@ -154,7 +154,7 @@ class BestKeeper:
         kept = checkpoint.load(run.best) if run.best.exists() else {}
         checkpoint.require_settings(kept, config, run.best)
         # Checkpoints of before there was a setting have its default.
-        with checkpoint.taking_over(run.best):
+        with checkpoint.load_errors(run.best):
             self.best = kept["score"] if {**default, **kept.get("how", {})} == self.how else None
 
     def score(self, state: State) -> dict[str, float]:

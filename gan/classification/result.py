@@ -72,7 +72,7 @@ def export(run: Path, file: Path) -> None:
     path = files.checkpoint_of(None)
     state = checkpoint.load(path)
     model: Classifier = build_classifier(**result["card"]["model"], classes=len(result["card"]["classes"]))
-    with checkpoint.taking_over(path):
+    with checkpoint.load_errors(path):
         model.load_state_dict(state["model"])
     if state_sha256(model) != result["card"]["weights_sha256"]:
         raise RunError(f"{path} has other weights than {files.result} was tested with; give the same `classify` again")

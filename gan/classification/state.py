@@ -135,7 +135,7 @@ class State:
         return {"step": self.step, **networks, "pending": [values.cpu() for values in self.pending]}
 
     def load(self, saved: dict) -> None:
-        """Whatever doesn't fit raises what PyTorch does, KeyError or ValueError (checkpoint.taking_over)."""
+        """Whatever doesn't fit raises what PyTorch does, KeyError or ValueError (checkpoint.load_errors)."""
         self.step = saved["step"]
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])

@@ -75,7 +75,7 @@ def _train(config: Config, processes: Processes, run: RunDirectory, batches: Bat
             raise RunError(
                 f"{run.path} was tested on other images than {batches.test.source}; restore those, or choose another --out"
             )
-        with checkpoint.taking_over(latest):
+        with checkpoint.load_errors(latest):
             state.load(saved)
         if not checkpoint.finite(saved):
             raise diverged(f"a weight in {latest} is not finite", run)

@@ -77,7 +77,7 @@ def trained(run: Path, step: int | str | None, device: torch.device | str = "cpu
         path = RunFiles(run).checkpoint_of(step)
         state = checkpoint.load(path)
         discriminator = build_discriminator(found.config, found.generator.classes)
-        with checkpoint.taking_over(path):
+        with checkpoint.load_errors(path):
             discriminator.load_state_dict(state["discriminator"])
         discriminator = discriminator.to(device).eval().requires_grad_(False)
     return (found.generator, discriminator), found.step
