@@ -75,7 +75,7 @@ def prune(directory: Path, keep: int) -> None:
 
 
 def load(path: Path) -> dict:
-    """Read a checkpoint onto the CPU. CheckpointError: missing, damaged, of another program, or of another step than its name says."""
+    """Read a checkpoint onto the CPU. CheckpointError: missing, damaged, of another program, or of another step than its name."""
     if not path.is_file():
         raise CheckpointError(f"no checkpoint {path}")
     try:

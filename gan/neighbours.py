@@ -1,8 +1,8 @@
-"""The training images that a generator's samples lie nearest to, as numbers and as a picture: does it repeat what it has seen?
+"""The training images nearest to a generator's samples, as numbers and as a picture: does it copy what it was trained on?
 
 Distances are taken in feature space and between pixels. Real images that were not trained on (the test split, or what
-dataset.hold_out kept) show how close images come that can't have been copied; without any, each training image is compared with
-the others, which is the same where images are drawn independently.
+dataset.hold_out kept) show how close images come that can't have been copied. Without any, each training image is compared with
+the others, which has the same distribution if images are independent.
 """
 
 import json
@@ -66,7 +66,7 @@ def find_neighbours(
 
 
 def images_of(images: data.ImageSet | data.StreamedSet, most: int, seed: int) -> Tensor:
-    """Up to so many images of a set, a seeded choice, (n, 3, R, R) uint8."""
+    """Up to `most` images of a set, a seeded choice, (n, 3, R, R) uint8."""
     side = image_side(images, min(most, len(images)), seed, shuffle=True)
     return torch.cat(list(side.open()))
 
@@ -108,7 +108,7 @@ def read_neighbours(run: Path) -> dict | None:
 
 
 def sentences(record: dict) -> list[str]:
-    """What the record says, a line a space."""
+    """The record in words, one line for each of the two spaces."""
     lines = []
     for space in ("features", "pixels"):
         m = record[space]

@@ -51,12 +51,12 @@ Watch = Callable[[int, Callable[[], dict[str, float]], nn.Module], object]
 
 
 def train(config: Config, directory: str | Path, progress: bool = True, watch: Watch | None = None) -> Outcome | None:
-    """Train, or go on with, the run in `directory` until train.steps generator updates. None in all but the main process.
+    """Train, or resume, the run in `directory` until train.steps generator updates. None in all but the main process.
 
     watch: called after each step, in the main process.
 
-    Raises DataError, ConfigError, RunError, CheckpointError, Diverged or Interrupted; each says what to do. Nothing that was
-    checkpointed is lost in any of them.
+    Raises DataError, ConfigError, RunError, CheckpointError, Diverged or Interrupted; each says what to do, and the checkpoints
+    written so far stay.
     """
     config = resolve_to_train(config)
     processes = Processes.start(config.train.device)
@@ -74,12 +74,12 @@ def train(config: Config, directory: str | Path, progress: bool = True, watch: W
                     batches = Batches(config, processes)
             except Exception as e:
                 error = e
-            failed = processes.tell(error is not None)
+            failed = processes.broadcast(error is not None)
             if error:
                 raise error
             if failed:
                 raise SystemExit(1)  # the main process says why
-            config = processes.tell(config)
+            config = processes.broadcast(config)
             return _train(config, processes, run, batches or Batches(config, processes), progress, watch)
     finally:
         processes.stop()
@@ -91,7 +91,7 @@ def _train(
     t = config.train
     set_precision(config, processes.device)
     state = State(config, processes, batches.classes)
-    latest = processes.tell(run.latest() if run else None)
+    latest = processes.broadcast(run.latest() if run else None)
     if latest is not None:
         saved = checkpoint.load(latest)
         checkpoint.require_settings(saved, config, latest)
@@ -153,7 +153,7 @@ class BestKeeper:
         self.seen = checkpoint.settings(config)
         kept = checkpoint.load(run.best) if run.best.exists() else {}
         checkpoint.require_settings(kept, config, run.best)
-        # Checkpoints of before there was a setting have its default.
+        # A checkpoint that is older than a setting has its default.
         with checkpoint.load_errors(run.best):
             self.best = kept["score"] if {**default, **kept.get("how", {})} == self.how else None
 
@@ -172,11 +172,11 @@ class BestKeeper:
 
 
 def save(state: State, batches: Batches, processes: Processes, run: RunDirectory | None, keep: int) -> Path | None:
-    """Checkpoint a healthy state; a sick one raises Diverged and leaves the last good checkpoint in place."""
-    healthy = state.finite() and all(bool(losses.isfinite().all()) for losses in state.pending)
-    if processes.any(not healthy):
+    """Checkpoint a state whose numbers are all finite; otherwise raise Diverged and leave the last good checkpoint in place."""
+    finite = state.finite() and all(bool(losses.isfinite().all()) for losses in state.pending)
+    if processes.any(not finite):
         raise diverged(f"a weight or a loss is not finite by step {state.step}", run)
-    if state.pending:  # what one process saves, all will load
+    if state.pending:  # the main process saves them, and all will load them
         state.pending = list(processes.mean(torch.stack(state.pending)))
     if run is None:
         return None
