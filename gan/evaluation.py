@@ -30,7 +30,7 @@ from metrics.scoring import Side, identified, reference_statistics, score
 from metrics.statistics import Statistics
 
 BATCH = 64
-LOCK_TIMEOUT = 60  # seconds to wait for another `evaluate` to write its scores
+PATIENCE = 60  # seconds to wait for another `evaluate`, which adds its scores in a moment
 DATASETS = ("cifar10", "cifar100", "shapes")
 
 
@@ -164,7 +164,7 @@ def evaluate_run(
 def add_scores(run: Path, step: int, scores: list[Score]) -> None:
     """Add scores of a step to RUN/scores.json. It is read again under a lock: another `evaluate` may have added to it meanwhile."""
     file = RunFiles(run).scores
-    with locked(file.with_name(f".{file.name}.lock"), LOCK_TIMEOUT):
+    with locked(file.with_name(f".{file.name}.lock"), PATIENCE):
         records = [sealed(record) for record in merge(read_scores(run), step, scores)]
         write_atomically(file, (json.dumps(records, indent=2) + "\n").encode())
 
@@ -253,7 +253,7 @@ class TrainingScores:
     def __call__(self, ema: nn.Module) -> dict[str, float]:
         """{'fd_...': distance, 'score_...': Inception-Score-like}; changes nothing that trains.
 
-        The latents are not those of `evaluate` and `compare`: images that select the best checkpoint mustn't also score it.
+        Of other latents than `evaluate` and `compare` take: what chooses the best checkpoint mustn't score it.
         """
         side = generator_side(ema, "training", derive(self.config.train.seed, self.LATENTS), self.config.evaluate.samples)
         scores, _ = score(self.extractor, self.real, side, ["fid", "is"] if self.extractor.classes else ["fid"])

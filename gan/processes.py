@@ -97,8 +97,8 @@ class Processes:
             return flag
         return bool(self.mean(torch.tensor(float(flag), device=self.device)))
 
-    def broadcast(self, thing: object) -> object:
-        """The main process's object, in every process."""
+    def tell(self, thing: object) -> object:
+        """Broadcast: the main process's object, in every process."""
         things = [thing]
         if self.world > 1:
             dist.broadcast_object_list(things)

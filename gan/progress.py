@@ -17,7 +17,7 @@ from gan.run_directory import RunDirectory
 from gan.sampling import GRID_COLUMNS, save_grid, tiled
 from gan.state import Batches, State
 
-SHORT = {"inception_score": "is"}  # names of scores beside the bar; others are cut at their first _: fd_efficientnet_lite0 to fd
+SHORT = {"inception_score": "is"}  # of scores, beside the bar: else what stands before the features, fd of fd_efficientnet_lite0
 
 
 class RunLog:

@@ -74,7 +74,7 @@ class State:
 
     @torch.no_grad()
     def update_ema(self) -> None:
-        """Move the average towards weights and batch-norm statistics; with a lower decay at first, so that initial weights fade."""
+        """Move the average towards the weights and the batch-norm statistics; it starts fast, so that the first weights fade."""
         decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
         averages, values = (_averaged(net) for net in (self.ema, self.generator))
         torch._foreach_lerp_(averages, values, 1 - decay)

@@ -74,12 +74,12 @@ def train(config: Config, directory: str | Path, progress: bool = True, watch: W
                     batches = Batches(config, processes)
             except Exception as e:
                 error = e
-            failed = processes.broadcast(error is not None)
+            failed = processes.tell(error is not None)
             if error:
                 raise error
             if failed:
                 raise SystemExit(1)  # the main process says why
-            config = processes.broadcast(config)
+            config = processes.tell(config)
             return _train(config, processes, run, batches or Batches(config, processes), progress, watch)
     finally:
         processes.stop()
@@ -91,7 +91,7 @@ def _train(
     t = config.train
     set_precision(config, processes.device)
     state = State(config, processes, batches.classes)
-    latest = processes.broadcast(run.latest() if run else None)
+    latest = processes.tell(run.latest() if run else None)
     if latest is not None:
         saved = checkpoint.load(latest)
         checkpoint.require_settings(saved, config, latest)
