@@ -1,4 +1,4 @@
-"""`gather`: a whole source in memory, decoded, or read from the copy that an earlier start kept."""
+"""`gather`: decode a whole source into memory, or read the decoded copy that an earlier start cached."""
 
 import sys
 import time
@@ -20,9 +20,9 @@ LONG = 5.0  # seconds yet to wait, of which also a log is told
 
 
 def gather(source: Source, resolution: int, on_bad: str, crop: Crop = "center") -> ImageSet:
-    """Decode a whole source into memory by a few threads (Pillow lets go of the interpreter lock while it decodes).
+    """Decode a whole source into memory in a few threads (Pillow releases the interpreter lock while it decodes).
 
-    What took long is kept in the cache and read from there the next time, the same to the last bit.
+    If that took long, the pixels are cached, and the next start reads them from there, bit for bit.
 
     on_bad: "refuse" raises DataError that counts the unusable images and names the first; "skip" leaves them out.
     Raises DataError as well when no usable image is left.

@@ -116,7 +116,7 @@ def run_here(
 
 
 class Alike:
-    """Runs that fail one after the other for one cause, of which a study of hundreds needs no more than a few."""
+    """Stops a study early if its first runs all fail with the same message, as the others would."""
 
     ENOUGH = 3
 
@@ -124,7 +124,7 @@ class Alike:
         self.count, self.cause, self.hope = 0, None, False
 
     def require_hope(self, end: Ended, left: int) -> None:
-        """StudyError once the first runs have all failed with the same words, and others would do so after them."""
+        """StudyError once the first ENOUGH runs have all failed with the same message, and others are left."""
         self.hope = self.hope or end.code == 0
         cause = end.said.replace(end.job.name, "RUN")
         self.count = self.count + 1 if cause == self.cause else 1
@@ -145,7 +145,7 @@ def _environment(slot: int, workers: int, gpus: list[str]) -> dict[str, str]:
 
 
 def follow_parent() -> None:
-    """In a run that `run_here` started: SIGTERM to oneself, which saves, once the launcher is gone, even by kill -9."""
+    """In a run that `run_here` started: send SIGTERM to this process, which then saves, once the launcher is gone."""
     parent = int(os.environ.get(PARENT, 0))
 
     def follow() -> None:

@@ -1,4 +1,4 @@
-"""`compare`, top down: which runs are missing, run them, then the table and the report; and what one run does, start to end."""
+"""`compare`: run the missing runs of a study, then write table and report; and `run_job`, one run from start to end."""
 
 import contextlib
 import json
@@ -56,7 +56,7 @@ def compare(
 def run_all(
     study: Study, path: Path, workers: int | None, launcher: str, options: dict, say: Callable, progress: bool = True
 ) -> list[Ended]:
-    """Run what is missing of a study; returns the runs that failed, each of which was said. StudyError if it can't start."""
+    """Run what is missing of a study; returns the runs that failed, each of which was reported. StudyError if it can't start."""
     if launcher not in ("here", "slurm", "submitit"):
         raise StudyError(f"--launcher is here, slurm or submitit, not {launcher!r}")
     if workers and launcher == "slurm":
@@ -170,7 +170,7 @@ def seconds_of_training(directory: Path) -> float:
 
 
 def _require_reference(study: Study, folder: StudyFolder, job: Job, real: Side) -> None:
-    """StudyError if what this run would be compared with was scored against other images than lie here, say on another machine."""
+    """StudyError if a run that this one is compared with was scored against other images, as may happen on another machine."""
     facet, _ = study.facet(job.row)
     for other in study.jobs:
         if other == job or study.facet(other.row)[0] != facet:

@@ -16,7 +16,7 @@ from study.study import Study
 
 @dataclass(frozen=True)
 class Choice:
-    """What a row of the study chose, and from what."""
+    """The settings that a row of the study chose, and those it was tried with."""
 
     row: str
     settings: dict[str, Any]  # the best of the grid; {} where none of its runs converged: the row keeps its own
