@@ -52,7 +52,7 @@ def compare(
     - `compare runs/kernels_cifar10_cpu --until 10%` adds seeds until differences are known to ± 10 %.
     - `compare configs/studies/kernels_cifar10.yaml --plan --pilot runs/kernels_cifar10_cpu` says how many that would take.
 
-    The same command again goes on: finished runs are kept, interrupted ones resumed. A run that fails or diverges is counted and
+    The same command again resumes: finished runs are kept, interrupted ones go on. A run that fails or diverges is counted and
     shown.
     """
     from gan.config import parsed

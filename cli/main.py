@@ -1,10 +1,10 @@
-"""The command line. What a user can cause ends in one sentence and a non-zero exit."""
+"""The command line. An error that a user can cause ends in one sentence and a non-zero exit status."""
 
 import os
 import sys
 from importlib import import_module
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # before torch is imported: its profiler chats
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # before torch is imported: silences its profiler
 
 import typer
 

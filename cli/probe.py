@@ -1,4 +1,4 @@
-"""`probe`: what a generator does to position, borders and high frequencies."""
+"""`probe`: measure what a generator does to position, borders and high frequencies."""
 
 from pathlib import Path
 from typing import Annotated

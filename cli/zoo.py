@@ -1,4 +1,4 @@
-"""`zoo`: the generators that come along, and how one is added."""
+"""`zoo`: the trained generators of the repository, and how one is added."""
 
 from pathlib import Path
 from typing import Annotated

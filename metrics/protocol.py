@@ -1,4 +1,4 @@
-"""The card: everything that moves a score besides the generator. Scores with unlike cards are never put side by side."""
+"""The card of a score: everything besides the generator that affects it. Scores with different cards are never compared."""
 
 import platform
 from dataclasses import asdict, dataclass, field, fields
@@ -57,7 +57,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Score:
-    """A number and how it came about. spread: standard deviation over what `spread_of` names; interval: 95 %."""
+    """A number and how it was measured. spread: standard deviation over what `spread_of` names; interval: 95 %."""
 
     name: str
     value: float

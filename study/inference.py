@@ -1,8 +1,8 @@
 """The statistics of a study, on plain numbers: by how much rows differ, with which interval, and how many seeds would resolve it.
 
 The model: the logarithm of a run's distance is row + seed + noise, with one noise variance for all rows that are compared. Three
-runs are too few to estimate a row's own variance: the width of a paired t interval from three seeds varies 8-fold. All rows together
-give a usable estimate. A difference of logarithms is a ratio, and on that scale large and small distances vary alike.
+runs are too few to estimate a row's own variance (the width of a paired t interval from three seeds varies 8-fold); all rows
+together are enough. A difference of logarithms is a ratio, and on that scale large and small distances vary alike.
 
 Sources: Dunnett, "A multiple comparison procedure for comparing several treatments with a control", JASA 1955, and for unequal
 numbers of runs Hsu, "Multiple Comparisons", 1996, section 7; Holm, "A simple sequentially rejective multiple test procedure",

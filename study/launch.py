@@ -145,7 +145,7 @@ def _environment(slot: int, workers: int, gpus: list[str]) -> dict[str, str]:
 
 
 def follow_parent() -> None:
-    """In a run that `run_here` started: send SIGTERM to this process, which then saves, once the launcher is gone."""
+    """In a run that `run_here` started: SIGTERM to oneself, which saves, once the launcher is gone, even by kill -9."""
     parent = int(os.environ.get(PARENT, 0))
 
     def follow() -> None:

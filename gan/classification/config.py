@@ -12,7 +12,7 @@ from gan.models.compact_blocks import BRANCHES
 
 
 def idle_settings(family: str, block: str) -> tuple[str, ...]:
-    """The keys of `model` that say nothing of such a network."""
+    """The keys of `model` that have no effect on such a network."""
     if family == "densenet":
         return "width", "block", "expansion"
     return ("growth",) if block in ("shift", "inverted_bottleneck") else ("growth", "expansion")
@@ -30,7 +30,7 @@ class Model(Section):
     @model_validator(mode="before")
     @classmethod
     def _without_idle(cls, given):
-        """What the network has no use for keeps its default, so that no card claims it; rows of a study may share such settings."""
+        """Settings without effect keep their default, so that no card shows them; rows of a study may share such settings."""
         if not isinstance(given, dict):
             return given
         idle = idle_settings(given.get("family", "resnet"), given.get("block", "basic"))

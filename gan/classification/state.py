@@ -53,7 +53,7 @@ class Batches:
         self.steps = math.ceil(config.train.epochs * len(self.train) / config.train.batch_size)
 
     def epochs(self, step: int) -> int:
-        """How many epochs are over after so many steps. They are laid end to end: no image is left out at the seams."""
+        """Completed epochs after `step` steps. Epochs follow without a gap: the last batch of one may begin the next."""
         if step == self.steps:
             return self.config.train.epochs
         return step * self.config.train.batch_size // len(self.train)

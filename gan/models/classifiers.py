@@ -1,4 +1,4 @@
-"""Image classifiers of the paper's other half: CIFAR ResNets and DenseNets, every 3x3 convolution replaced by any kernel.
+"""The image classifiers of Wu et al. 2019: CIFAR ResNets and DenseNets, with every 3x3 convolution replaced by any kernel.
 
 resnet     depth 6n + 2, three stages of n blocks, widths w, 2w, 4w (He et al. 2016), with the blocks of compact_blocks.py
 densenet   DenseNet-BC, depth 6n + 4, growth k, compression 1/2 (Huang et al. 2017). "Wide-DenseNet" is a large k at a small depth

@@ -1,4 +1,4 @@
-"""What the families share: spectral norm, norms, initial weights, channel counts."""
+"""Shared by the families: spectral norm, norms, initial weights, channel counts."""
 
 import torch
 import torch.nn.functional as F

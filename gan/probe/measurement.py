@@ -1,7 +1,7 @@
-"""The instruments, gathered: what a generator does to position, borders and high frequencies, beside what real images have.
+"""All instruments applied to a generator: position, borders and high frequencies, compared with real images.
 
-A run is measured as it is sampled: EMA weights, eval mode, float32. The networks of a config are untrained and their pictures
-grey: batch norm is given the statistics of 256 latents, and the layer that paints is scaled to a contrast of 0.5 (`settle`).
+A run is measured as it is sampled: EMA weights, eval mode, float32. An untrained generator of a config would give grey images: its
+batch norm gets the statistics of 256 latents, and its output layer is scaled to a contrast of 0.5 (`calibrate`).
 docs/instruments.md has the definitions.
 """
 
@@ -220,7 +220,7 @@ def _layers(trunk: nn.Module, maps: Tensor) -> tuple[list[dict], dict]:
 
 
 def _inputs(trunk: nn.Module, layers: list[nn.Module], maps: Tensor) -> tuple[dict[nn.Module, Tensor], dict[nn.Module, int]]:
-    """What each layer is given when the trunk gets these maps, and by how much it enlarges that."""
+    """The input of each layer when the trunk gets these maps, and the factor by which the layer enlarges it."""
     inputs, scales = {}, {}
 
     def watch(layer: nn.Module, given: tuple[Tensor], output: Tensor) -> None:
@@ -271,7 +271,7 @@ def over_seeds(numbers: list[dict]) -> dict:
 
 
 def _plain(value):
-    """NaN and infinity have no JSON: None."""
+    """The value with NaN and infinity, which JSON lacks, replaced by None."""
     if isinstance(value, dict):
         return {key: _plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):

@@ -3,7 +3,7 @@
     extractor = open_extractor("efficientnet_lite0")
     features, probabilities = extractor(images)
 
-An Extractor also knows what it is (name, sha256 of its weights, resize, precision, size), since a score means nothing without.
+An Extractor also has its identity (name, sha256 of its weights, resize, precision, size), without which a score means nothing.
 """
 
 import difflib
@@ -28,9 +28,9 @@ SCORES = {"fid": "fd", "inception_score": "score", "kid": "kd"}
 class Extractor:
     """Maps uint8 images (N, 3, H, W) of any size, on any device, to features and probabilities.
 
-    The same images give the same features, whatever their company: networks run in eval mode, `batch_size` images at a time.
-    fp32 means IEEE fp32, on CUDA too. bf16 runs the trunk under autocast: faster on devices that have it, but single features move.
-    Distances agree where both sides are bf16, so never mix the two; benchmarks/features.py and benchmarks/fid.py print how well.
+    An image's features don't depend on the other images: networks run in eval mode, `batch_size` images at a time.
+    fp32 means IEEE fp32, on CUDA too. bf16 runs the trunk under autocast: faster on devices that have it, but features change a
+    little. Distances agree if both sides are bf16, so never mix; benchmarks/features.py and benchmarks/fid.py print how well.
     auto is bf16 on devices that have it, else fp32; `precision` says which.
     """
 
@@ -78,7 +78,7 @@ class Extractor:
             kind = "complex " if features.is_complex() else ""
             raise FeatureError(
                 f"{self.name} gave {kind}features {tuple(features.shape)} of {len(x)} images instead of {(len(x), self.dim)}: "
-                "each image must give one row of real numbers, whatever its company"
+                "each image must give one row of real numbers, whatever the other images are"
             )
         features = features.float()
         if not features.isfinite().all():
@@ -124,7 +124,7 @@ def _builder(name: str) -> Builder:
     )
 
 
-# --- what must hold before a network runs ------------------------------------------------------------------------------------
+# --- checks before a network runs --------------------------------------------------------------------------------------------
 
 
 def _one_of(setting: str, value: str, known: tuple[str, ...]) -> str:

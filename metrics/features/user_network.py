@@ -1,4 +1,4 @@
-"""The features of a network of the user's own: 'module:package.attribute'."""
+"""Features of a user's own network: 'module:package.attribute'."""
 
 import importlib
 
