@@ -63,7 +63,7 @@ Precision = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="seed of the latents, of the choice of images and of subsets")]
 
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace files that exist, which else are kept")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace files that exist; without it they are kept")]
 
 
 def check_output(path: Path | None, overwrite: bool = True) -> None:
@@ -184,7 +184,7 @@ class Estimate:
 
 
 def tell_precision(asked: str, extractor) -> None:
-    """Say what `auto` became, or that bf16 is emulated here. extractor: metrics.features.Extractor."""
+    """Print what precision `auto` became, or warn that bf16 is emulated here. extractor: metrics.features.Extractor."""
     from gan.loop import EMULATED
     from metrics.precision import emulated
 

@@ -32,7 +32,7 @@ def probe(
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure half-pixel drift, erosion at the borders and checkerboards of a generator, beside real images, in seconds.
+    """Measure a generator's half-pixel drift, erosion at the borders and checkerboards, compared with real images, in seconds.
 
     - `probe runs/quickstart` measures a run and writes RUN/probe.json and RUN/probe.png.
     - `probe configs/cifar10/dcgan.yaml generator.kernel=c3 --seeds 3` measures the untrained networks of a config.
@@ -81,7 +81,7 @@ def probe(
         try:
             images = real_images(config, samples, seed)
         except DataError as error:
-            say(f"warning: measured without real images, for {error}", "yellow")
+            say(f"warning: measured without real images, because {error}", "yellow")
     with progress("images") as advance:
         which = range(seed, seed + seeds)
         found = measure(target, step=step, samples=samples, seeds=which, real=images, device=where, progress=advance)

@@ -1,4 +1,4 @@
-"""Decoded copies: the pixels of a set that took long to decode, kept so that the next start reads them in a moment.
+"""Decoded copies: a cache of the pixels of sets that take long to decode, so that the next start reads them in seconds.
 
 They lie in `decoded` in the cache directory, one file per set, named by a hash of all that decides the pixels. In a file: one line
 of JSON (`key`, what decides the pixels; `bad`, the places of images left out; `sha256`, of all the rest) and the pixels, as they

@@ -110,7 +110,7 @@ def _decoded(data: bytes) -> Image.Image:
     image.load()
     if image.mode == "F" or (image.mode == "I" and kind not in ("PNG", "PPM")):  # of these two, I holds 16 bits
         pixels = "floating-point numbers" if image.mode == "F" else "32-bit integers"
-        raise ValueError(f"its pixels are {pixels}, and which of them is white nobody knows: save it with 8 or 16 bits")
+        raise ValueError(f"its pixels are {pixels}, whose white level isn't defined: save it with 8 or 16 bits")
     try:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # foreign bytes make Pillow raise a dozen kinds of error

@@ -53,7 +53,7 @@ def _decoded(source: Source, resolution: int, on_bad: str, crop: Crop, once: str
         pixels = np.empty((count, 3, resolution, resolution), dtype=np.uint8)
     except MemoryError:
         size = count * 3 * resolution**2 / 2**30
-        raise DataError(f"{source.path} takes {size:.1f} GiB of memory, which isn't there: set dataset.memory lower") from None
+        raise DataError(f"{source.path} needs {size:.1f} GiB of memory, more than is free: set dataset.memory lower") from None
     problems: dict[int, str] = {}
     small: list[int] = []  # the shorter sides of images that are too small
 

@@ -86,7 +86,7 @@ class StreamedSet:
             except BrokenProcessPool:
                 worker.kill(self._processes)
                 raise DataError(
-                    "a decoding process died, perhaps for want of memory: give the same command again, which goes on from the last "
+                    "a decoding process died, perhaps for lack of memory: give the same command again, which goes on from the last "
                     "checkpoint, or with a smaller dataset.workers"
                 ) from None
             out.copy_(torch.from_numpy(pixels))

@@ -41,7 +41,7 @@ def open_side(
     """What a user names: a run, a folder or archive of images, a pack, LSUN databases, an npz or npy of images, an npz of
     statistics, or a data set: cifar10, cifar10:test.
 
-    count: how many images; a seeded choice of those there are, or the first so many of a generator (10,000 unless told).
+    count: how many images: a seeded choice (default: all), or the first `count` of a generator (default: 10,000).
     shuffle: in a seeded order, for scores that average over parts: with files sorted by class, each part would lack classes.
     DataError, RunError, DeviceError, StatisticsError or ProtocolError in one sentence for what can't be opened.
     """

@@ -109,7 +109,7 @@ def _pairs_of_classes(real: Side, generated: Side) -> dict[str, tuple[Side, Side
     if a.keys() != b.keys():
         only = sorted(a.keys() ^ b.keys())
         raise ProtocolError(
-            f"{real.name} and {generated.name} have not the same classes: only one of them has {only[0]}; leave {INTRA!r} out"
+            f"{real.name} and {generated.name} don't have the same classes: only one of them has {only[0]}; leave {INTRA!r} out"
         )
     return {name: (a[name], b[name]) for name in a}
 

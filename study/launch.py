@@ -209,7 +209,7 @@ def last_line(log: Path, start: int = 0) -> str:
     """The last line that was written after the first `start` bytes."""
     text = log.read_bytes()[start:].decode(errors="replace")
     if not text.strip() and disk_is_full(log.parent):
-        return "it said nothing: the disk is full"
+        return "it printed nothing: the disk is full"
     return _last_words(text)
 
 
@@ -219,4 +219,4 @@ def disk_is_full(path: Path) -> bool:
 
 def _last_words(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "it said nothing"
+    return lines[-1].strip() if lines else "it printed nothing"

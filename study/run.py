@@ -65,7 +65,7 @@ def run_all(
     folder.require_weights(study, study.jobs)
     folder.adopt(study)
     for name in folder.left_out(study):
-        say(f"{folder.path}/runs/{name} is in no row of this study any more: kept, but left out of the table", "yellow")
+        say(f"{folder.path}/runs/{name} belongs to no row of this study any more: kept, but left out of the table", "yellow")
     total, jobs = len(study.jobs), [job for job in study.jobs if not folder.done(study, job)]
     say(f"{folder.path}: {total} runs, {total - len(jobs)} done, {len(jobs)} to do")
     if jobs:
@@ -100,7 +100,7 @@ def run_all(
 
 
 def check_scoring(study: Study) -> None:
-    """What all runs will be scored with is opened once, before hours of training. Raises what `fid` would."""
+    """Open once what all runs are scored with, before hours of training. Raises the errors of `fid`."""
     if study.task == "gan":
         s = study.scoring
         open_extractor(s.features, s.weights, precision=s.precision)
@@ -109,7 +109,7 @@ def check_scoring(study: Study) -> None:
 
 
 def tell_study_precision(study: Study, jobs: list[Job], say: Callable) -> None:
-    """What `auto` became, and, once for all runs, that one precision is emulated here."""
+    """Print what precision `auto` became, and warn, once for all runs, if it is emulated here."""
     if study.auto_precision:
         say(f"precision {study.auto_precision} (auto: one for all rows, kept when the study goes on)")
     used = [study.scoring.precision, *(study.config(job).train.precision for job in jobs)]

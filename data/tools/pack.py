@@ -192,7 +192,7 @@ def _decode_all(source: Source, start: int, squares: Squares, workers: int) -> I
     except BrokenProcessPool:
         worker.kill(pool)
         raise DataError(
-            "a decoding process died, perhaps for want of memory: give the same command again, which goes on where it stopped, "
+            "a decoding process died, perhaps for lack of memory: give the same command again, which goes on where it stopped, "
             "or with fewer --workers"
         ) from None
     finally:

@@ -33,7 +33,7 @@ def cifar_resnet(options: Options) -> Network:
     try:
         result = json.loads(metadata["result"])
         if not whole(result):
-            raise FeatureError(f"{weights} is damaged, for what it says of its weights isn't what was written: {MAKE}")
+            raise FeatureError(f"{weights} is damaged, since its description isn't the one that was written: {MAKE}")
         card = result["card"]
         with torch.device("meta"):
             model = build_classifier(**card["model"], classes=len(card["classes"]))
@@ -44,8 +44,8 @@ def cifar_resnet(options: Options) -> Network:
         raise FeatureError(f"{weights} holds no classifier of this program ({type(error).__name__}): {MAKE}") from error
     sha256 = state_sha256(model)
     name, trouble = "cifar_resnet", None
-    if sha256 != promised:  # whoever insists wants other weights, no damaged ones
-        raise FeatureError(f"the weights in {weights} are damaged, for they aren't those of its card: {MAKE}")
+    if sha256 != promised:  # `insist` accepts other weights, not damaged ones
+        raise FeatureError(f"the weights in {weights} are damaged, since they aren't those of its card: {MAKE}")
     if family != "resnet" or not source.startswith("cifar10 "):
         trouble = f"are of a {family} trained on {source}"
     if trouble and not options.insist:

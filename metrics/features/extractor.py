@@ -73,7 +73,7 @@ class Extractor:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
                 features = self._trunk(x)
         except SystemExit as error:
-            raise FeatureError(f"{self.name} ends the program while it computes features: take that out of it") from error
+            raise FeatureError(f"{self.name} ends the program while it computes features: remove the call to exit") from error
         if features.shape != (len(x), self.dim) or features.is_complex():
             kind = "complex " if features.is_complex() else ""
             raise FeatureError(
@@ -90,7 +90,7 @@ def open_extractor(
     name: str = DEFAULT, weights: str | Path | None = None, resize: str | None = None, precision: str = "fp32",
     size: int | None = None, device: str | torch.device = "cpu", insist: bool = False,
 ) -> Extractor:  # fmt: skip
-    """The network registered by this name, as an Extractor. FeatureError or DeviceError, in one sentence, where it can't be had.
+    """The network registered by this name, as an Extractor. FeatureError or DeviceError, in one sentence, if it can't be opened.
 
     name: 'efficientnet_lite0' (needs no download), 'inception' (the 2015 network of FID), one that a file registers (see
         metrics.features.network), or 'module:package.attribute': a callable without arguments that returns an nn.Module from

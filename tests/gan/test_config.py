@@ -366,9 +366,7 @@ def test_what_fits_keeps_its_name(tmp_path, write, write_lsun, small):
 
 @pytest.mark.parametrize("typed", [["dataset.name=shapes"], ["dataset.name=shapes", "dataset.path=x"]])
 def test_a_path_for_what_lies_nowhere_is_refused(typed, write):
-    with pytest.raises(
-        DataError, match=r"shapes is found at no path, so that dataset\.path=x has no use: set dataset\.name=folder"
-    ):
+    with pytest.raises(DataError, match=r"shapes is read from no path, so dataset\.path=x has no effect: set dataset\.name=folder"):
         Config.load(write("dataset: {name: celeba, path: x}"), typed)
 
 
