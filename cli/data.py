@@ -74,7 +74,7 @@ def pack(
 
 @app.command()
 def info(source: From) -> None:
-    """Show what a pack, or any other source of images, holds."""
+    """What a pack, or any other place of images, holds."""
     from data.files import located
     from data.sources.folder import FileSource
     from data.sources.opening import open_source

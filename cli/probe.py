@@ -81,7 +81,7 @@ def probe(
         try:
             images = real_images(config, samples, seed)
         except DataError as error:
-            say(f"warning: measured without real images, because {error}", "yellow")
+            say(f"warning: measured without real images, for {error}", "yellow")
     with progress("images") as advance:
         which = range(seed, seed + seeds)
         found = measure(target, step=step, samples=samples, seeds=which, real=images, device=where, progress=advance)

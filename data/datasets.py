@@ -77,7 +77,7 @@ def load(
         raise DataError(f"{name} has a test split of its own: set dataset.hold_out=0")
     if request.categories and not found.categories:
         having = ", ".join(other for other, one in data_sets().items() if one.categories)
-        raise DataError(f"{name} has no categories, only {having} has: set dataset.categories=null")
+        raise DataError(f"{name} has no categories, {having} has: set dataset.categories=null")
     opened = found.open(request)
     return _in_memory_or_streamed(opened, request) if isinstance(opened, Source) else opened
 

@@ -44,8 +44,8 @@ def cifar_resnet(options: Options) -> Network:
         raise FeatureError(f"{weights} holds no classifier of this program ({type(error).__name__}): {MAKE}") from error
     sha256 = state_sha256(model)
     name, trouble = "cifar_resnet", None
-    if sha256 != promised:  # `insist` accepts other weights, not damaged ones
-        raise FeatureError(f"the weights in {weights} are damaged, since they aren't those of its card: {MAKE}")
+    if sha256 != promised:  # whoever insists wants other weights, no damaged ones
+        raise FeatureError(f"the weights in {weights} are damaged, for they aren't those of its card: {MAKE}")
     if family != "resnet" or not source.startswith("cifar10 "):
         trouble = f"are of a {family} trained on {source}"
     if trouble and not options.insist:
