@@ -105,7 +105,7 @@ def refuse_settings_as_options(words: list[str]) -> None:
 
 
 def _resource_error(error: Exception) -> str | None:
-    """A sentence for a lack of memory or a file that can't be used; None for an error in the program, which keeps its traceback."""
+    """A message for lack of memory or a file that can't be used; None for an error in the program, which keeps its traceback."""
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
         return "the GPU is out of memory: other programs may hold some of it; free it, take another, or compute on the CPU"
     if lacks_memory(error):

@@ -146,9 +146,8 @@ class Batches:
             )
         self.config, self.processes = config, processes
         self.per_step = config.train.d_steps + LOSSES[config.objective.loss].paired
-        d = config.dataset
-        self.set = data.load(**d.arguments)
-        self.order = data.EpochOrder(len(self.set), derive(config.train.seed, "order"), d.block)
+        self.set = data.load(**config.dataset.arguments)
+        self.order = data.EpochOrder(len(self.set), derive(config.train.seed, "order"), config.dataset.block)
         # A resumed run must find the same images, wherever they are kept. A source's fingerprint stands for its pixels.
         self.sha256 = self.set.fingerprint or fingerprint([self.set.images])
         self.classes = self._labels = None

@@ -1,4 +1,4 @@
-"""Fidelity and diversity apart: improved precision and recall, density and coverage.
+"""Fidelity and diversity, measured separately: improved precision and recall, density and coverage.
 
 Sources: Kynkäänniemi, Karras, Laine, Lehtinen, Aila, "Improved precision and recall metric for assessing generative models",
 NeurIPS 2019 (arXiv 1904.06991), eq. 1-3; Naeem, Oh, Uh, Choi, Yoo, "Reliable fidelity and diversity metrics for generative models",
@@ -8,9 +8,9 @@ All four ask which images lie inside the ball around an image of the other set t
 set, itself not counted. Balls include their border (eq. 1 of the former; the code of the latter leaves it out, which only matters
 where distances are equal).
 
-Precision. |x - y|^2 = |x|^2 + |y|^2 - 2 x.y is the fast way, and cancels for near duplicates. So everything is in float64, and
-where the result is below 1e-6 of |x|^2 + |y|^2, hence short of more than 6 digits, the differences themselves are squared.
-Duplicates are at distance 0 exactly, and every squared distance is good to about 1e-9.
+Numerical precision. |x - y|^2 = |x|^2 + |y|^2 - 2 x.y is fast, but cancels for near duplicates. So everything is in float64, and
+where the result is below 1e-6 of |x|^2 + |y|^2, so that more than 6 digits are lost, the differences themselves are squared.
+Duplicates have a distance of exactly 0, and every squared distance has a relative error of about 1e-9.
 """
 
 from typing import NamedTuple

@@ -88,7 +88,7 @@ def export(
 
 
 def _read(source: Source, i: int) -> tuple[bytes | None, str]:
-    """Image i as it's stored, or None if it can't be read; and what is wrong with it, if anything."""
+    """(the encoded image i, or None if it can't be read; why it can't be used, or "")."""
     value = None
     try:
         value = source.read(i)

@@ -90,7 +90,7 @@ def measure(
 
 
 def summary(record: dict) -> dict[str, float]:
-    """The headline numbers of a record, fit for a row of a table; those that were not measured are left out."""
+    """The main numbers of a record, for a row of a table; those that were not measured are left out."""
     headlines = (
         "drift_x_px", "drift_y_px", "drift_px", "spread_px", "border_left_right_excess", "border_top_bottom_excess",
         "border_asymmetry_excess", "overlap_variation", "phase_gain", "phase_mean_variance", "nyquist_peaks_db", "spectrum_gap",
@@ -154,7 +154,7 @@ def measure_networks(generator: nn.Module, discriminator: nn.Module | None, seed
 
 
 def _one_class(generator: nn.Module, seed: int, device: torch.device) -> tuple[Tensor, ...]:
-    """What a conditional network takes beside its input, to paint or judge class seed % classes alone; of any other, nothing."""
+    """Further arguments of a network: for a conditional one, the label of class seed % classes; else none."""
     return (torch.eye(generator.classes, device=device)[[seed % generator.classes]],) if generator.classes else ()
 
 
