@@ -47,6 +47,8 @@ class OtherCommand(ConfigError):
 
 
 class Section(BaseModel):
+    """A group of settings, such as `train`. Unknown keys, NaN and infinity are refused; instances are immutable."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
@@ -187,6 +189,8 @@ class Tree(Section):
 
 
 class Dataset(Section):
+    """Which real images a run trains on, and how they are read."""
+
     name: Literal[tuple(datasets.names())] = "shapes"  # a path without a name means folder, unless it holds what is named here
     path: str | None = None  # a directory, zip or pack, here or below GAN_DATA; null: GAN_DATA itself, else ./datasets
     resolution: Literal[RESOLUTIONS] = 32
@@ -206,6 +210,8 @@ class Dataset(Section):
 
 
 class Generator(Section):
+    """The generator: family, kernel, upsampling, width, conditioning."""
+
     family: Family = "dcgan"
     kernel: Kernel | None = None  # null: what the family was published with
     upsampling: Upsampling | None = None
@@ -221,6 +227,8 @@ class Generator(Section):
 
 
 class Discriminator(Section):
+    """The discriminator."""
+
     family: Family | None = None  # null: the generator's
     kernel: Kernel | None = None
     width: float | None = Field(default=None, gt=0)
@@ -230,6 +238,8 @@ class Discriminator(Section):
 
 
 class Objective(Section):
+    """The loss and the gradient penalties."""
+
     loss: Literal[tuple(LOSSES)] = "non_saturating"
     gradient_penalty: float = Field(default=0.0, ge=0)  # lambda of WGAN-GP: 10 in the paper
     r1: float = Field(default=0.0, ge=0)  # gamma of Mescheder et al. 2018
@@ -306,6 +316,8 @@ class Running(Section):
 
 
 class Train(Running):
+    """The optimisation of a GAN: length, batch, learning rates, EMA; and how it computes (Running)."""
+
     steps: int = Field(default=3000, gt=0)  # generator updates
     batch_size: int = Field(default=64, gt=0)  # over all processes
     d_steps: int = Field(default=1, gt=0)  # discriminator updates per generator update
@@ -323,6 +335,8 @@ class Train(Running):
 
 
 class Evaluate(Section):
+    """Scores while training."""
+
     every: int = Field(default=0, ge=0)  # steps between scores while training; 0: never
     samples: int = Field(default=10_000, ge=20)  # generated images per score
     real: int | None = Field(default=None, ge=2)  # reference images, a seeded choice; null: all
@@ -335,6 +349,8 @@ class Evaluate(Section):
 
 
 class Config(Tree):
+    """All settings of `train`."""
+
     dataset: Dataset = Dataset()
     generator: Generator = Generator()
     discriminator: Discriminator = Discriminator()
@@ -441,6 +457,7 @@ def parsed(override: str) -> tuple[str, Any]:
 
 
 def read_yaml(path: str | os.PathLike) -> dict:
+    """The contents of a YAML file of settings, {} if it is empty. ConfigError if it is missing, too large or no mapping."""
     path = Path(path)
     try:
         with open(path, "rb") as file:

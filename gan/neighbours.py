@@ -29,6 +29,8 @@ LARGEST = 50_000  # training images that are looked among, a seeded choice of mo
 
 @dataclass(frozen=True)
 class Neighbours:
+    """What `find_neighbours` returns."""
+
     record: dict  # what goes to neighbours.json
     picture: Tensor  # (SHOWN * (1 + 2 BESIDE), 3, R, R) uint8: each sample, its nearest by features, its nearest by pixels
 

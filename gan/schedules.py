@@ -7,6 +7,8 @@ from gan.config import Config, Train
 
 
 class Values(NamedTuple):
+    """The scheduled values at one step."""
+
     lr_g: float
     lr_d: float
     beta2: float

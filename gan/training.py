@@ -41,6 +41,8 @@ from gan.step import Step
 
 @dataclass(frozen=True)
 class Outcome:
+    """What `train` returns."""
+
     directory: Path
     step: int
     grid: Path

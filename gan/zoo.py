@@ -24,6 +24,8 @@ class ZooError(UserError):
 
 @dataclass(frozen=True)
 class ZooCard:
+    """The card of an entry, as NAME.json holds it."""
+
     name: str
     data: str  # what it was trained on
     resolution: int  # pixels

@@ -24,6 +24,8 @@ def _reference(real: Reference) -> Gaussian:
 
 
 class Interval(NamedTuple):
+    """A confidence interval of a squared Fréchet distance."""
+
     low: float
     high: float
     std: float  # standard deviation of the distance over draws of as many images
@@ -83,6 +85,8 @@ def _subset(features: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 
 class Extrapolation(NamedTuple):
+    """A squared Fréchet distance extrapolated to infinitely many images."""
+
     value: float
     error: float  # standard error of the fit
 

@@ -19,6 +19,8 @@ ROWS = 512  # at once
 
 
 class Nearest(NamedTuple):
+    """The nearest neighbours of n images in another set."""
+
     distances: Tensor  # (n, k) float64, Euclidean, nearest first
     indices: Tensor  # (n, k) int64, rows of the other set
 

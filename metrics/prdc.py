@@ -28,11 +28,15 @@ BORDER = 1 + 1e-8  # widens squared radii, so that rounding can't put an image o
 
 
 class PrecisionRecall(NamedTuple):
+    """Improved precision and recall, in [0, 1]. Kynkäänniemi et al. 2019."""
+
     precision: float  # part of the generated images inside a ball around a real one
     recall: float  # part of the real images inside a ball around a generated one
 
 
 class DensityCoverage(NamedTuple):
+    """Density (>= 0) and coverage (in [0, 1]). Naeem et al. 2020."""
+
     density: float  # balls around real images that a generated one lies in, on average, by k; can exceed 1
     coverage: float  # part of the real images with a generated one in their ball
 

@@ -26,6 +26,7 @@ class ProtocolError(UserError):
 
 
 def library_versions() -> dict[str, str]:
+    """{package: version} of Python and LIBRARIES; "unknown" for a package that is not installed."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -37,6 +38,8 @@ def library_versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Card:
+    """Everything besides the generator that affects a score, and where it comes from."""
+
     features: str  # the network that embeds the images
     weights_sha256: str
     input_size: int  # side of its input in pixels

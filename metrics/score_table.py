@@ -75,6 +75,8 @@ Compute = Callable[[Embedded, Embedded, int], list[Value]]
 
 @dataclass(frozen=True)
 class Entry:
+    """A registered score."""
+
     compute: Compute  # (real, generated, seed)
     features: bool  # whether it needs those of all images at once: 5 KB an image with the default network
     gatherer: Callable[[int, int], Gatherer] | None

@@ -106,6 +106,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Analysis:
+    """The analysis of a study: its rows, the spread of their runs, and the declared contrasts."""
+
     lines: list[Line]  # facet by facet
     groups: dict[str, Group]  # by facet
     contrasts: list[Comparison]  # of the study; without those of which a row has no converged run

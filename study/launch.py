@@ -28,12 +28,15 @@ PARENT = "GAN_COMPARE_PID"  # in the environment of the runs that `run_here` sta
 
 @dataclass(frozen=True)
 class Ended:
+    """A run whose process has ended."""
+
     job: Job
     code: int  # 0: it left a result
     said: str  # the last line of its log
 
 
 def command(folder: StudyFolder, job: Job) -> list[str]:
+    """The command line that trains and scores one run."""
     line = [sys.executable, str(ENTRY), "compare", str(folder.path / ADOPTED), "--out", str(folder.path), "--only", job.name]
     return [*line, "--trust"]  # the `compare` that starts it has asked
 

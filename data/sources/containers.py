@@ -236,6 +236,8 @@ def _plain(name: str) -> str:
 
 
 class Zip(_Archive):
+    """A zip, kept open; each process that reads it opens its own."""
+
     def __init__(self, path: Path):
         super().__init__(path)
         # Kept open: to read the list of 50,000 files takes as long as to read their labels and checksums.

@@ -146,6 +146,7 @@ def split_categories(categories: str) -> list[str]:
 
 
 def hashes_of(keys: Iterator[bytes]) -> np.ndarray:
+    """(N,) uint64: the first 8 bytes, big-endian, of the sha256 of each key."""
     return np.frombuffer(b"".join(sha256(key).digest()[:8] for key in keys), ">u8").astype(np.uint64)
 
 

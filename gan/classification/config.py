@@ -19,6 +19,8 @@ def idle_settings(family: str, block: str) -> tuple[str, ...]:
 
 
 class Model(Section):
+    """The classifier: family, kernel, depth, width, blocks."""
+
     family: Literal[tuple(FAMILIES)] = "resnet"
     kernel: Kernel = "c3"  # of every spatial convolution, the first one included; widths stay
     depth: int = Field(default=20, gt=0)  # 6n + 2 (resnet) or 6n + 4 (densenet)
@@ -51,6 +53,8 @@ class Augment(Section):
 
 
 class Train(Running):
+    """The optimisation of a classifier; and how it computes (Running)."""
+
     epochs: int = Field(default=20, gt=0)
     batch_size: int = Field(default=128, gt=0)
     seed: int = Field(default=0, ge=0)
@@ -64,6 +68,8 @@ class Train(Running):
 
 
 class Config(Tree):
+    """All settings of `classify`."""
+
     dataset: Dataset = Dataset(name="cifar10")
     model: Model = Model()
     augment: Augment = Augment()

@@ -21,6 +21,8 @@ from metrics.statistics import fingerprint
 
 @dataclass(frozen=True)
 class Tested:
+    """The result of a pass over the test images."""
+
     loss: float  # mean cross-entropy, without label smoothing
     accuracy: float  # 0..1
     confusion: Tensor  # (classes, classes) int64: images of class i that were named j

@@ -39,6 +39,8 @@ TEST_BATCH = 500
 
 @dataclass(frozen=True)
 class Outcome:
+    """What `train` returns."""
+
     directory: Path
     step: int
     result: dict  # what RUN/result.json holds

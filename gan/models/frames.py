@@ -8,6 +8,8 @@ from gan.models.recompute import recomputed
 
 
 class Frame(nn.Module):
+    """What generators and discriminators share: activation checkpointing, and the number of classes."""
+
     recompute = False  # activation checkpointing, wherever a gradient is wanted
     classes = 0  # how many it knows; 0: not conditional, and it's called without labels
 

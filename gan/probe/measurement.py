@@ -39,6 +39,8 @@ FEW = 4  # latents whose seed maps are perturbed, rolled and flattened
 
 @dataclass
 class Probe:
+    """What `measure` returns."""
+
     record: dict  # plain numbers; what goes to probe.json
     pictures: dict[str, Tensor] = field(default_factory=dict)  # what the figure shows besides
 

@@ -103,6 +103,8 @@ def constant_picture(rest: Callable[[Tensor], Tensor], maps: Tensor, cells: int 
 
 @dataclass(frozen=True)
 class ImageCheckerboard:
+    """I1 to I3 of a set of images; 0 without checkerboards."""
+
     phase_mean_variance: float  # I1, in [0, 1]
     nyquist_peaks: float  # I2, dB: a pattern of period 2, from the last layer that doubles
     half_nyquist_peaks: float  # the same at period 4, from the layer before
