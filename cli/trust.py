@@ -21,7 +21,7 @@ Trust = Annotated[
 
 
 class TrustError(UserError):
-    """A settings file names code, and nobody has said yet that it may run."""
+    """A settings file names code that the user has not allowed to run."""
 
 
 def require_trust(file: Path, names: Iterable[str | None], typed: Iterable[str], trust: bool) -> None:

@@ -210,8 +210,6 @@ class Dataset(Section):
 
 
 class Generator(Section):
-    """The generator: family, kernel, upsampling, width, conditioning."""
-
     family: Family = "dcgan"
     kernel: Kernel | None = None  # null: what the family was published with
     upsampling: Upsampling | None = None

@@ -98,7 +98,7 @@ def identity(fingerprint: str, chosen: list[int], how: str) -> str:
 
 
 def image_side(images: data.ImageSet | data.StreamedSet, count: int | None, seed: int, shuffle: bool = False) -> Side:
-    """One side of a comparison: `count` images of a data set, a seeded choice, or all of them; class by class where it has several."""
+    """One side of a comparison: `count` images of a data set, a seeded choice, or all; also by class if it has several."""
     chosen = choice(len(images), count, seed, images.source, shuffle)
     identify = None  # then the pixels themselves are hashed
     if images.fingerprint:

@@ -19,7 +19,7 @@ INTRA = "intra"  # the score that takes the sides class by class
 
 @dataclass
 class Side:
-    """One side of a comparison: images, or somebody's statistics of them.
+    """One side of a comparison: images, or saved statistics of them.
 
     batches() starts a fresh pass over uint8 images (n, 3, H, W); count: how many there are. about: card fields it settles, such as
     ema, batch_norm, seed and protocol. fixed: whether the same images will be asked for again, so that caching pays.

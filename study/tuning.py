@@ -54,6 +54,6 @@ def _rank(line: Line) -> tuple[int, float]:
 
 
 def with_choices(study: Study, path: Path) -> Study:
-    """The study with what its rows chose; as it is without a tuning, or until that is done."""
+    """The study with the settings that its rows chose; unchanged without a tuning, or until that is done."""
     found = choices(study, path)
     return study if found is None else study.model_copy(update={"tuned": {c.row: c.settings for c in found if c.settings}})

@@ -109,7 +109,7 @@ def _seal(digest: str, *body: np.ndarray) -> str:
 
 
 def _write(place: Path, stamp: dict, index: KeyIndex) -> None:
-    """Whole or not at all, whoever else writes it at the same time."""
+    """Write the index atomically, also if several processes write it at once."""
     body = index.ends, index.offsets, index.sizes, index.hashes, index.keys
     header = json.dumps({**stamp, "digest": index.digest, "sha256": _seal(index.digest, *body)}).encode()
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -81,7 +81,7 @@ class Source:
 
 
 class Subset(Source):
-    """Some images of another source. chosen: (n,) their indices; name: what was chosen, for people and protocol cards."""
+    """Some images of another source. chosen: (n,) their indices; name: what was chosen, for messages and protocol cards."""
 
     def __init__(self, whole: Source, chosen: np.ndarray, name: str):
         self.whole, self.chosen = whole, chosen

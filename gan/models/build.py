@@ -19,7 +19,7 @@ CLASSES = {"cifar100": 100}  # of a data set that hasn't been opened yet; of any
 
 
 def resolve(config: Config) -> Config:
-    """The same settings with every null filled in by the family's published choice; a resolved config comes back as it is."""
+    """The same settings with every null filled in by the family's published choice; a resolved config is returned unchanged."""
     resolution = config.dataset.resolution
     family = config.discriminator.family or config.generator.family
     g = _published(config.generator.family, "generator", resolution)
