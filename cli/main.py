@@ -114,5 +114,5 @@ def _resource_error(error: Exception) -> str | None:
         return None
     where = f"{error.filename} can't be read or written ({reason(error)})" if error.filename else reason(error)
     if error.errno in REASONS:
-        return f"{where}: mend that and give the same command again"
+        return f"{where}: fix that and give the same command again"
     return f"{where}: choose another" if error.filename else f"the system refuses ({where}): give the same command again"

@@ -137,7 +137,7 @@ def _full_size(source: Source, i: int) -> tuple[str, Image.Image]:
     try:
         return name, source.image(i)
     except Exception as error:
-        raise DataError(f"{source.path}: {name} can't be decoded ({unusable(error, source)}); mend or remove it") from None
+        raise DataError(f"{source.path}: {name} can't be decoded ({unusable(error, source)}); fix or remove it") from None
 
 
 class Feeder:
@@ -189,7 +189,7 @@ def fill(out: np.ndarray, source: Source, indices: list[int], on_bad: str, crop:
             except Exception as error:
                 bad.append(f"{source.name(i)} ({unusable(error, source)})")
                 if on_bad == "refuse":
-                    advice = advice_for(error.side) if isinstance(error, TooSmall) else "mend it"
+                    advice = advice_for(error.side) if isinstance(error, TooSmall) else "fix it"
                     text = f"{source.path}: {bad[-1]} can't be used; {advice}, or leave such images out with dataset.on_bad=skip"
                     raise DataError(text) from None
         else:

@@ -58,7 +58,7 @@ def save(state: dict, directory: Path, step: int, keep: int, name: str | None = 
             file.write(sealed_zip(buffer))
     except OSError as error:
         last = latest_good(directory)
-        rest = f"{last.name} is whole: mend that and repeat the command to go on from it" if last else "nothing was saved yet"
+        rest = f"{last.name} is whole: fix that and repeat the command to go on from it" if last else "nothing was saved yet"
         raise CheckpointError(f"step {step} can't be saved in {directory}: {reason(error)}; {rest}") from error
     if name is None:
         prune(directory, keep)
@@ -82,7 +82,7 @@ def load(path: Path) -> dict:
         sound = whole_zip(path)
         state = torch.load(path, map_location="cpu", weights_only=True) if sound else None
     except OSError as error:
-        raise CheckpointError(f"{path} can't be read ({reason(error)}): mend that") from None
+        raise CheckpointError(f"{path} can't be read ({reason(error)}): fix that") from None
     except Exception as error:  # torn or foreign bytes make the reader raise a dozen kinds of error
         if lacks_memory(error):
             raise

@@ -161,7 +161,7 @@ def resource_errors(directory: str | Path, device: torch.device) -> Iterator[Non
         if isinstance(error, OSError):
             what = reason(error) + (f" ({error.filename})" if error.filename else "")
             raise RunError(
-                f"{directory}: {what}; mend that and repeat the command, which goes on from the last checkpoint"
+                f"{directory}: {what}; fix that and repeat the command, which goes on from the last checkpoint"
             ) from error
         if said := compiler_said(error):
             raise ConfigError(

@@ -206,6 +206,6 @@ def require_labels(images: data.ImageSet | data.StreamedSet) -> None:
     if isinstance(images, data.StreamedSet) and images.on_bad == "skip":
         raise ConfigError(
             "dataset.on_bad=skip shows the next image in place of an unusable one, which may be of another class, and "
-            "generator.conditional=true needs each class: mend or remove those images and set dataset.on_bad=refuse, or raise "
+            "generator.conditional=true needs each class: fix or remove those images and set dataset.on_bad=refuse, or raise "
             "dataset.memory so that they are left out for good"
         )

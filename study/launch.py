@@ -135,7 +135,7 @@ class Alike:
         if not self.hope and self.count >= self.ENOUGH and left:
             raise StudyError(
                 f"the first {self.count} runs failed alike ({end.said.removeprefix('error: ')}), so the other {left} were not "
-                "tried: mend the cause and repeat the command"
+                "tried: fix the cause and repeat the command"
             )
 
 

@@ -95,7 +95,7 @@ def run_all(
                     bar.write(f"{end.job.name} failed: {said} (all of it: {log})")
     if failed:
         kept = "; the others are kept" if len(failed) < total else ""
-        say(f"{len(failed)} of {total} runs failed{kept}: mend the cause and repeat the command", "red")
+        say(f"{len(failed)} of {total} runs failed{kept}: fix the cause and repeat the command", "red")
     return failed
 
 
@@ -211,7 +211,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        raise StudyError(f"{path}: {reason(error)}{where}; mend that and repeat the command: what has finished is kept") from error
+        raise StudyError(f"{path}: {reason(error)}{where}; fix that and repeat the command: what has finished is kept") from error
 
 
 @contextlib.contextmanager

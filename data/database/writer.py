@@ -85,7 +85,7 @@ def explained(error: Exception, file: Path, again: str = GOES_ON) -> DataError:
     }.items():
         if getattr(error, "errno", None) == number or os.strerror(number) in text:
             return DataError(f"{file}: {advice}, then give the same command again, {again}")
-    return DataError(f"{file} can't be written ({text}): mend that, or remove it, then give the same command again")
+    return DataError(f"{file} can't be written ({text}): fix that, or remove it, then give the same command again")
 
 
 def publish(partial: Path, out: Path) -> None:

@@ -167,7 +167,7 @@ def require_image_at_fault(error: Exception, source: Source) -> None:
     number = getattr(error, "errno", None)  # which Pillow's own OSErrors haven't
     if isinstance(error, OSError) and number is not None and number not in OF_ONE_FILE:
         raise DataError(
-            f"{source.path} can't be read ({error.strerror}): mend the disk or the connection, then give the same command again"
+            f"{source.path} can't be read ({error.strerror}): fix the disk or the connection, then give the same command again"
         ) from error
 
 

@@ -83,7 +83,7 @@ def pack(
                     growing.commit()
                     raise DataError(
                         f"{source.path}: {growing.state['first_bad'][0]} can't be used; leave such images out with --on-bad skip, "
-                        "which goes on from here, or mend it"
+                        "which goes on from here, or fix it"
                     )
                 progress(len(decoded))
             growing.finish(source.about)
