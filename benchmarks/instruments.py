@@ -30,7 +30,7 @@ from gan.models.summary import macs
 from gan.plots import INK, RED, save_figure
 from gan.probe import Probe, measure
 from gan.probe.figure import STYLE
-from gan.probe.inputs import Real, real_images, settle, untrained
+from gan.probe.inputs import Real, calibrate, real_images, untrained
 from gan.probe.measurement import measure_networks, over_seeds
 from gan.randomness import latents
 from gan.run_directory import read_config
@@ -147,7 +147,7 @@ def measure_smooth(config: Config, samples: int, seeds: int, real: Real) -> Prob
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 weight = layer.weight[:, :, :1, :1] * (1 + 0.05 * torch.randn(layer.weight.shape, generator=noise))
                 layer.weight.copy_(weight)
-        settle(generator, latents(seed, 0, 256, generator.latent))
+        calibrate(generator, latents(seed, 0, 256, generator.latent))
         probes.append(measure_networks(generator, discriminator, seed, samples, real))
     return Probe(over_seeds([p.record["numbers"] for p in probes]) | {"stages": probes[0].record["stages"]}, probes[0].pictures)
 

@@ -1,4 +1,4 @@
-"""`classify`: train an image classifier, or go on with an interrupted run."""
+"""`classify`: train an image classifier, or resume an interrupted run."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""What commands share: options that mean the same in each, a run's default directory, checks of what is written, what is shown."""
+"""Shared by the commands: common options, a run's default directory, checks of output files, and printing."""
 
 import contextlib
 import errno
@@ -29,7 +29,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[CONFIG | RUN] [KEY=VALUE]...",
-        help="a YAML file (default: the quickstart) or a run to go on with, and settings to change",
+        help="a YAML file (default: the quickstart) or a run to resume, and settings to change",
     ),
 ]
 Run = Annotated[Path, typer.Argument(help="a run directory of `train`; `sample` and `export` take zoo:NAME too")]
@@ -64,7 +64,7 @@ Precision = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="seed of the latents, of the choice of images and of subsets")]
 
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace files that exist, which else are kept")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace files that exist; without it they are kept")]
 
 
 def check_output(path: Path | None, overwrite: bool = True) -> None:
@@ -149,7 +149,7 @@ def say(text: str, style: str | None = None) -> None:
 
 
 def say_next(*words: object) -> None:
-    """The command that one would type next: say_next("sample", "runs/mine")."""
+    """Print the command to type next: say_next("sample", "runs/mine")."""
     say(f"next: python run_gan.py {shlex.join(str(word) for word in words)}")
 
 
@@ -187,7 +187,7 @@ class Estimate:
 
 
 def tell_precision(asked: str, extractor) -> None:
-    """Say what `auto` became, or that bf16 is emulated here. extractor: metrics.features.Extractor."""
+    """Print what precision `auto` became, or warn that bf16 is emulated here. extractor: metrics.features.Extractor."""
     from gan.loop import EMULATED
     from metrics.precision import emulated
 

@@ -31,7 +31,7 @@ def compare(
         str | None, typer.Option(help="instead of the file's, such as 0,1,2,3,4: a study grows by naming the old ones and more")
     ] = None,
     until: Annotated[
-        str | None, typer.Option(help="add seeds until the widest interval is at most so wide to either side, such as 10%")
+        str | None, typer.Option(help="add seeds until the half-width of every interval is at most this, such as 10%")
     ] = None,
     max_seeds: Annotated[int, typer.Option(min=2, help="with --until: no more seeds than this")] = 20,
     plan: Annotated[
@@ -52,7 +52,7 @@ def compare(
     - `compare runs/kernels_cifar10_cpu --until 10%` adds seeds until differences are known to ± 10 %.
     - `compare configs/studies/kernels_cifar10.yaml --plan --pilot runs/kernels_cifar10_cpu` says how many that would take.
 
-    The same command again goes on: finished runs are kept, interrupted ones resumed. A run that fails or diverges is counted and
+    The same command again resumes: finished runs are kept, interrupted ones go on. A run that fails or diverges is counted and
     shown.
     """
     from gan.config import parsed

@@ -1,4 +1,4 @@
-"""`export`: a generator for other programs."""
+"""`export`: write a generator for other programs."""
 
 from pathlib import Path
 from typing import Annotated, Literal

@@ -42,7 +42,7 @@ def fid(
     protocol: Annotated[
         str | None, typer.Option(help="sn, mimicry or landscape: published counts and splits of a data set")
     ] = None,
-    floor: Annotated[bool, typer.Option(help="also say what a perfect generator would score at these counts")] = False,
+    floor: Annotated[bool, typer.Option(help="also print what a perfect generator would score at these counts")] = False,
     save_statistics: Annotated[Path | None, typer.Option(help="write the reference's mean and covariance as .npz")] = None,
     features: Features = "efficientnet_lite0",
     weights: Weights = None,

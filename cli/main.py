@@ -1,10 +1,10 @@
-"""The command line. What a user can cause ends in one sentence and a non-zero exit."""
+"""The command line. An error that a user can cause ends in one sentence and a non-zero exit status."""
 
 import os
 import sys
 from importlib import import_module
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # before torch is imported: its profiler chats
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # before torch is imported: silences its profiler
 
 import typer
 
@@ -105,7 +105,7 @@ def refuse_settings_as_options(words: list[str]) -> None:
 
 
 def _resource_error(error: Exception) -> str | None:
-    """A sentence for a lack of memory or a file that can't be used; None for an error in the program, which keeps its traceback."""
+    """A message for lack of memory or a file that can't be used; None for an error in the program, which keeps its traceback."""
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
         return "the GPU is out of memory: other programs may hold some of it; free it, take another, or compute on the CPU"
     if lacks_memory(error):
@@ -114,5 +114,5 @@ def _resource_error(error: Exception) -> str | None:
         return None
     where = f"{error.filename} can't be read or written ({reason(error)})" if error.filename else reason(error)
     if error.errno in REASONS:
-        return f"{where}: mend that and give the same command again"
+        return f"{where}: fix that and give the same command again"
     return f"{where}: choose another" if error.filename else f"the system refuses ({where}): give the same command again"

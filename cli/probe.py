@@ -1,4 +1,4 @@
-"""`probe`: what a generator does to position, borders and high frequencies."""
+"""`probe`: measure what a generator does to position, borders and high frequencies."""
 
 from pathlib import Path
 from typing import Annotated
@@ -32,7 +32,7 @@ def probe(
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure half-pixel drift, erosion at the borders and checkerboards of a generator, beside real images, in seconds.
+    """Measure a generator's half-pixel drift, erosion at the borders and checkerboards, compared with real images, in seconds.
 
     - `probe runs/quickstart` measures a run and writes RUN/probe.json and RUN/probe.png.
     - `probe configs/cifar10/dcgan.yaml generator.kernel=c3 --seeds 3` measures the untrained networks of a config.

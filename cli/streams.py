@@ -1,4 +1,4 @@
-"""What is shown never stops what is computed: standard error may be closed, full, or read by nobody."""
+"""Printing never stops a computation: standard error may be closed, full, or a pipe that nobody reads."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ PATIENCE = 1000  # milliseconds that a reader has; one that didn't read then isn
 
 
 def open_closed() -> None:
-    """Open what the shell closed (2>&-) to nowhere: else the next file that is opened gets its number, and what C libraries say."""
+    """Open standard streams that the shell closed (2>&-) to /dev/null: else the next file opened would get C libraries' output."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -63,7 +63,7 @@ class Forgiving:
 
 @contextlib.contextmanager
 def forgiving_stderr() -> Iterator[None]:
-    """Within the block, nothing that goes wrong with standard error is anybody's trouble."""
+    """Within the block, errors of writing to standard error are ignored."""
     before = sys.stderr
     sys.stderr = Forgiving(before)
     try:

@@ -1,4 +1,4 @@
-"""`train`: train a GAN, or go on with an interrupted run."""
+"""`train`: train a GAN, or resume an interrupted run."""
 
 import shlex
 from pathlib import Path
@@ -16,12 +16,12 @@ def train(
     quiet: Quiet = False,
     trust: Trust = False,
 ) -> None:
-    """Train a GAN, or go on with an interrupted run.
+    """Train a GAN, or resume an interrupted run.
 
     - `train` learns generated shapes in a few minutes on a laptop.
     - `train configs/cifar10/sngan.yaml generator.kernel=c2sp train.seed=1` trains SNGAN with 2x2 kernels and symmetric padding.
 
-    - `train runs/quickstart` goes on with a run; so does the same command again, bit for bit. With other settings it refuses and
+    - `train runs/quickstart` resumes a run; so does the same command again, bit for bit. With other settings it refuses and
       shows the difference.
 
     Several GPUs: `torchrun --nproc-per-node 8 run_gan.py train ...`.

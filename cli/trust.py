@@ -1,7 +1,7 @@
-"""Whose code runs: a settings file that came from elsewhere may name any importable function as a feature network.
+"""Consent to run code: a settings file from elsewhere may name any importable function as a feature network.
 
-What a user types, and files of their own, they answer for. A config.yaml of a run and a study.yaml are what people hand on:
-features `module:…` in those are asked about once, and the answer is kept in the user's cache directory, by name.
+What users type, and their own files, are trusted. A run's config.yaml and a study.yaml are files that people pass on: features
+`module:…` in those need --trust once, which is remembered by name in the user's cache directory.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ Trust = Annotated[
 
 
 class TrustError(UserError):
-    """A settings file names code, and nobody has said yet that it may run."""
+    """A settings file names code that the user has not allowed to run."""
 
 
 def require_trust(file: Path, names: Iterable[str | None], typed: Iterable[str], trust: bool) -> None:

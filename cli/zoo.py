@@ -1,4 +1,4 @@
-"""`zoo`: the generators that come along, and how one is added."""
+"""`zoo`: the trained generators of the repository, and how one is added."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,12 +8,12 @@ import typer
 from cli.common import Device, Features, Overwrite, console, progress, say
 from data.files import printable
 
-app = typer.Typer(rich_markup_mode="markdown", help="List the trained generators that come along; `zoo add` makes one of a run.")
+app = typer.Typer(rich_markup_mode="markdown", help="List the trained generators of the repository; `zoo add` adds one from a run.")
 
 
 @app.callback(invoke_without_command=True)
 def zoo(context: typer.Context) -> None:
-    """List the trained generators that come along.
+    """List the trained generators of the repository.
 
     `zoo:NAME` stands for one wherever a run can stand in `sample`, `fid`, `probe` and `export`, and in `gan.load`.
     """
@@ -44,7 +44,7 @@ def add(
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Make an entry of a run: its weights in at most 2 MB, scored as they are stored, and a card.
+    """Make an entry from a run: its weights in at most 2 MB, scored as they are stored, and a card.
 
     The reference is the run's own data, the test split where it has one. GAN_ZOO names another folder than zoo/.
     """

@@ -1,6 +1,6 @@
-"""Checksums of what is read back: of records, as JSON, in a field of theirs; of zips, which checkpoints are, in their comment.
+"""sha256 checksums of files that are read back: JSON records hold theirs in a field, zips (such as checkpoints) in the comment.
 
-A flipped bit in a number would otherwise be believed. Files of before have none, and are taken as they are.
+Without one a flipped bit in a number would go unnoticed. Older files have none and are accepted as they are.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ def _digest(record: dict) -> str:
 
 
 def sealed_zip(buffer: io.BytesIO) -> memoryview:
-    """A zip without a comment, with the sha256 of all its bytes as its comment. The buffer is changed."""
+    """Add to a zip without a comment the sha256 of all its bytes as its comment. Changes and returns the buffer."""
     content = buffer.getbuffer()
     if bytes(content[-22:-18]) != END or bytes(content[-2:]) != b"\0\0":
         raise ValueError("no zip without a comment")
@@ -51,9 +51,9 @@ def sealed_zip(buffer: io.BytesIO) -> memoryview:
 
 
 def whole_zip(path: Path) -> bool:
-    """Whether a zip has the bytes that were sealed; of one without a seal, whether each file in it has its own checksum.
+    """Whether a zip agrees with the sha256 in its comment or, without one, each file in it with its CRC-32.
 
-    True for what is no zip at all: reading it will tell. OSError; zipfile.BadZipFile and others for a torn one.
+    True for a file that is no zip: its reader will say so. Raises OSError; zipfile.BadZipFile and others for a truncated zip.
     """
     with open(path, "rb") as file:
         size = file.seek(0, io.SEEK_END)

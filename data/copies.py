@@ -1,4 +1,4 @@
-"""Decoded copies: the pixels of a set that took long to decode, kept so that the next start reads them in a moment.
+"""Decoded copies: a cache of the pixels of sets that take long to decode, so that the next start reads them in seconds.
 
 They lie in `decoded` in the cache directory, one file per set, named by a hash of all that decides the pixels. In a file: one line
 of JSON (`key`, what decides the pixels; `bad`, the places of images left out; `sha256`, of all the rest) and the pixels, as they
@@ -63,7 +63,7 @@ def _decoder() -> list[str | None]:
 
 
 def read(key: dict) -> tuple[np.ndarray, list[int]] | None:
-    """The pixels, (n, 3, R, R) uint8, and the places of the images left out; None without a copy that is whole."""
+    """The pixels, (n, 3, R, R) uint8, and the indices of the images left out; None without an undamaged copy."""
     place = _place(key)
     remove_abandoned(place.parent)
     try:
@@ -85,13 +85,13 @@ def read(key: dict) -> tuple[np.ndarray, list[int]] | None:
             return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError, MemoryError):
         return None
-    with contextlib.suppress(OSError):  # where others may only read
-        os.utime(place)  # the one not used for longest goes first
+    with contextlib.suppress(OSError):  # a read-only cache
+        os.utime(place)  # the least recently used copy is removed first
     return pixels, bad
 
 
 def write(key: dict, pixels: np.ndarray, bad: list[int]) -> None:
-    """Keep a copy, whole or not at all. Whatever stands in the way, the next start merely decodes again."""
+    """Keep a copy, written atomically. If it can't be written, the next start simply decodes again."""
     place = _place(key)
     header = json.dumps({"key": key, "bad": bad, "sha256": _seal(key, bad, pixels)}).encode() + b"\n"
     with contextlib.suppress(OSError, NotImplementedError):  # read-only, full, in use by another process, no locks there
@@ -114,9 +114,9 @@ def _place(key: dict) -> Path:
 def _seal(
     key: dict, bad: list[int], pixels: np.ndarray, prepare: Callable[[np.ndarray, int], None] = lambda piece, start: None
 ) -> str:  # fmt: skip
-    """sha256 of the sha256 of each piece of the pixels, and of what is said about them; by threads, since it's for every start.
+    """sha256 over the sha256 of each piece of the pixels, `key` and `bad`. Threaded, since every start computes it.
 
-    prepare: called with each piece, which it may fill, and where it starts, before that is hashed.
+    prepare: called with each piece and its start before that is hashed, to fill it.
     """
     whole = pixels.reshape(-1)
 
@@ -136,7 +136,7 @@ def _alone(folder: Path) -> filelock.FileLock:
 
 
 def _make_room(place: Path, size: int) -> None:
-    """Remove the copies not used for longest until a new one of this size fits below the cap."""
+    """Remove the least recently used copies until a new one of this size fits below the cap."""
     others = [(file.stat(), file) for file in place.parent.glob(f"*{SUFFIX}") if file != place]
     others.sort(key=lambda found: found[0].st_mtime_ns)
     total = size + sum(stat.st_size for stat, _ in others)

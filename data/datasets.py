@@ -28,9 +28,9 @@ def names() -> tuple[str, ...]:
 
 
 def fitting(name: str, path: str) -> str:
-    """The data set that is meant where a user named a path, and `name` is merely what stood in a file or is the default.
+    """The data set to use if a user named a path, but `name` comes from a file or the default.
 
-    It's `folder` where images of no such set lie there, or the set is none that lies anywhere; else `name`.
+    `folder` if images of another kind lie at the path, or if the data set is read from no path; else `name`.
     """
     found = data_sets().get(name)
     if found is None or not path:
@@ -42,11 +42,11 @@ def fitting(name: str, path: str) -> str:
 
 
 def require_path_of_use(name: str, path: str) -> None:
-    """DataError for a data set that lies nowhere, but is asked for at a path."""
+    """DataError for a path with a data set that is read from no path, such as `shapes`."""
     found = data_sets().get(name)
     if found and path and not found.paths:
         raise DataError(
-            f"{name} is found at no path, so that dataset.path={path} has no use: set dataset.name=folder for images there, or "
+            f"{name} is read from no path, so dataset.path={path} has no effect: set dataset.name=folder for images there, or "
             "dataset.path=null"
         )
 

@@ -46,7 +46,7 @@ FORMATS = {
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 LARGEST = 2**28  # bytes that one encoded image may have
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it thinks of a broken image goes to stderr
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its remarks on a broken image go to stderr
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -60,7 +60,7 @@ TURNS = {
 
 
 class TooSmall(ValueError):
-    """An image has less than R pixels where it needs them. side: how many it has."""
+    """An image is smaller than R pixels along a side that needs them. side: its shorter side."""
 
     def __init__(self, width: int, height: int, resolution: int):
         super().__init__(f"{width}×{height} is smaller than {resolution}×{resolution}")
@@ -68,7 +68,7 @@ class TooSmall(ValueError):
 
 
 def require_size(size: int) -> None:
-    """ValueError for more bytes than an encoded image may have: then they needn't be read, or unpacked."""
+    """ValueError for more than LARGEST bytes of an encoded image, before they are read or unpacked."""
     if size > LARGEST:
         raise ValueError(f"{size / 2**20:,.0f} MiB are more than the {LARGEST // 2**20} that an image may have")
 
@@ -86,7 +86,7 @@ def as_rgb(data: bytes) -> Image.Image:
 
 
 def _upright(data: bytes) -> Image.Image:
-    """Decoded and turned as its orientation says; where metadata are in the way, without them."""
+    """Decode and rotate by the EXIF orientation; if broken metadata prevent that, without them."""
     try:
         return _decoded(data)
     except MemoryError:
@@ -111,7 +111,7 @@ def _decoded(data: bytes) -> Image.Image:
     image.load()
     if image.mode == "F" or (image.mode == "I" and kind not in ("PNG", "PPM")):  # of these two, I holds 16 bits
         pixels = "floating-point numbers" if image.mode == "F" else "32-bit integers"
-        raise ValueError(f"its pixels are {pixels}, and which of them is white nobody knows: save it with 8 or 16 bits")
+        raise ValueError(f"its pixels are {pixels}, whose white level isn't defined: save it with 8 or 16 bits")
     try:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # foreign bytes make Pillow raise a dozen kinds of error

@@ -1,4 +1,4 @@
-"""Python files of a user's own that add to the registries: families, losses, data sources, features, instruments.
+"""Users' Python files that add to the registries: families, losses, data sources, features, instruments.
 
 The environment variable GAN_EXTENSIONS names them, with a colon between (a semicolon on Windows). gan/config.py imports them before
 it makes the choices of each setting, and data/ before it looks for a data set or at a path, so every process that does so has them.

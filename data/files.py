@@ -45,7 +45,7 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\u
 
 
 def duration(seconds: float) -> str:
-    """'40 seconds', '7 minutes', '3.5 hours', rounded for people."""
+    """'40 seconds', '7 minutes', '3.5 hours'."""
     if seconds < 90:
         return f"{max(1, round(seconds))} seconds"
     return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,4 +1,4 @@
-"""`gather`: a whole source in memory, decoded, or read from the copy that an earlier start kept."""
+"""`gather`: decode a whole source into memory, or read the decoded copy that an earlier start cached."""
 
 import sys
 import time
@@ -22,9 +22,9 @@ LONG = 5.0  # seconds yet to wait, of which also a log is told
 
 
 def gather(source: Source, resolution: int, on_bad: str, crop: Crop = "center") -> ImageSet:
-    """Decode a whole source into memory by a few threads (Pillow lets go of the interpreter lock while it decodes).
+    """Decode a whole source into memory in a few threads (Pillow releases the interpreter lock while it decodes).
 
-    What took long is kept in the cache and read from there the next time, the same to the last bit.
+    If that took long, the pixels are cached, and the next start reads them from there, bit for bit.
 
     on_bad: "refuse" raises DataError that counts the unusable images and names the first; "skip" leaves them out.
     Raises DataError as well when no usable image is left.
@@ -55,7 +55,7 @@ def _decoded(source: Source, resolution: int, on_bad: str, crop: Crop, once: str
         pixels = np.empty((count, 3, resolution, resolution), dtype=np.uint8)
     except MemoryError:
         size = count * 3 * resolution**2 / 2**30
-        raise DataError(f"{source.path} takes {size:.1f} GiB of memory, which isn't there: set dataset.memory lower") from None
+        raise DataError(f"{source.path} needs {size:.1f} GiB of memory, more than is free: set dataset.memory lower") from None
     problems: dict[int, str] = {}
     small: list[int] = []  # the shorter sides of images that are too small
 
@@ -80,7 +80,7 @@ def _decoded(source: Source, resolution: int, on_bad: str, crop: Crop, once: str
         raise DataError(f"none of the {count:,} images can be used, the first is {problems[0]}: {advice}choose other images")
     if bad and on_bad == "refuse":
         first = ", ".join(problems[i] for i in bad[:3]) + (", …" if len(bad) > 3 else "")
-        advice = advice or "mend them, or "
+        advice = advice or "fix them, or "
         raise DataError(f"{len(bad):,} of {count:,} images can't be used: {first}; {advice}leave them out with dataset.on_bad=skip")
     return (np.delete(pixels, bad, axis=0) if bad else pixels), bad
 

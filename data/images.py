@@ -1,4 +1,4 @@
-"""What every data set of this package is: an `ImageSet`; and how every failure is told: a `DataError`."""
+"""`ImageSet`, a decoded data set, and `DataError`, which every failure to use data raises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory there is, and what a lack of it looks like."""
+"""How much memory this process may use, and which errors mean that it ran out."""
 
 import os
 import resource
@@ -9,7 +9,7 @@ TOO_MANY = ("Storage size calculation overflowed", "integer multiplication overf
 
 
 def capacity() -> int | None:
-    """Bytes that this process may ever have: the machine's memory and swap, less where a container or `ulimit -v` sets a limit.
+    """Bytes that this process may use at most: the machine's memory and swap, or the limit of a container or of `ulimit -v`.
 
     None where the system doesn't say.
     """

@@ -16,7 +16,7 @@ def speaks() -> bool:
 
 
 def note(text: str) -> None:
-    """Say one line, unless this process has said it before."""
+    """Print one line to stderr, unless this process has printed it before."""
     if text not in _said and speaks():
         _said.add(text)
         tqdm.write(printable(text), file=sys.stderr)

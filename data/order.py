@@ -10,17 +10,17 @@ MIXED = 32  # blocks that are shuffled among each other
 
 
 class EpochOrder:
-    """Every image once an epoch, a fresh permutation each epoch, the epochs laid end to end without limit.
+    """An endless sequence of epochs, each a new permutation of all images.
 
-    Two objects with the same (count, seed) agree at every position, whatever either was asked before: that is what
-    lets a resumed run, or a run with another kernel, see the very same batches. Threads may share one object.
+    Two objects with the same (count, seed, block) agree at every position, whatever was read before: so a resumed run, or a run
+    with another kernel, sees the same batches. Threads may share one object.
     """
 
     def __init__(self, count: int, seed: int, block: int = 1):
         """count: number of images, at least 1 (ValueError otherwise); seed: any integer.
 
-        block: 1 shuffles all images. More keeps that many neighbours near each other, for disks on which a jump costs much: whole
-        blocks are shuffled, then the images within windows of MIXED blocks.
+        block: 1 shuffles all images. More keeps blocks of consecutive images near each other, for disks with slow random access:
+        whole blocks are shuffled, then the images within windows of MIXED blocks.
         """
         if count < 1 or block < 1:
             raise ValueError(f"an order needs at least 1 image and blocks of at least 1, not {count} and {block}")

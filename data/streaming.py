@@ -1,4 +1,4 @@
-"""Data sets that stay on the disk: images read when asked for, and batches read ahead of the training step that wants them."""
+"""Data sets that stay on the disk: images are read on request, and batches are prefetched for training."""
 
 import os
 import sys
@@ -89,7 +89,7 @@ class StreamedSet:
             except BrokenProcessPool:
                 worker.kill(self._processes)
                 raise DataError(
-                    "a decoding process died, perhaps for want of memory: give the same command again, which goes on from the last "
+                    "a decoding process died, perhaps for lack of memory: give the same command again, which goes on from the last "
                     "checkpoint, or with a smaller dataset.workers"
                 ) from None
             out.copy_(torch.from_numpy(pixels))
@@ -148,11 +148,11 @@ def _full_size(source: Source, i: int) -> tuple[str, Image.Image]:
     try:
         return name, source.image(i)
     except Exception as error:
-        raise DataError(f"{source.path}: {name} can't be decoded ({unusable(error, source)}); mend or remove it") from None
+        raise DataError(f"{source.path}: {name} can't be decoded ({unusable(error, source)}); fix or remove it") from None
 
 
 class Feeder:
-    """Batches of an order, read ahead by a few threads. What `get` returns depends on the position alone; only the wait doesn't.
+    """Batches in an EpochOrder, prefetched by a few threads. What `get` returns depends on the position alone.
 
     n: images per batch; stride: how much further the next batch is expected to begin. device: a CUDA device gets pinned memory.
     """
@@ -170,7 +170,7 @@ class Feeder:
     def get(self, position: int) -> Tensor:
         """(n, 3, R, R) uint8 on the CPU: images position … position + n - 1 of the order. Not to be written to."""
         wanted = [position + i * self.stride for i in range(AHEAD)]
-        for gone in self._ahead.keys() - set(wanted):  # what is behind, or was guessed wrong
+        for gone in self._ahead.keys() - set(wanted):  # already passed, or guessed wrong
             self._ahead.pop(gone).cancel()
         self._advise(wanted[-1] + self.n)
         for expected in wanted:
@@ -179,7 +179,7 @@ class Feeder:
         return self._ahead[position].result()
 
     def _advise(self, reached: int) -> None:
-        """Ask the disk for the window of the order that holds a position, neighbours in one sweep, and for those before it."""
+        """Prefetch, in the order of the file, the windows of the order up to the one that holds position `reached`."""
         window = self.order.window
         if self.order.block > 1:
             for number in range(max(self._advised + 1, (reached - AHEAD * self.stride) // window), reached // window + 1):
@@ -200,7 +200,7 @@ def fill(out: np.ndarray, source: Source, indices: list[int], on_bad: str, crop:
             except Exception as error:
                 bad.append(f"{source.name(i)} ({unusable(error, source)})")
                 if on_bad == "refuse":
-                    advice = advice_for(error.side) if isinstance(error, TooSmall) else "mend it"
+                    advice = advice_for(error.side) if isinstance(error, TooSmall) else "fix it"
                     text = f"{source.path}: {bad[-1]} can't be used; {advice}, or leave such images out with dataset.on_bad=skip"
                     raise DataError(text) from None
         else:
@@ -216,7 +216,7 @@ def _fill_in_worker(indices: list[int]) -> tuple[np.ndarray, list[str]]:
 
 
 def _assemble(images: StreamedSet, order: EpochOrder, position: int, n: int, device: torch.device) -> Tensor:
-    """In a thread. No method of Feeder: a waiting task would keep it alive."""
+    """One batch, in a thread. Not a method of Feeder: a waiting task would keep the Feeder alive."""
     shape = (n, 3, images.resolution, images.resolution)
     out = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
     images.read_into(out, order.indices(position, n))

@@ -1,4 +1,4 @@
-"""What is stored compressed as a whole, unpacked so that it can be read at any place."""
+"""Unpack a compressed file, such as a .tar.gz, so that it can be read at any offset."""
 
 import errno
 import os
@@ -11,13 +11,13 @@ from data.files import cache_directory, in_short
 from data.images import DataError
 
 PIECE = 2**20
-MOST, SLACK = 200, 2**26  # images shrink less than so many times, or take fewer bytes: anything else is a trap, or no images
+MOST, SLACK = 200, 2**26  # limits: compression factor, and bytes on top; more is a decompression bomb, or no images
 
 
 def unpacked(path: Path, opener: Callable[[Path], IO[bytes]], packed: int | None = None) -> IO[bytes]:
-    """What `opener(path)` reads, in a file without a name in the cache directory, which goes with the process however that ends.
+    """Unpack `opener(path)` into an unnamed temporary file in the cache directory, which disappears with the process.
 
-    packed: bytes that it takes in `path`, if not all. DataError: damaged, no space, or more than anything but a trap would hold.
+    packed: its compressed bytes, if not all of `path`. DataError if it is damaged, a decompression bomb, or the disk is full.
     """
     packed = path.stat().st_size if packed is None else packed
     file, total = _nameless(), 0

@@ -1,4 +1,4 @@
-"""Workers for decoding: processes, forked where that exists, ended with their parent, however that ends; and results in order."""
+"""Decoding processes, forked where possible, which end with their parent however that ends; and results in order."""
 
 import multiprocessing
 import os
@@ -59,7 +59,7 @@ def _end_soon(signum: int, frame: object) -> None:
 
 
 def kill(pool: ProcessPoolExecutor) -> None:
-    """End the workers of a pool of which one has died; the pool itself would ask them to, and wait."""
+    """Kill the workers of a pool of which one has died; shutting the pool down would wait for them."""
     for process in list((pool._processes or {}).values()):
         process.kill()
 
@@ -71,7 +71,7 @@ def _follow(parent: int) -> None:
 
 
 def in_order(pool: Executor, work: Callable, tasks: Iterable, ahead: int) -> Iterator:
-    """work(task) of each task, in their order, worked out by the pool; at most `ahead` of them wait to be taken."""
+    """work(task) for each task, computed by the pool, in the tasks' order; at most `ahead` results or tasks are pending."""
     waiting: deque[Future] = deque()
     try:
         for task in tasks:

@@ -1,7 +1,7 @@
 """Generative adversarial networks built from even-sized convolution kernels with symmetric padding.
 
-docs/python.md shows the names below at work. They are imported when they're first asked for, since the settings and PyTorch take
-their time. Installed as `even_kernels`, this package is the layers alone: those names that stand first.
+docs/python.md shows the names below in use. Each is imported on first use, since PyTorch and the settings take seconds to import.
+Installed as `even_kernels`, this package holds the layers alone: the names in _LAYERS.
 """
 
 from importlib import import_module
@@ -29,7 +29,7 @@ __all__ = [*_LATER, *_MODULES]
 
 
 def __getattr__(name: str) -> object:
-    """Called for what isn't here yet (PEP 562)."""
+    """Import a name on first use (PEP 562)."""
     try:
         if name in _LATER:
             return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

@@ -1,4 +1,4 @@
-"""How this process uses the C library's allocator."""
+"""Settings of the C library's memory allocator, for faster training on the CPU."""
 
 import ctypes
 import os
@@ -7,15 +7,15 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 def keep_freed_memory() -> bool:
-    """Keep freed memory for the next step, instead of handing it back to Linux; for networks on the CPU.
+    """Keep freed memory for the next step instead of returning it to Linux; for networks on the CPU.
 
     By default glibc returns each large block when it is freed, and a training step, which frees all its activations, gets them
-    back page by page, each zeroed anew; how often differs from process to process. `benchmarks/step_time.py` times a step of
+    back page by page, each zeroed again; how often varies between processes. `benchmarks/step_time.py` times a step of
     another library's with and without: 4.7 and 3.2 s. The process holds more at its peak. What lies free at the top of the
     heap is still returned beyond 2 GiB, and so are single blocks of 1 GiB (glibc before 2.35: 32 MiB).
 
-    False, and nothing is set, with another C library or system, or where the user has set malloc's thresholds. PyTorch for Linux
-    on ARM has an allocator of its own, which this leaves alone.
+    Returns whether the thresholds were set: False with another C library or system, or where the user has set them already.
+    PyTorch for Linux on ARM has its own allocator, which this doesn't affect.
     """
     if any(f"MALLOC_{name}_" in os.environ for name in ("TRIM_THRESHOLD", "MMAP_THRESHOLD", "MMAP_MAX")):
         return False

@@ -16,9 +16,10 @@ from metrics.devices import open_device
 
 
 def load(name: str | PathLike, step: int | str | None = None, device: str | torch.device = "auto") -> Trained:
-    """A trained generator: of a run directory, of the zoo (`zoo:NAME`, or NAME where no such directory is), of a .safetensors file.
+    """Load a trained generator: from a run directory, the zoo (`zoo:NAME`, or NAME if no such path exists) or a .safetensors file.
 
-    step: which checkpoint of a run, a step or "best"; None: the last.
+    step: which checkpoint of a run: a step number or "best"; None: the last. device: "auto", "cpu", "cuda" or "cuda:N".
+    Raises RunError, CheckpointError, WeightsError, ZooError or DeviceError, all of them UserErrors.
     """
     name = str(name)
     if not Path(name).exists() and name in zoo.names():
@@ -28,26 +29,27 @@ def load(name: str | PathLike, step: int | str | None = None, device: str | torc
 
 @dataclass(frozen=True)
 class Progress:
-    """What a callback of `train` sees."""
+    """What `train` passes to its callback."""
 
-    step: int
+    step: int  # generator updates so far
     losses: dict[str, float]  # of this step, by the names of metrics.jsonl
-    generator: Trained  # the EMA as it trains: draw from it now, it moves on
+    generator: Trained  # the EMA generator, which training goes on changing: sample from it within the callback
 
 
 def train(
     config: Config | Mapping | str | PathLike | None = None, directory: str | PathLike | None = None, *, every: int = 100,
     callback: Callable[[Progress], object] | None = None, progress: bool = False,
 ) -> Trained:  # fmt: skip
-    """Train a GAN, or go on with the run in `directory`, as `run_gan.py train` does, and return its generator.
+    """Train a GAN, or resume the run in `directory`, as `run_gan.py train` does, and return its EMA generator.
 
-    config: settings; or a YAML file; or what stands in one, {"generator": {"kernel": "c2sp"}}; None: the defaults.
-    directory: default: in runs/, named after the settings, so that the same settings go on with the same run.
-    callback: called each `every` steps. What it raises ends the training, which goes on from its last checkpoint.
-    progress: show a bar.
+    config: a Config, a YAML file, or its contents as a mapping, such as {"generator": {"kernel": "c2sp"}}; None: the defaults.
+    directory: default: a directory in runs/ named after the settings, so that the same settings resume the same run.
+    callback: called every `every` steps. An exception in it ends the training; the next call resumes from the last checkpoint.
+    progress: show a progress bar.
+    Raises DataError, ConfigError, RunError, CheckpointError, Diverged or Interrupted, all of them UserErrors.
     """
     if every < 1:
-        raise ConfigError(f"a callback comes each 1 or more steps, not {every}")
+        raise ConfigError(f"every is the number of steps between callbacks, at least 1, not {every}")
     if not isinstance(config, Config):
         config = Config.load(dict(config) if isinstance(config, Mapping) else config)
     directory = Path(directory) if directory is not None else Path("runs") / run_name(config)
@@ -61,7 +63,7 @@ def train(
 
 
 def run_name(config: Config) -> str:
-    """'dcgan-c2sp-1a2b3c4d': the same for the same settings, wherever they train."""
+    """'dcgan-c2sp-1a2b3c4d': a directory name that depends on the settings alone, not on where they train."""
     resolved = resolve_to_train(config)
     kept = {key: value for key, value in resolved.values().items() if key not in Config.RUNTIME}
     digest = hashlib.sha256(repr(sorted(kept.items())).encode()).hexdigest()[:8]

@@ -1,10 +1,10 @@
-"""Differentiable augmentation: real and generated images are changed alike before the discriminator sees them.
+"""Differentiable augmentation: real and generated images are transformed alike before the discriminator sees them.
 
-Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training" (DiffAugment): the generator learns through it, so
-that it isn't copied into the pictures. Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data" (ADA): each
-change is made to each image with a probability, which follows how far the discriminator overfits.
+Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training" (DiffAugment): the gradient passes through it to the
+generator, whose images therefore don't show it. Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data"
+(ADA): each transform is applied to each image with a probability, which is adapted to how much the discriminator overfits.
 
-What is drawn comes from outside, as numbers u in [0, 1), DRAWS for each image: gan.step takes them from (seed, step).
+Random numbers come from the caller, as u in [0, 1), DRAWS for each image: gan.step derives them from (seed, step).
 """
 
 from typing import Any
@@ -16,13 +16,14 @@ from gan.config import Augment
 
 CHANGES = ("brightness", "saturation", "contrast", "translation", "cutout")
 AMOUNTS = ("brightness", "saturation", "contrast", "down", "right", "row", "column")
-DRAWS = len(CHANGES) + len(AMOUNTS)  # whether each change is made, then by how much
+DRAWS = len(CHANGES) + len(AMOUNTS)  # random numbers per image: whether each change is made, then by how much
 
 
 def augment(x: Tensor, u: Tensor, how: Augment, probability: float | Tensor = 1.0) -> Tensor:
-    """x: (N, 3, H, W) in [-1, 1]; u: (N, DRAWS). Returns (N, 3, H, W); colours may leave the range. Derivatives of any order work.
+    """x: (N, 3, H, W) in [-1, 1]; u: (N, DRAWS) in [0, 1). Returns (N, 3, H, W); colours may leave the range.
 
-    probability: of each change to each image, a number or a scalar tensor.
+    how: which changes, and how large. probability: of each change to each image, a number or a scalar tensor.
+    Derivatives of any order work.
     """
     made = dict(zip(CHANGES, (u[:, : len(CHANGES)] < probability).T))
     amount = dict(zip(AMOUNTS, u[:, len(CHANGES) :].to(x.dtype).T))
@@ -42,31 +43,31 @@ def augment(x: Tensor, u: Tensor, how: Augment, probability: float | Tensor = 1.
 
 
 def brightness(x: Tensor, u: Tensor) -> Tensor:
-    """x + b, b between -0.5 and 0.5."""
+    """x + b, with b = u - 0.5."""
     return x + _per_image(u - 0.5)
 
 
 def saturation(x: Tensor, u: Tensor) -> Tensor:
-    """Colours 0 to 2 times as far from their pixel's grey."""
+    """Scale the distance of each pixel from its grey level by 2 u, from 0 to 2."""
     grey = x.mean(dim=1, keepdim=True)
     return (x - grey) * _per_image(2 * u) + grey
 
 
 def contrast(x: Tensor, u: Tensor) -> Tensor:
-    """Pixels 0.5 to 1.5 times as far from their image's mean."""
+    """Scale the distance of each pixel from its image's mean by u + 0.5, from 0.5 to 1.5."""
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
     return (x - mean) * _per_image(u + 0.5) + mean
 
 
 def translation(x: Tensor, u_down: Tensor, u_right: Tensor, share: float) -> Tensor:
-    """Moved by whole pixels, up to this share of a side each way; zeros, which are grey, come in."""
+    """Translate by whole pixels, up to this share of a side in each direction; the rest is filled with zeros, which are grey."""
     most = [int(size * share + 0.5) for size in x.shape[2:]]
-    down, right = (whole(u, 2 * m + 1) - m for u, m in zip((u_down, u_right), most))
+    down, right = (uniform_integers(u, 2 * m + 1) - m for u, m in zip((u_down, u_right), most))
     return _Translation.apply(x, down, right)
 
 
 def cutout(x: Tensor, u_row: Tensor, u_column: Tensor, share: float) -> Tensor:
-    """A rectangle of this share of each side becomes 0; its centre is anywhere, so that it may reach over the border."""
+    """Set a rectangle with this share of each side to 0. Its centre is uniform over the image, so it may cross the border."""
     rows, columns = (_covered(size, u, share) for size, u in zip(x.shape[2:], (u_row, u_column)))
     return x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
 
@@ -74,13 +75,13 @@ def cutout(x: Tensor, u_row: Tensor, u_column: Tensor, share: float) -> Tensor:
 def _covered(size: int, u: Tensor, share: float) -> Tensor:
     """(N, size): the positions along an axis that lie within the rectangle."""
     side = int(size * share + 0.5)
-    first = (whole(u, size + 1 - side % 2) - side // 2)[:, None]
+    first = (uniform_integers(u, size + 1 - side % 2) - side // 2)[:, None]
     position = torch.arange(size, device=u.device)
     return (position >= first) & (position < first + side)
 
 
-def whole(u: Tensor, below: int) -> Tensor:
-    """Uniform whole numbers 0 .. below - 1, (N,) int64."""
+def uniform_integers(u: Tensor, below: int) -> Tensor:
+    """u (N,) in [0, 1) -> uniform integers 0 .. below - 1, (N,) int64."""
     return (u * below).long().clamp(max=below - 1)  # a float can round up to `below`
 
 
@@ -115,26 +116,26 @@ class _Translation(torch.autograd.Function):
 
 
 class AdaptiveProbability:
-    """Rises while D is surer of real images than augment.target says, and falls otherwise. Karras et al. 2020, section 3.1.
+    """The probability of ADA: it rises while r_t is above augment.target, and falls otherwise. Karras et al. 2020, section 3.1.
 
-    Every augment.interval steps it moves, so far that augment.images real images make 1 of 0. How sure D is says r_t, the mean sign
-    of D(x) over the real images of those steps. Both numbers lie on the device, so that nothing waits for them.
+    r_t, the mean sign of D(x) over real images, says how much D overfits. The probability is adjusted every augment.interval steps,
+    at a rate that takes it from 0 to 1 in augment.images real images. Both numbers stay on the device, so that a GPU never waits.
     """
 
     def __init__(self, how: Augment, images_per_step: int, device: torch.device):
         self.how = how
         self.rate = images_per_step * how.interval / how.images
-        self.numbers = torch.tensor([how.start, 0.0], device=device)  # the probability; r_t of each step since it moved, summed
+        self.numbers = torch.tensor([how.start, 0.0], device=device)  # the probability; the sum of r_t since it was adjusted
 
     @property
     def probability(self) -> Tensor:
         return self.numbers[0]
 
     def observe(self, r_t: Tensor, step: int) -> None:
-        """r_t of step number `step`, the first being 1; the same in every process."""
+        """Take in r_t, a scalar on the device, of step number `step` (the first is 1). It must be the same in every process."""
         probability, total = self.numbers
         total = total + r_t
         if step % self.how.interval == 0:
-            surer = torch.sign(total / self.how.interval - self.how.target)
-            probability, total = (probability + surer * self.rate).clamp(0, 1), torch.zeros_like(total)
+            direction = torch.sign(total / self.how.interval - self.how.target)
+            probability, total = (probability + direction * self.rate).clamp(0, 1), torch.zeros_like(total)
         self.numbers = torch.stack([probability, total])

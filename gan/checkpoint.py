@@ -1,8 +1,8 @@
-"""Checkpoints: plain tensors and numbers in one file, written beside, synced, renamed. A crash leaves the old one whole.
+"""Checkpoints: tensors and numbers in one file, written under another name, synced and renamed, so that a crash leaves the old one.
 
 They load with torch.load(weights_only=True): no code is ever unpickled. A file is the zip that torch.save writes, with the sha256
-of all its bytes in the zip's comment, which is checked before a file is used. Files of before have none; of those the zip's own
-checksums are.
+of all its bytes in the zip's comment, which is checked before the file is used. Older files have none; for those the zip's own
+CRC-32s are checked.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from gan.config import Tree
 BEST = "best.pt"
 NAME = re.compile(r"step_([0-9]+)\.pt")
 
-LENGTHS = ("train.steps",)  # may grow without making it another run
+LENGTHS = ("train.steps",)  # may grow: it stays the same run
 
 
 class CheckpointError(UserError):
@@ -46,9 +46,9 @@ def step_of(path: Path) -> int:
 
 
 def save(state: dict, directory: Path, step: int, keep: int, name: str | None = None) -> Path:
-    """Write the checkpoint of a step, then drop all but the newest `keep`. CheckpointError if the disk refuses.
+    """Write the checkpoint of a step, then delete all but the newest `keep`. CheckpointError if it can't be written.
 
-    name: another file name, such as BEST, which is replaced and never dropped.
+    name: another file name, such as BEST, which is overwritten and never deleted.
     """
     path = directory / name if name else path_of(directory, step)
     buffer = io.BytesIO()
@@ -58,7 +58,7 @@ def save(state: dict, directory: Path, step: int, keep: int, name: str | None = 
             file.write(sealed_zip(buffer))
     except OSError as error:
         last = latest_good(directory)
-        rest = f"{last.name} is whole: mend that and repeat the command to go on from it" if last else "nothing was saved yet"
+        rest = f"{last.name} is whole: fix that and repeat the command to go on from it" if last else "nothing was saved yet"
         raise CheckpointError(f"step {step} can't be saved in {directory}: {reason(error)}; {rest}") from error
     if name is None:
         prune(directory, keep)
@@ -66,7 +66,7 @@ def save(state: dict, directory: Path, step: int, keep: int, name: str | None = 
 
 
 def prune(directory: Path, keep: int) -> None:
-    """Drop all but the newest `keep` checkpoints, among them what a run that was killed between two files left over."""
+    """Delete all but the newest `keep` checkpoints, also those that a killed run hadn't deleted yet."""
     for old in saved(directory)[:-keep]:
         old.unlink(missing_ok=True)
 
@@ -75,14 +75,14 @@ def prune(directory: Path, keep: int) -> None:
 
 
 def load(path: Path) -> dict:
-    """Read a checkpoint onto the CPU. CheckpointError if there is none, it is damaged, not one of ours, or of another step."""
+    """Read a checkpoint onto the CPU. CheckpointError: missing, damaged, of another program, or of another step than its name."""
     if not path.is_file():
         raise CheckpointError(f"no checkpoint {path}")
     try:
         sound = whole_zip(path)
         state = torch.load(path, map_location="cpu", weights_only=True) if sound else None
     except OSError as error:
-        raise CheckpointError(f"{path} can't be read ({reason(error)}): mend that") from None
+        raise CheckpointError(f"{path} can't be read ({reason(error)}): fix that") from None
     except Exception as error:  # torn or foreign bytes make the reader raise a dozen kinds of error
         if lacks_memory(error):
             raise
@@ -105,47 +105,47 @@ def _instead(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def taking_over(path: Path) -> Iterator[None]:
-    """What fails while a state is filled from a checkpoint becomes a CheckpointError: the file belongs to another run."""
+def load_errors(path: Path) -> Iterator[None]:
+    """Errors of loading a checkpoint into a state become a CheckpointError: the file belongs to another run or version."""
     try:
         yield
     except KeyError as error:
-        raise CheckpointError(f"{path} lacks {error}, so it is of another program or version; {_instead(path)}") from error
+        raise CheckpointError(f"{path} lacks {error}, so another program or version wrote it; {_instead(path)}") from error
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         line = " ".join(str(error).split())[:160]
         raise CheckpointError(f"{path} is of other networks than this run's ({line}); {_instead(path)}") from error
 
 
 def require_settings(state: dict, config: Tree, path: Path) -> None:
-    """CheckpointError if a checkpoint was written under other settings than its run has: it is another run's."""
-    kept = state.get("settings", {})  # none in checkpoints of before
+    """CheckpointError if a checkpoint was written under other settings than its run has: it belongs to another run."""
+    kept = state.get("settings", {})  # older checkpoints have none
     unlike = [f"{key}: {kept[key]} there, {value} here" for key, value in settings(config).items() if kept.get(key, value) != value]
     if unlike:
         raise CheckpointError(f"{path} is of another run ({'; '.join(unlike)}); put back this run's own, or {_instead(path)}")
 
 
 def settings(config: Tree) -> dict:
-    """The settings that decide what a run computes, which its checkpoints keep."""
+    """The settings that decide what a run computes; they are stored in its checkpoints."""
     return {key: value for key, value in config.values().items() if key not in config.RUNTIME and key not in LENGTHS}
 
 
-# --- good ones ---------------------------------------------------------------------------------------------------------------
+# --- finite weights ----------------------------------------------------------------------------------------------------------
 
 
 def finite(state: dict) -> bool:
-    """Whether every number in a checkpoint's networks, EMA and buffers included, is finite."""
+    """Whether every weight and buffer of a checkpoint's networks, the EMA included, is finite."""
     networks = [part for name in ("generator", "discriminator", "ema", "model") if isinstance(part := state.get(name), dict)]
     return all_finite([value for part in networks for value in part.values() if isinstance(value, Tensor)])
 
 
 def all_finite(tensors: list[Tensor]) -> bool:
-    """Whether all of them are; whole numbers always are."""
+    """Whether every value is finite; integers always are."""
     floats = [tensor.detach() for tensor in tensors if tensor.is_floating_point() and tensor.numel()]
     return not floats or bool(torch.stack(torch._foreach_norm(floats)).isfinite().all())
 
 
 def latest_good(directory: Path) -> Path | None:
-    """The newest checkpoint that can be read and in which every number is finite; None without one."""
+    """The newest checkpoint that can be read and whose weights are all finite; None without one."""
     for path in reversed(saved(directory)):
         with contextlib.suppress(CheckpointError):
             if finite(load(path)):

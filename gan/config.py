@@ -47,6 +47,8 @@ class OtherCommand(ConfigError):
 
 
 class Section(BaseModel):
+    """A group of settings, such as `train`. Unknown keys, NaN and infinity are refused; instances are immutable."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
@@ -62,7 +64,7 @@ class Section(BaseModel):
 class Tree(Section):
     """Sections with settings in them: all the settings of a command. A key is dotted: train.seed."""
 
-    BEFORE: ClassVar[dict[str, Any]] = {}  # keys that settings saved before lack, with what they did
+    BEFORE: ClassVar[dict[str, Any]] = {}  # keys that older settings files lack, with the values that stand for what they did
     RUNTIME: ClassVar[set[str]]  # keys that may differ when a run goes on: where it runs and what it writes, not what it computes
 
     @classmethod
@@ -73,9 +75,9 @@ class Tree(Section):
     def load(
         cls, source: str | os.PathLike | dict | None = None, overrides: Sequence[str] = (), changes: Mapping[str, Any] | None = None
     ) -> Self:  # fmt: skip
-        """The settings of a YAML file, or of its contents, or the defaults; changed as told, the overrides last.
+        """The settings of a YAML file, of its contents as a dict, or the defaults; then with `changes`, then with `overrides`.
 
-        overrides: 'train.seed=1', as typed. changes: {'train.seed': 1}. ConfigError says what is wrong, by key.
+        overrides: 'train.seed=1', as typed. changes: {'train.seed': 1}. ConfigError names each wrong key and what it may be.
         """
         tree = dict(source) if isinstance(source, dict) else read_yaml(source) if source is not None else {}
         foreign = [COMMANDS[section] for section in tree if section in COMMANDS and section not in cls.model_fields]
@@ -101,7 +103,7 @@ class Tree(Section):
 
     @classmethod
     def _fit_the_data_set_to_its_path(cls, tree: dict, typed: set[str]) -> None:
-        """Where somebody named a path and no data set for it, in a file or later, images there mean `folder`."""
+        """Set dataset.name to `folder` where a path that holds images was given without a data set's name."""
         below = tree.get("dataset")
         if "dataset" not in cls.model_fields or not isinstance(below, dict):
             return
@@ -118,7 +120,7 @@ class Tree(Section):
 
     @classmethod
     def load_saved(cls, source: str | os.PathLike | dict, overrides: Sequence[str] = ()) -> Self:
-        """The settings that a run was saved with, changed as told: a key that they lack is what was done before it was there."""
+        """The settings that a run was saved with, then `overrides`. A key that an older file lacks gets its value in BEFORE."""
         tree = dict(source) if isinstance(source, dict) else read_yaml(source)
         for key, value in cls.BEFORE.items():
             section, name = key.split(".")
@@ -172,21 +174,23 @@ class Tree(Section):
         raise NotImplementedError
 
     def automatic(self) -> list[str]:
-        """The keys whose value is `auto` and waits for a device to settle it: precisions, not train.device."""
+        """The keys whose value `auto` depends on the device: precisions; train.device=auto isn't among them."""
         return [key for key, value in self.values().items() if key.endswith(".precision") and value == "auto"]
 
     def settled(self, device: object, kept: Self | None = None) -> Self:
-        """The same settings without `auto`: each precision is what `kept`, a run that goes on, has, else what suits the device."""
+        """The settings without `auto`: each precision as in `kept`, a resumed run's settings, else what suits the device."""
         old = kept.values() if kept else {}
         return self.keeping(kept).replace({key: settled(old.get(key, "auto"), device) for key in self.automatic()})
 
     def keeping(self, old: "Tree | None") -> Self:
-        """The same settings; but what a run with `old` ones did before there was a choice, it goes on doing."""
+        """The settings with the values of BEFORE that `old` has: a resumed run goes on as it was begun."""
         before = old.values() if old else {}
         return self.replace({key: value for key, value in self.BEFORE.items() if before.get(key, self) == value})
 
 
 class Dataset(Section):
+    """Which real images a run trains on, and how they are read."""
+
     name: Literal[tuple(datasets.names())] = "shapes"  # a path without a name means folder, unless it holds what is named here
     path: str | None = None  # a directory, zip or pack, here or below GAN_DATA; null: GAN_DATA itself, else ./datasets
     resolution: int = 32  # pixels of a side, a multiple of 8 from 16 to 256
@@ -212,7 +216,7 @@ class Dataset(Section):
 
     @property
     def arguments(self) -> dict:
-        """What data.load takes, by its names; the split is the caller's."""
+        """The keyword arguments of data.load, except the split."""
         return self.model_dump(exclude={"flip", "block"})
 
 
@@ -232,6 +236,8 @@ class Generator(Section):
 
 
 class Discriminator(Section):
+    """The discriminator."""
+
     family: Family | None = None  # null: the generator's
     kernel: Kernel | None = None
     width: float | None = Field(default=None, gt=0)
@@ -241,6 +247,8 @@ class Discriminator(Section):
 
 
 class Objective(Section):
+    """The loss and the gradient penalties."""
+
     loss: Literal[tuple(LOSSES)] = "non_saturating"
     gradient_penalty: float = Field(default=0.0, ge=0)  # lambda of WGAN-GP: 10 in the paper
     r1: float = Field(default=0.0, ge=0)  # gamma of Mescheder et al. 2018
@@ -317,6 +325,8 @@ class Running(Section):
 
 
 class Train(Running):
+    """The optimisation of a GAN: length, batch, learning rates, EMA; and how it computes (Running)."""
+
     steps: int = Field(default=3000, gt=0)  # generator updates
     batch_size: int = Field(default=64, gt=0)  # over all processes
     d_steps: int = Field(default=1, gt=0)  # discriminator updates per generator update
@@ -334,6 +344,8 @@ class Train(Running):
 
 
 class Evaluate(Section):
+    """Scores while training."""
+
     every: int = Field(default=0, ge=0)  # steps between scores while training; 0: never
     samples: int = Field(default=10_000, ge=20)  # generated images per score
     real: int | None = Field(default=None, ge=2)  # reference images, a seeded choice; null: all
@@ -346,6 +358,8 @@ class Evaluate(Section):
 
 
 class Config(Tree):
+    """All settings of `train`."""
+
     dataset: Dataset = Dataset()
     generator: Generator = Generator()
     discriminator: Discriminator = Discriminator()
@@ -389,7 +403,7 @@ class Config(Tree):
 
     @model_validator(mode="after")
     def _effective(self):
-        """Nothing is asked for that would change nothing, or twice."""
+        """Refuse settings that would have no effect, or that contradict each other."""
         for name in ("r1", "r2"):
             if getattr(self.schedule, name) is not None and not getattr(self.objective, name):
                 raise ValueError(f"schedule.{name} changes nothing while objective.{name} is 0; set that, or leave this out")
@@ -435,9 +449,9 @@ COMMANDS["model"] = "classify"
 
 
 def parsed(override: str) -> tuple[str, Any]:
-    """'train.seed=1', as typed -> ('train.seed', 1), the value read as YAML. ConfigError where it isn't any.
+    """'train.seed=1', as typed -> ('train.seed', 1), the value read as YAML. ConfigError if that can't be done.
 
-    The value of TEXTS is the text itself, unless it's null or in quotes: dataset.path=2020 is a path.
+    For the keys in TEXTS the value is the text itself, unless it's null or in quotes: dataset.path=2020 is a path.
     """
     key, equals, text = override.partition("=")
     if not equals:
@@ -452,6 +466,7 @@ def parsed(override: str) -> tuple[str, Any]:
 
 
 def read_yaml(path: str | os.PathLike) -> dict:
+    """The contents of a YAML file of settings, {} if it is empty. ConfigError if it is missing, too large or no mapping."""
     path = Path(path)
     try:
         with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""Where scored images come from: a run's generator, a data set, files of images, or saved statistics; and the scores of a run."""
+"""The images that are scored (a run's generator, a data set, files of images, saved statistics), and the scores of a run."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -41,8 +41,8 @@ def open_side(
     """What a user names: a run, a folder or archive of images, a pack, LSUN databases, an npz or npy of images, an npz of
     statistics, or a data set: cifar10, cifar10:test.
 
-    count: how many images; a seeded choice of those there are, or the first so many of a generator (10,000 unless told).
-    shuffle: in seeded order, for scores over parts, which files sorted by class would spoil.
+    count: how many images: a seeded choice (default: all), or the first `count` of a generator (default: 10,000).
+    shuffle: in a seeded order, for scores that average over parts: with files sorted by class, each part would lack classes.
     DataError, RunError, DeviceError, StatisticsError or ProtocolError in one sentence for what can't be opened.
     """
     path = located(text)
@@ -76,7 +76,7 @@ def open_side(
 
 
 def _is_statistics(path: Path) -> bool:
-    """Whether an npz is one of statistics, also where it can't be read: then these say so."""
+    """Whether an npz holds statistics; True also if it can't be read: Statistics.load then says why."""
     try:
         return {"mu", "sigma"} <= {array.name for array in stored_arrays(path)}
     except DataError:
@@ -93,11 +93,12 @@ def choice(total: int, count: int | None, seed: int, name: str, shuffle: bool = 
 
 
 def identity(fingerprint: str, chosen: list[int], how: str) -> str:
-    """A sha256 for images that needn't be decoded to find it: what their source knows of them, which, and how they are shown."""
+    """A sha256 that stands for images without decoding them: their source's fingerprint, which are chosen, resolution and crop."""
     return sha256(f"{fingerprint},{how},".encode() + np.array(chosen, np.int64).tobytes()).hexdigest()
 
 
 def image_side(images: data.ImageSet | data.StreamedSet, count: int | None, seed: int, shuffle: bool = False) -> Side:
+    """One side of a comparison: `count` images of a data set, a seeded choice, or all; also by class if it has several."""
     chosen = choice(len(images), count, seed, images.source, shuffle)
     identify = None  # then the pixels themselves are hashed
     if images.fingerprint:
@@ -117,7 +118,7 @@ def _classes_of(images: data.ImageSet | data.StreamedSet, chosen: list[int]) -> 
 
 
 def generator_side(generator: nn.Module, name: str, seed: int, count: int) -> Side:
-    """`count` images of an EMA generator in eval mode; of a conditional one as many of each class as there are in `count`, too."""
+    """`count` images of an EMA generator in eval mode; of a conditional one also count // classes images of each class."""
 
     def side(name: str, count: int, of_class: int | None = None) -> Side:
         batches = lambda: sampling.samples(generator, seed, count, BATCH, of_class)
@@ -130,14 +131,14 @@ def generator_side(generator: nn.Module, name: str, seed: int, count: int) -> Si
 
 
 def reference_of(config: Config, split: str = "train", count: int | None = None, seed: int = 0) -> Side:
-    """The images that a run's settings name, as it sees them."""
+    """The real images that a run's settings name, cropped and resized as the run sees them."""
     return image_side(data.load(**config.dataset.arguments, split=split), count, seed)
 
 
 def checkpoint_sides(
     run: Path, steps: list[int | str | None], count: int, seed: int, device: str | torch.device
 ) -> Iterator[tuple[int, Side]]:
-    """(step, its first `count` images of a seed) for checkpoints of a run as load_generator takes them, opened one by one."""
+    """(step, its first `count` images of a seed) for each checkpoint, loaded one at a time. steps: as load_generator takes them."""
     for step in steps:
         trained = sampling.load_generator(run, step, device)
         yield trained.step, generator_side(trained.generator, f"{run.name} step {trained.step}", seed, count)
@@ -147,11 +148,11 @@ def evaluate_run(
     run: Path, sides: Iterable[tuple[int, Side]], extractor: Extractor, real: Side, wanted: list[str], seed: int,
     progress: Callable[[int], None] = lambda n: None,
 ) -> tuple[dict[int, list[Score]], list[str]]:  # fmt: skip
-    """Score what a run's checkpoints draw, from `checkpoint_sides`: {step: scores}, and the warnings of the last.
+    """Score the samples of a run's checkpoints, from `checkpoint_sides`: {step: scores}, and the warnings of the last.
 
-    After each step its scores are added to RUN/scores.json, where they take the place of the same scores by the same protocol.
+    The scores of each step are added to RUN/scores.json at once, where they replace the same scores by the same protocol.
     """
-    read_scores(run)  # what can't be added to is said now
+    read_scores(run)  # a damaged file is reported before the work
     real = identified(real)
     found: dict[int, list[Score]] = {}
     warnings: list[str] = []
@@ -162,7 +163,7 @@ def evaluate_run(
 
 
 def add_scores(run: Path, step: int, scores: list[Score]) -> None:
-    """Add scores of a step to RUN/scores.json as it now is: another `evaluate` may have added to it meanwhile."""
+    """Add scores of a step to RUN/scores.json. It is read again under a lock: another `evaluate` may have added to it meanwhile."""
     file = RunFiles(run).scores
     with locked(file.with_name(f".{file.name}.lock"), PATIENCE):
         records = [sealed(record) for record in merge(read_scores(run), step, scores)]
@@ -188,7 +189,7 @@ def read_scores(run: Path) -> list[dict]:
 
 
 def merge(records: list[dict], step: int, scores: list[Score]) -> list[dict]:
-    """The records with the scores of a step first in its own; old ones of the same name go where the cards agree."""
+    """The records with these scores put first at their step; old scores of the same name and a comparable card are dropped."""
 
     def replaced(old: Score) -> bool:
         return any(old.name == new.name and not differences(old.card, new.card) for new in scores)
@@ -202,7 +203,7 @@ def merge(records: list[dict], step: int, scores: list[Score]) -> list[dict]:
 def apply_protocol(name: str, real: str, *counts: int | None) -> tuple[str, int | None, int]:
     """A published protocol for a data set -> (data set with split, real images, generated images).
 
-    counts: what the user asked for; ProtocolError if it's anything, since the protocol settles them.
+    counts: what the user asked for; ProtocolError unless all are None, since the protocol fixes them.
     """
     if name not in PROTOCOLS:
         raise ProtocolError(f"unknown protocol {name!r}; choose {', '.join(PROTOCOLS)}")
@@ -236,7 +237,7 @@ class TrainingScores:
     best checkpoint. ProtocolError where the features can't give it.
     """
 
-    LATENTS = "select"  # the stream of the seed that they are drawn from
+    LATENTS = "select"  # the random stream (gan.randomness) of their latents
 
     def __init__(self, config: Config, images: data.ImageSet | data.StreamedSet, device: torch.device):
         e = config.evaluate

@@ -1,4 +1,4 @@
-"""A generator for other programs: ONNX, torch.export's .pt2 or safetensors; and the proof that the file draws the same pictures.
+"""Export of a generator to ONNX, torch.export's .pt2 or safetensors, with a check that the file gives the same images.
 
 ONNX and .pt2 take latents z (N, latent) float32, any N, and give images (N, 3, R, R): uint8, or float32 in [-1, 1]. They hold the
 EMA weights in float32, batch norm with its own statistics, and plain convolutions: nothing of this program is needed to run them.
@@ -23,8 +23,8 @@ from gan.sampling import Trained, labels_of, load_generator, require_finite, to_
 
 KINDS = (".onnx", ".pt2", ".safetensors")
 IMAGES = ("uint8", "float")
-TOLERANCE = 1e-4  # between a pixel in [-1, 1] of the file and of PyTorch: a hundredth of a grey level
-CHECKED = (1, 5)  # batch sizes
+TOLERANCE = 1e-4  # largest difference of a pixel in [-1, 1] from PyTorch's: a hundredth of a grey level
+CHECKED = (1, 5)  # batch sizes that are compared
 
 
 class ExportError(UserError):
@@ -44,7 +44,7 @@ class Pictures(nn.Module):
 
 
 def export(trained: Trained, path: str | Path, images: str = "float") -> float:
-    """Write a generator in the form that the file's name ends in, and run what was written beside PyTorch.
+    """Write a generator in the format of the path's suffix (one of KINDS), and compare the file's images with PyTorch's.
 
     Returns the largest difference of a pixel, in [-1, 1], or of uint8 in grey levels. The file gets its name once it has drawn
     what PyTorch draws, at several batch sizes.
@@ -80,7 +80,7 @@ def export(trained: Trained, path: str | Path, images: str = "float") -> float:
 
 
 def _difference(pictures: Pictures, run: Callable[[Tensor], Tensor], path: Path) -> float:
-    """The largest difference of a pixel between what the file and what PyTorch draws. ExportError where that isn't rounding."""
+    """The largest difference of a pixel between the file's images and PyTorch's. ExportError if it is more than rounding."""
     worst = 0.0
     for n in CHECKED:
         given = _given(pictures, 1, n)
@@ -107,7 +107,7 @@ def _given(pictures: Pictures, seed: int, n: int) -> tuple[Tensor, ...]:
 
 
 def _exported(pictures: Pictures) -> torch.export.ExportedProgram:
-    """The program of torch.export, for any batch size: with two images it doesn't take the size for a constant."""
+    """The program of torch.export, for any batch size. The example has two images: with one, the size would become a constant."""
     example, n = _given(pictures, 0, 2), torch.export.Dim("n", min=1)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The tensor attributes .*shares")  # of conditional norms, set anew by each call

@@ -1,11 +1,11 @@
-"""gan.padding.pad, the same numbers sooner. Which way is taken for zeros:
+"""gan.padding.pad, faster, with the same results. For zero padding, one of these is chosen:
 
-one buffer, written once                for several groups of channels, where nothing is compiled
-    depthwise convolution               ... and x lies channels_last on an x86 CPU, in numbers that oneDNN convolves depthwise
-a sealed operator                       where torch.compile compiles for the CPU
-the definition                          where it compiles for CUDA, where torch.export or torch.jit.trace records, for negative pads
+one buffer, written once                for several groups of channels, in eager mode
+    depthwise convolution               ... if x is channels_last on an x86 CPU, in a dtype that oneDNN convolves depthwise
+a custom operator                       under torch.compile for the CPU
+the definition                          under torch.compile for CUDA, torch.export and torch.jit.trace, and for negative amounts
 
-What isn't zeros is the definition's everywhere.
+Other padding modes always take the definition.
 """
 
 import platform
@@ -22,9 +22,9 @@ from .padding import BELOW_RIGHT, CORNERS, Rule, sides, towards
 def pad(x: Tensor, rule: Rule, far: tuple[int, int] = (0, 0)) -> Tensor:
     """gan.padding.pad.
 
-    Measured on an x86 CPU (`benchmarks/kernels.py`): a layer of 256 channels takes the time of four pads and a concatenation within
-    3 %, four group convolutions take 1.0-1.5 x as long, a kernel of k + 1 1.1-1.9 x; at 16 channels and batch 128 they take
-    1.0-1.5, 2.5-4.1 and 1.1 x as long. `torch.compile` for CUDA fuses the concatenation itself.
+    Alternatives, in times of a layer that pads this way on an x86 CPU (`benchmarks/kernels.py`): at 256 channels, four pads and a
+    concatenation 1.0, four group convolutions 1.0-1.5, a kernel of k + 1 1.1-1.9; at 16 channels and batch 128, 1.0-1.5, 2.5-4.1
+    and 1.1. `torch.compile` for CUDA fuses the concatenation itself.
     """
     if x.dim() == 3:
         return pad(x.unsqueeze(0), rule, far).squeeze(0)
@@ -46,7 +46,7 @@ def pad(x: Tensor, rule: Rule, far: tuple[int, int] = (0, 0)) -> Tensor:
 
 
 def memory_format_of(x: Tensor) -> torch.memory_format:
-    """How a 4-dimensional tensor lies in memory: channels_last or contiguous."""
+    """The memory format of a 4-dimensional tensor: channels_last or contiguous."""
     nhwc = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return torch.channels_last if nhwc else torch.contiguous_format
 
@@ -55,7 +55,7 @@ def memory_format_of(x: Tensor) -> torch.memory_format:
 
 
 def _windows(padded: Tensor, rule: Rule) -> list[Tensor]:
-    """The views of a padded (N, C, H, W) tensor that hold each group's picture."""
+    """Views of a padded (N, C, H, W) tensor: the unpadded part of each group."""
     views = []
     for group, (_, corner) in zip(_split(padded, rule), rule.groups):
         left, right, top, bottom = sides(corner, rule.small, rule.large)
@@ -67,10 +67,10 @@ def _split(x: Tensor, rule: Rule) -> tuple[Tensor, ...]:
     return x.split([channels for channels, _ in rule.groups], dim=1)
 
 
-def _in_words(rule: Rule, *tensors: Tensor) -> tuple[Rule, list[Tensor]]:
-    """Channels_last tensors seen as words of 16 or 8 bytes, where every channel group is a whole number of them; else as they are.
+def _as_wide_elements(rule: Rule, *tensors: Tensor) -> tuple[Rule, list[Tensor]]:
+    """View channels_last tensors as elements of 16 or 8 bytes, if every channel group is a whole number of them; else unchanged.
 
-    Fewer and wider copies, which narrow layers gain most from.
+    Copies then have fewer and wider elements, which speeds up narrow layers most.
     """
     for word in (torch.complex128, torch.int64) if tensors[0].device.type in ("cpu", "cuda") else (torch.int64,):
         per_word = max(1, word.itemsize // tensors[0].element_size())
@@ -83,7 +83,7 @@ def _in_words(rule: Rule, *tensors: Tensor) -> tuple[Rule, list[Tensor]]:
 
 
 class _Linear(torch.autograd.Function):
-    """What a pad and its adjoint have in common: each is the other's derivative, and its own along a direction."""
+    """Shared by a pad and its adjoint: the backward pass of each is the other, its forward-mode derivative is itself."""
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -91,13 +91,13 @@ class _Linear(torch.autograd.Function):
 
     @classmethod
     def vmapped(cls, in_dims, x: Tensor, rule: Rule) -> tuple[Tensor, int]:
-        """Over one more axis: as more pictures of one batch."""
+        """The vmap rule: the extra axis is folded into the batch."""
         x = x.movedim(in_dims[0], 0)
         return cls.apply(x.flatten(0, 1), rule).unflatten(0, x.shape[:2]), 0
 
 
 class _PadGroups(_Linear):
-    """One buffer, written once. Its derivative is _CropGroups, whose derivative is this: any order works."""
+    """Pad by copying each group into one buffer. Backward is _CropGroups, whose backward is this: derivatives of any order work."""
 
     @staticmethod
     def forward(x: Tensor, rule: Rule) -> Tensor:
@@ -106,7 +106,7 @@ class _PadGroups(_Linear):
         n, c, h, w = x.shape
         shape = (n, c, h + rule.small + rule.large, w + rule.small + rule.large)
         padded = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format_of(x)).zero_()
-        rule, (wide, narrow) = _in_words(rule, padded, x)
+        rule, (wide, narrow) = _as_wide_elements(rule, padded, x)
         for window, group in zip(_windows(wide, rule), _split(narrow, rule)):
             window.copy_(group)
         return padded
@@ -125,7 +125,7 @@ class _PadGroups(_Linear):
 
 
 class _CropGroups(_Linear):
-    """The adjoint of _PadGroups: cuts each group's picture out again."""
+    """The adjoint of _PadGroups: crops each group again."""
 
     @staticmethod
     def forward(padded: Tensor, rule: Rule) -> Tensor:
@@ -136,7 +136,7 @@ class _CropGroups(_Linear):
         n, c, h, w = padded.shape
         shape = (n, c, h - small - large, w - small - large)
         x = torch.empty(shape, dtype=padded.dtype, device=padded.device, memory_format=memory_format_of(padded))
-        rule, (wide, narrow) = _in_words(rule, padded, x)
+        rule, (wide, narrow) = _as_wide_elements(rule, padded, x)
         for group, window in zip(_split(narrow, rule), _windows(wide, rule)):
             group.copy_(window)
         return x
@@ -154,15 +154,15 @@ class _CropGroups(_Linear):
         return _CropGroups.vmapped(in_dims, padded, rule)
 
 
-# --- x86 CPUs: a depthwise convolution whose one weight per channel that isn't 0 is 1 picks the pixels ---------------------------
+# --- x86 CPUs: pads and crops as depthwise convolutions with one-hot kernels ------------------------------------------------------
 
 
 def _picks(x: Tensor) -> bool:
-    """Whether x is padded and cropped this way: the same numbers, sooner than by copies in narrow layers.
+    """Whether x is padded and cropped by a depthwise convolution: the same numbers, faster than copies in narrow layers.
 
-    Only infinity and NaN, which spread to their neighbours, and bf16 numbers below 1.2e-38, which become 0, come out unlike.
+    Exceptions: infinity and NaN spread to neighbouring pixels, and bf16 numbers below 1.2e-38 (subnormal) become 0.
     """
-    plain = type(x) is Tensor and x.device.type == "cpu" and x.numel() > 0  # nothing that stands for a tensor, such as a fake one
+    plain = type(x) is Tensor and x.device.type == "cpu" and x.numel() > 0  # no subclass, such as a fake tensor
     return (
         plain and memory_format_of(x) == torch.channels_last and torch.backends.mkldnn.enabled and _has_depthwise(x.dtype)
     )  # fmt: skip
@@ -170,7 +170,7 @@ def _picks(x: Tensor) -> bool:
 
 @cache
 def _has_depthwise(dtype: torch.dtype) -> bool:
-    """Whether oneDNN has a depthwise convolution of its own for this kind of number on this machine, not a loop over channels."""
+    """Whether oneDNN has a native depthwise convolution for this dtype on this machine, rather than a loop over channels."""
     if not torch.backends.mkldnn.is_available() or platform.machine() not in ("x86_64", "AMD64"):
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -196,24 +196,27 @@ def _one_hot(groups: tuple[int, ...], size: int, places: tuple[tuple[int, int], 
 
 
 def exporting() -> bool:
-    """torch.compiler.is_exporting(), which up to PyTorch 2.11 compiled code takes to be true."""
+    """torch.compiler.is_exporting(), evaluated when code is compiled: up to PyTorch 2.11 compiled code takes it to be true."""
     return torch.compiler.is_exporting()
 
 
 def _forward_mode() -> bool:
-    """Whether derivatives along a direction are computed (torch.func.jvp), which a sealed operator has no formula for."""
+    """Whether forward-mode derivatives are being computed (torch.func.jvp), for which a custom operator has no formula."""
     return torch.autograd.forward_ad._current_level >= 0
 
 
-# All that torch.compiler.assume_constant_result does, but for importing the compiler, which takes a second: most never use it.
+# What torch.compiler.assume_constant_result does, without importing the compiler, which takes a second and is rarely needed.
 exporting._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 _forward_mode._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def _compiles_for_cpu(x: Tensor) -> bool:
-    """There it fuses a pad with its neighbours into loops that ask at each number whether it lies inside: in bf16 slower than
-    eagerly in one layer (`benchmarks/kernels.py --compile --channels 64`), much slower once a norm and its derivative share the
-    loop. So a pad is sealed there as one operator; but not for torch.export, whose graphs must run where this file is not."""
+    """Whether torch.compile is compiling for the CPU, where a pad becomes a custom operator that it doesn't look into.
+
+    It would fuse the pad with its neighbours into loops that test for each element whether it lies inside: in bf16 slower than
+    eager mode in one layer (`benchmarks/kernels.py --compile --channels 64`), much slower once a norm and its derivative share the
+    loop. Not for torch.export, whose graphs must run without this file.
+    """
     return torch.compiler.is_compiling() and not exporting() and not _forward_mode() and x.device.type == "cpu"
 
 
@@ -235,7 +238,7 @@ def _rule(x: Tensor, small: int, large: int, corners: bool) -> Rule:
 
 
 def _pad_plainly(x: Tensor, small: int, large: int) -> Tensor:
-    """F.pad, laid out as _like says also where a map of one pixel leaves it open."""
+    """F.pad in the memory format of x, also where a map of one pixel leaves that ambiguous."""
     return padding.pad(x, _rule(x, small, large, False)).contiguous(memory_format=memory_format_of(x))
 
 
@@ -249,7 +252,7 @@ _crop_whole.register_fake(lambda padded, small, large, corners: _like(padded, -s
 
 
 def _over_pictures(operator):
-    """A rule for vmap: one more axis is more pictures of one batch."""
+    """A vmap rule: the extra axis is folded into the batch."""
 
     def rule(info, in_dims, x: Tensor, *how) -> tuple[Tensor, int]:
         x = x.movedim(in_dims[0], 0)

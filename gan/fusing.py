@@ -1,9 +1,8 @@
-"""A sequence of layers that computes a resampling and the convolution beside it as one (gan.resampling), wherever that is faster.
+"""A sequence of layers that computes a resampling and the adjacent convolution as one operation (gan.resampling) where it's faster.
 
     layers = FusedSequential(nn.Upsample(scale_factor=2), conv2d("c2sp", 64, 64))     instead of nn.Sequential
 
-The layers stay what they are, with their names, weights, initial values and spectral norm: only `forward` differs, and its
-result by rounding alone.
+The layers keep their names, weights, initial values and spectral norm: only `forward` differs, and its result only by rounding.
 """
 
 import contextlib
@@ -21,11 +20,11 @@ DEVICES = {"cpu"}  # where it has been measured
 
 
 class FusedSequential(nn.Sequential):
-    """nn.Sequential, but nearest doubling or zero insertion and the same-size convolution behind it are computed as one, and so are
-    a same-size convolution and the 2×2 mean behind it.
+    """nn.Sequential that fuses nearest doubling or zero insertion with the same-size convolution after it, and a same-size
+    convolution with the 2×2 average after it.
 
-    Where they lie next to each other, the identity holds (kernels of 2 to 5, stride 1, no groups, no dilation; behind a doubling
-    also zero padding), nothing hooks into either, and `form` says that it is faster.
+    Two layers are fused if the identity holds (kernels of 2 to 5, stride 1, no groups, no dilation; after a doubling also zero
+    padding), neither has hooks, and `form` says that it is faster.
     """
 
     fuse = True
@@ -56,7 +55,7 @@ def sequential(layers: Iterable[nn.Module], fuse: bool) -> nn.Sequential:
 
 
 def fused(first: nn.Module, second: nn.Module, x: Tensor) -> Tensor | None:
-    """second(first(x)) in one, or None where that is not possible or not faster."""
+    """second(first(x)) as one operation, or None where that is not possible or not faster."""
     upsampling = _upsampling(first)
     if upsampling and _same_size(second) and second.padding_mode == "zeros" and not _hooked(first, second):
         how, rule = form(upsampling, second, x), rule_of(second)
@@ -88,7 +87,7 @@ def form(resampling: str, layer: nn.Conv2d, x: Tensor) -> str:
 
 
 def rule_of(layer: nn.Conv2d) -> Rule:
-    """What a convolution that keeps the size pads."""
+    """The padding of a same-size convolution."""
     if isinstance(layer, SameConv2d):
         return layer.rule
     padding = layer.kernel_size[0] // 2
@@ -103,7 +102,7 @@ def _upsampling(layer: nn.Module) -> str | None:
 
 
 def _mean(layer: nn.Module) -> bool:
-    """Whether a layer averages 2×2 pixels, and leaves out an odd row or column."""
+    """Whether a layer averages 2×2 pixels and drops an odd last row or column."""
     if not isinstance(layer, nn.AvgPool2d) or layer.ceil_mode or layer.divisor_override:
         return False
     sizes = (layer.kernel_size, layer.stride, layer.padding)

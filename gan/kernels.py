@@ -58,7 +58,7 @@ def parse_kernel(kernel: str) -> tuple[int, str]:
 
 
 class _Same:
-    """What convolutions and transposed convolutions by the rule above have in common."""
+    """Shared by convolutions and transposed convolutions that pad by the rule above."""
 
     place = "below right"
     turn = 0  # which of CORNERS a turning corner is: see turn_corners
@@ -84,7 +84,7 @@ class _Same:
 
     @property
     def rule(self) -> Rule:
-        """What is padded where. (torch's `padding` holds it as well where it can: the same on all sides.)"""
+        """How much is padded on which side. (torch's `padding` holds it too where it is the same on all sides.)"""
         small, large = same_padding(self.kernel_size[0], self.stride[0], self.dilation[0])
         corners = (BELOW_RIGHT,)
         if self.place == "four corners":
@@ -110,11 +110,12 @@ def _check(layer: str, kernel_size: int, stride: int) -> None:
 
 
 class SameConv2d(_Same, nn.Conv2d):
-    """A convolution that maps (N, C, H, W) to (N, D, H / stride, W / stride), rounded up, by the rule above; or one without N.
+    """A convolution that maps (N, C, H, W) to (N, D, H / stride, W / stride), rounded up, by the rule above; also without N.
 
     place: one of PLACES. padding_mode: one of PADDINGS. Other options: dilation, groups, bias, device, dtype.
     An odd H or W at stride 2 is padded by one more row or column at the far end, where the last window of a plain 3x3 ends too.
     Same parameters as nn.Conv2d, so state dicts move between kernels of one size.
+    ValueError for a kernel that isn't square, a stride other than 1 or 2, an unknown place or padding_mode.
     """
 
     def __init__(
@@ -126,18 +127,18 @@ class SameConv2d(_Same, nn.Conv2d):
         self._settle(place, padding_mode)
 
     def pad(self, x: Tensor) -> Tensor:
-        """A copy of x with what nn.Conv2d has no option for; x itself where both sides get the same zeros."""
+        """x with the padding that nn.Conv2d has no option for; x itself where both sides get the same number of zeros."""
         return _padded(x, self.rule, self.stride[0])
 
     def forward(self, input: Tensor, padded: bool = False) -> Tensor:
-        """padded: whether the input comes from `pad`. A layer between the two, such as a ReLU, must leave zeros alone."""
+        """padded: whether the input is already the output of `pad`. A layer in between, such as a ReLU, must map 0 to 0."""
         x = _padded(input, self.rule, self.stride[0], padded)
         own = self.padding if self.padding_mode == "zeros" else 0
         return F.conv2d(x, self.weight, self.bias, self.stride, own, self.dilation, self.groups)
 
 
 class OneSidedConv2d(SameConv2d):
-    """Even kernels as they come: the left-over pixel goes to the bottom and the right (TensorFlow's 'SAME').
+    """Even kernels with the usual padding: the left-over pixel goes to the bottom and the right (TensorFlow's 'SAME').
 
     At stride 1 every layer shifts the picture half a pixel up and to the left.
     """
@@ -146,18 +147,18 @@ class OneSidedConv2d(SameConv2d):
 class SymmetricConv2d(SameConv2d):
     """The left-over pixel goes to another corner in each quarter of the input channels (Wu et al. 2019, C2sp and C4sp).
 
-    Stands in for nn.Conv2d(..., padding='same'), options by keyword. If k - s is even, nothing is left over and it is nn.Conv2d.
-    With groups, the quarters are those of each group, where it has four channels or more.
+    Replaces nn.Conv2d(..., padding='same'), options by keyword. If k - s is even, nothing is left over and it equals nn.Conv2d.
+    With groups, each group that has at least four channels has four quarters of its own.
     """
 
     place = "four corners"
 
 
 class SameConvTranspose2d(_Same, nn.ConvTranspose2d):
-    """A transposed convolution that maps (N, C, H, W) to (N, D, H * stride, W * stride), or one without N: it crops k - s per axis.
+    """A transposed convolution that maps (N, C, H, W) to (N, D, H * stride, W * stride), also without N: it crops k - s per axis.
 
-    place: as of SameConv2d. On one side, it crops what the convolution pads there, whose adjoint it is; so it drifts the other way.
-    padding_mode: how the *input* goes on beyond its border; what follows from it inside the output is kept.
+    place: as of SameConv2d, of which it is the adjoint: it crops where that pads, and so drifts the other way.
+    padding_mode: how the *input* is extended beyond its border; the output is then cropped to the stated size.
     Other options: groups, bias, device, dtype. Same parameters as nn.ConvTranspose2d; dilation is refused with a ValueError.
     """
 
@@ -193,10 +194,10 @@ class SymmetricConvTranspose2d(SameConvTranspose2d):
 
 
 def turn_corners(network: nn.Module) -> nn.Module:
-    """Give every layer with a turning corner (c2alt) the corner of its place: the n-th, in the order of definition, CORNERS[n % 4].
+    """Give the n-th layer with a turning corner (c2alt), in the order of definition, the corner CORNERS[n % 4].
 
-    Two that follow each other on an even place have opposite corners and leave the picture where it was. Layers of a module that is
-    called `shortcut` run beside the others, so they are counted by themselves. Until this is called, all have the first corner.
+    Layers 2i and 2i + 1 have opposite corners, so that together they leave the picture where it was. Layers of a module named
+    `shortcut` run in parallel to the others, so they are counted separately. Until this is called, all have the first corner.
     """
     main, beside = itertools.count(), itertools.count()
     for name, layer in network.named_modules():
@@ -210,13 +211,13 @@ def turn_corners(network: nn.Module) -> nn.Module:
 
 @torch.fx.wrap
 def _padded(x: Tensor, rule: Rule, stride: int, already: bool = False) -> Tensor:
-    """The input of a convolution, padded by all but the zeros that it pads itself: the same number on all sides."""
+    """The input of a convolution, padded by all but what the convolution pads itself: the same number of zeros on all sides."""
     fixed = not (exporting() or recorded())
     wrong = x.dim() not in (3, 4) or (fixed and x.shape[-3] != sum(channels for channels, _ in rule.groups))
     if already or wrong:
         return x  # torch's own message says what is wrong
     far = (0, 0)
-    if stride == 2:  # what is recorded for other sizes gets the row and column that odd ones need: even ones don't look at them
+    if stride == 2:  # a trace must serve all sizes, so it pads the row and column that odd ones need; even ones never read them
         far = (x.shape[-2] % 2, x.shape[-1] % 2) if fixed else (1, 1)
     if rule.small == rule.large and rule.mode == "zeros":
         return F.pad(x, (0, far[1], 0, far[0])) if any(far) else x
@@ -243,7 +244,7 @@ def _transposed(
 
 
 def _more(x: Tensor, stride: int, output_size: list[int] | None) -> tuple[int, int]:
-    """Rows and columns that are wanted beyond `stride` for each of the input's."""
+    """Rows and columns of the requested output beyond `stride` times the input's, from 1 - stride to stride - 1."""
     if output_size is None:
         return 0, 0
     h, w = (stride * size for size in x.shape[-2:])
@@ -274,7 +275,7 @@ def _transposed_zeros(x: Tensor, weight: Tensor, bias: Tensor | None, rule: Rule
 
 
 def _moved(weight: Tensor, rule: Rule) -> Tensor:
-    """The same by concatenations, whose shapes ONNX knows without computing them."""
+    """The weight padded by one row and column per group, by concatenations: ONNX knows their shapes without computing them."""
     parts = []
     for group, (_, (above, left)) in zip(weight.split([channels for channels, _ in rule.groups]), rule.groups):
         for axis, first in ((2, above), (3, left)):
@@ -290,7 +291,7 @@ def _cropped(y: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
     return y[:, :, top : -bottom if bottom else None, left : -right if right else None]
 
 
-# --- lazy layers: the input's channels are those of the first input, as in nn.LazyConv2d -------------------------------------
+# --- lazy layers: in_channels is read off the first input, as in nn.LazyConv2d ------------------------------------------------
 
 
 class _Lazy(_LazyConvXdMixin):
@@ -311,13 +312,13 @@ class _Lazy(_LazyConvXdMixin):
 
 
 class LazySameConv2d(_Lazy, SameConv2d):  # pyright: ignore[reportIncompatibleMethodOverride]
-    """SameConv2d(its first input's channels, out_channels, ...)."""
+    """SameConv2d whose in_channels are those of its first input."""
 
     cls_to_become = SameConv2d
 
 
 class LazySameConvTranspose2d(_Lazy, SameConvTranspose2d):  # pyright: ignore[reportIncompatibleMethodOverride]
-    """SameConvTranspose2d(its first input's channels, out_channels, ...)."""
+    """SameConvTranspose2d whose in_channels are those of its first input."""
 
     cls_to_become = SameConvTranspose2d
 
@@ -330,7 +331,8 @@ def conv2d(kernel: str, in_channels: int | None, out_channels: int, stride: int 
 
     in_channels: None makes a lazy layer, which takes those of its first input. Options: padding_mode (one of PADDINGS), bias,
     groups, dilation, device, dtype. c3 and c5 are torch's own nn.Conv2d with padding k // 2, which at stride 2 puts the left-over
-    pixel at the top and the left; with a padding_mode other than zeros they are ours, of the same numbers.
+    pixel at the top and the left; with a padding_mode other than zeros they are SameConv2d, which gives the same numbers.
+    ValueError for an unknown kernel and a stride other than 1 or 2.
     """
     size, place = parse_kernel(kernel)
     if place == "above left" and options.get("padding_mode", "zeros") == "zeros":
@@ -348,10 +350,10 @@ def conv2d(kernel: str, in_channels: int | None, out_channels: int, stride: int 
 def conv_transpose2d(kernel: str, in_channels: int | None, out_channels: int, stride: int = 2, **options) -> nn.ConvTranspose2d:
     """The transposed convolution `kernel` (one of KERNELS): (N, in, H, W) -> (N, out, H * stride, W * stride).
 
-    in_channels: as in conv2d. Options: padding_mode (one of PADDINGS: how the input goes on), bias, groups, device, dtype.
+    in_channels, errors: as of conv2d. Options: padding_mode (one of PADDINGS, of the input), bias, groups, device, dtype.
     c3 and c5 are torch's own nn.ConvTranspose2d with padding k // 2 and output_padding stride - 1: at stride 2 they drift half an
     output pixel up and to the left, and overlap unevenly (the checkerboard of Odena et al. 2016); with a padding_mode other than
-    zeros, which torch's refuses, they are ours.
+    zeros, which torch's refuses, they are SameConvTranspose2d.
     """
     size, place = parse_kernel(kernel)
     if place == "above left" and options.get("padding_mode", "zeros") == "zeros":
@@ -370,10 +372,10 @@ def convert(module: nn.Module, kernel: str, *, strided: str | None = None) -> nn
 
     Eligible: nn.Conv2d with a square kernel of 2 to 5, padding (by any padding_mode) that keeps the size, and stride 1 or 2;
     nn.ConvTranspose2d of that size that multiplies the size by its stride; their lazy forms. Weights are carried over where their
-    shape does not change. Others (1x1, 7x7 stems, layers with other padding) stay. Odd sizes are halved up, as by a 3x3; torch's
-    own 2x2 and 4x4 halve them down.
+    shape does not change. Others (1x1, 7x7 stems, layers with other padding) stay. At stride 2 half of an odd size is rounded up,
+    as by a 3x3; torch's own 2x2 and 4x4 round it down.
 
-    strided: what becomes of stride-2 convolutions. 'pool' averages 2x2 pixels and then applies the kernel at stride 1, as the
+    strided: how stride-2 convolutions are replaced. 'pool' averages 2x2 pixels and then applies the kernel at stride 1, as the
     paper's authors do; 'stride' keeps the stride. Default: 'pool' for even kernels, 'stride' for odd ones.
 
     ValueError for an unknown kernel, where no convolution of the model is eligible, and for layers that carry spectral norm or
@@ -386,7 +388,7 @@ def convert(module: nn.Module, kernel: str, *, strided: str | None = None) -> nn
     found = [(parent, name, child) for parent in module.modules() for name, child in parent._modules.items() if _eligible(child)]
     if not found:
         raise ValueError(
-            "convert: this model has no convolution of kernel 2 to 5 that keeps its size; convert its parent, not a layer"
+            "convert: no convolution of kernel 2 to 5 within this module keeps its size; to convert a single layer, pass its parent"
         )
     new = {old: _replacement(old, kernel, pool) for old in dict.fromkeys(old for _, _, old in found)}  # a shared layer stays shared
     for parent, name, old in found:
@@ -395,7 +397,7 @@ def convert(module: nn.Module, kernel: str, *, strided: str | None = None) -> nn
 
 
 def _eligible(layer: nn.Module | None) -> TypeGuard[Convolution]:
-    """Whether a layer is to be replaced. ValueError for one that is, but would lose what has been added to it."""
+    """Whether `convert` replaces a layer. ValueError for one that would lose what has been added to it."""
     if not isinstance(layer, Convolution) or not _keeps_size(layer):
         return False
     plain = (
@@ -410,7 +412,7 @@ def _eligible(layer: nn.Module | None) -> TypeGuard[Convolution]:
         raise ValueError("convert: a convolution carries hooks, which would be lost; convert first, then add them")
     if type(layer) not in plain:
         raise ValueError(
-            f"convert: a {type(layer).__name__} does more than torch's own layer and would be lost; replace it yourself"
+            f"convert: what {type(layer).__name__} adds to torch's own layer would be lost; replace that layer yourself"
         )
     return True
 

@@ -1,4 +1,4 @@
-"""What the loops of `train` and `classify` share: what is settled before the first step, and how a run ends before its last."""
+"""Shared by the training loops of `train` and `classify`: preparations before the first step, and ending a run before its last."""
 
 import contextlib
 import os
@@ -89,7 +89,7 @@ def set_precision(config: Tree, device: torch.device) -> None:
 
 
 def compiled(network: nn.Module) -> nn.Module:
-    """torch.compile, which writes C++ for the CPU. ConfigError where the compiler that it calls is missing."""
+    """torch.compile(network). ConfigError if the C++ compiler or Python's headers, which it needs on the CPU, are missing."""
     compiler = os.environ.get("CXX", {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++"))
     if next(network.parameters()).device.type == "cpu" and not shutil.which(compiler):
         raise ConfigError(f"train.compile=true needs the C++ compiler {compiler}, which isn't here: install it, or set CXX")
@@ -103,7 +103,7 @@ def compiled(network: nn.Module) -> nn.Module:
 
 
 def compiler_said(error: BaseException) -> str | None:
-    """The line of a failed torch.compile that says why; None for any other error."""
+    """The line of a torch.compile error that says why it failed; None for any other error."""
     chain = [error, error.__cause__, getattr(error, "inner_exception", None)]
     if not any(type(e).__module__.startswith(("torch._inductor", "torch._dynamo.exc")) for e in chain if e is not None):
         return None
@@ -122,7 +122,7 @@ def warn_device_change(saved: dict, device: torch.device, directory: Path) -> No
         )
 
 
-# --- before the last one -----------------------------------------------------------------------------------------------------
+# --- ending before the last step ---------------------------------------------------------------------------------------------
 
 
 class StopSignals:
@@ -161,7 +161,7 @@ def resource_errors(directory: str | Path, device: torch.device) -> Iterator[Non
         if isinstance(error, OSError):
             what = reason(error) + (f" ({error.filename})" if error.filename else "")
             raise RunError(
-                f"{directory}: {what}; mend that and repeat the command, which goes on from the last checkpoint"
+                f"{directory}: {what}; fix that and repeat the command, which goes on from the last checkpoint"
             ) from error
         if said := compiler_said(error):
             raise ConfigError(
@@ -172,7 +172,7 @@ def resource_errors(directory: str | Path, device: torch.device) -> Iterator[Non
 
 
 def flush_losses(state: LoopState, processes: Processes, run: RunDirectory | None) -> list[float]:
-    """The mean of each loss over the pending steps (and over processes), which are then forgotten. Diverged if one isn't finite."""
+    """The mean of each loss over the pending steps and over processes; clears the pending ones. Diverged if one isn't finite."""
     losses = processes.mean(torch.stack(state.pending)).double().cpu()
     bad = (~losses.isfinite().all(dim=1)).nonzero()
     if len(bad):

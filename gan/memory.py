@@ -1,4 +1,4 @@
-"""What a run needs of this machine's memory at the least, asked before it starts: else it ends in the middle, or never."""
+"""A lower bound on the memory that a run needs, checked before it starts, so that it doesn't fail or stall later."""
 
 import torch
 from torch import nn
@@ -24,9 +24,9 @@ def require_memory(size: float, what: str, advice: str) -> None:
 
 
 def require_memory_to_train(config: Config | classification.Config, device: torch.device) -> None:
-    """RunError if a run of these settings can't fit: its weights, or, on a CPU, one batch and the largest map that is made of it.
+    """RunError if a run of these settings can't fit into memory: its weights and, on a CPU, the largest feature map of one batch.
 
-    That is less than it will take, so that nothing is refused which could run. Networks are built without memory to find out.
+    That is a lower bound, so nothing is refused that could run. The networks are built on the meta device, without memory.
     """
     what = "the run"
     try:
@@ -43,7 +43,7 @@ def require_memory_to_train(config: Config | classification.Config, device: torc
 
 
 def _of_gan(config: Config) -> tuple[int, int]:
-    """Values that lie in memory for each weight and its copies; values of the largest map per image of a batch."""
+    """(values kept for all weights and their copies, values of the largest feature map per image of a batch)."""
     config = resolve(config)
     generator, discriminator = build_generator(config), build_discriminator(config)
     resolution = config.dataset.resolution

@@ -1,8 +1,8 @@
-"""The training images that a generator's samples lie nearest to, as numbers and as a picture: does it repeat what it has seen?
+"""The training images nearest to a generator's samples, as numbers and as a picture: does it copy what it was trained on?
 
 Distances are taken in feature space and between pixels. Real images that were not trained on (the test split, or what
-dataset.hold_out kept) show how close images come that can't have been copied; without any, each training image is compared with
-the others, which is the same where images are drawn independently.
+dataset.hold_out kept) show how close images come that can't have been copied. Without any, each training image is compared with
+the others, which has the same distribution if images are independent.
 """
 
 import json
@@ -31,6 +31,8 @@ LARGEST = 50_000  # training images that are looked among, a seeded choice of mo
 
 @dataclass(frozen=True)
 class Neighbours:
+    """What `find_neighbours` returns."""
+
     record: dict  # what goes to neighbours.json
     picture: Tensor  # (SHOWN * (1 + 2 BESIDE), 3, R, R) uint8: each sample, its nearest by features, its nearest by pixels
 
@@ -68,7 +70,7 @@ def find_neighbours(
 
 
 def images_of(images: data.ImageSet | data.StreamedSet, most: int, seed: int) -> Tensor:
-    """Up to so many images of a set, a seeded choice, (n, 3, R, R) uint8."""
+    """Up to `most` images of a set, a seeded choice, (n, 3, R, R) uint8."""
     side = image_side(images, min(most, len(images)), seed, shuffle=True)
     return torch.cat(list(side.open()))
 
@@ -118,7 +120,7 @@ def read_neighbours(run: Path) -> tuple[dict, bytes] | None:
 
 
 def sentences(record: dict) -> list[str]:
-    """What the record says, a line a space."""
+    """The record in words, one line for each of the two spaces."""
     lines = []
     for space in ("features", "pixels"):
         m = record[space]

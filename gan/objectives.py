@@ -9,6 +9,8 @@ from torch import Tensor
 
 
 class Loss(NamedTuple):
+    """The losses of both networks, from logits of shape (N,)."""
+
     discriminator: Callable[[Tensor, Tensor], Tensor]  # (D(x), D(G(z))) -> scalar
     generator: Callable[..., Tensor]  # D(G(z)) -> scalar; (D(G(z)), D(x)) -> scalar of a paired one
     paired: bool = False  # whether the generator's loss compares with as many real images

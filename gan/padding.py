@@ -1,6 +1,6 @@
 """How a same-size layer pads: k - s pixels per axis, an odd one towards four corners. The rule and its source: gan.kernels.
 
-This is the definition, as plain as can be. Layers call gan.fast_padding, which computes the same sooner.
+This is the definition, as simple as possible. Layers call gan.fast_padding, which computes the same faster.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,8 @@ from torch import Tensor
 PADDINGS = ("zeros", "reflect", "replicate", "circular")  # how a map goes on beyond its border; names and meaning as in torch
 Corner = tuple[bool, bool]  # (above, left of) the picture
 
-# Where each channel group has the left-over pixel, in the order of the paper's authors; each second lies opposite the one before.
+# Where each channel group has the left-over pixel, in the order of the authors' code: the second and fourth are opposite to the
+# one before.
 CORNERS: tuple[Corner, ...] = ((False, False), (True, True), (False, True), (True, False))
 BELOW_RIGHT, ABOVE_LEFT = CORNERS[:2]
 
@@ -22,12 +23,12 @@ class Rule(NamedTuple):
 
     small: int
     large: int
-    groups: tuple[tuple[int, Corner], ...]  # (how many channels, the corner that their larger sides meet in), one after the other
+    groups: tuple[tuple[int, Corner], ...]  # consecutive groups: (number of channels, the corner where their larger sides meet)
     mode: str = "zeros"  # one of PADDINGS
 
 
 def recorded() -> bool:
-    """Whether torch.jit.trace, or the ONNX exporter by it, records what is computed: no size of a map is fixed then."""
+    """Whether torch.jit.trace, also within the ONNX exporter, is recording: then no map size may be taken for a constant."""
     return torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
 
 
@@ -38,15 +39,15 @@ def same_padding(size: int, stride: int = 1, dilation: int = 1) -> tuple[int, in
 
 
 def group_sizes(channels: int) -> list[int]:
-    """Four channel groups as equal as can be; when channels % 4 != 0, the first ones take one channel more, as the authors do."""
+    """Sizes of four channel groups, as equal as possible: the first channels % 4 have one more, as in the authors' code."""
     return [channels // 4 + (group < channels % 4) for group in range(4)]
 
 
 def towards(corners: tuple[Corner, ...], channels: int, groups: int = 1) -> tuple[tuple[int, Corner], ...]:
     """The groups of a rule: all channels towards one corner, or a quarter of them towards each of four.
 
-    groups: of the convolution that follows. Where each has four channels or more, it has four quarters of its own: those of all
-    channels together would leave a convolution group in one corner.
+    groups: of the convolution that follows. If each has at least four channels, each is quartered by itself: quarters of all
+    channels together would give whole convolution groups one corner.
     """
     if len(corners) == 1:
         return ((channels, corners[0]),)
@@ -65,7 +66,7 @@ def sides(corner: Corner, small: int, large: int) -> tuple[int, int, int, int]:
 def pad(x: Tensor, rule: Rule, far: tuple[int, int] = (0, 0)) -> Tensor:
     """Pad (..., C, H, W) to (..., C, H + small + large, W + small + large), each group of channels towards its own corner.
 
-    far: rows below and columns to the right that come on top of that. Negative amounts crop (k = 1 at stride 2).
+    far: additional rows below and columns to the right. Negative amounts crop (k = 1 at stride 2).
     """
     padded, first = [], 0
     for channels, corner in rule.groups:
@@ -76,10 +77,10 @@ def pad(x: Tensor, rule: Rule, far: tuple[int, int] = (0, 0)) -> Tensor:
 
 
 def extend(x: Tensor, amounts: tuple[int, int, int, int], mode: str) -> Tensor:
-    """(..., H, W) with (left, right, top, bottom) pixels more, by one of PADDINGS. Negative amounts crop.
+    """(..., H, W) padded by amounts = (left, right, top, bottom) pixels, by one of PADDINGS. Negative amounts crop.
 
-    Other than torch's, the derivatives are deterministic on CUDA too, and maps may be smaller than what is padded: there a map goes
-    on being reflected, or repeated, as numpy.pad does it.
+    Unlike torch's, derivatives are deterministic on CUDA too, and the amounts may exceed the map, which is then reflected or
+    repeated several times, as numpy.pad does it.
     """
     if mode == "zeros":
         return F.pad(x, amounts)
@@ -88,10 +89,10 @@ def extend(x: Tensor, amounts: tuple[int, int, int, int], mode: str) -> Tensor:
 
 
 def _extend_axis(x: Tensor, axis: int, before: int, behind: int, mode: str) -> Tensor:
-    """Rows or columns of one pixel, laid beside x: slices and torch.cat have a deterministic derivative everywhere."""
+    """Pad one axis by concatenating single rows or columns: slices and torch.cat have deterministic derivatives on every device."""
     if before < 0 or behind < 0:
         x = _slice(x, axis, max(-before, 0), x.shape[axis] - max(-behind, 0))
-    size = 2**30 if recorded() else x.shape[axis]  # what is traced may meet maps of other sizes
+    size = 2**30 if recorded() else x.shape[axis]  # a trace may meet maps of other sizes
     first = [_inside(j, size, mode) for j in range(before, 0, -1)]
     last = [_inside(j, size, mode) for j in range(1, behind + 1)]
     if mode == "circular":  # beyond one border lies what is inside the other
@@ -109,7 +110,7 @@ def _slice(x: Tensor, axis: int, start: int, end: int) -> Tensor:
 
 
 def _inside(j: int, size: int, mode: str) -> int:
-    """How many pixels inside a border of a map of `size` pixels lies what is repeated j pixels beyond it."""
+    """The distance from a border, inside a map of `size` pixels, of the pixel that is repeated j = 1, 2, ... pixels beyond it."""
     if mode == "replicate":
         return 0
     if mode == "circular":

@@ -1,8 +1,8 @@
-"""A doubling and an even kernel as one, phase by phase: the four pixels of each 2×2 cell of the output, one after the other.
+"""Doubling fused with an even kernel, one output phase at a time: the four phases are the pixels of each 2×2 cell of the output.
 
-In a phase every channel group reads the small map at a few places. Put side by side as channels, what it reads is multiplied by one
-matrix, so each group has its own places at no cost: 2.25 multiply-adds per pixel for a 2×2 after nearest doubling, and 1 after zero
-insertion, with symmetric padding as without. Same result as gan.resampling's.
+Within a phase every channel group reads the input map at a few offsets. The reads are concatenated as channels and multiplied by
+one matrix, so that each group has its own offsets at no cost: 2.25 multiply-adds per pixel for a 2×2 after nearest doubling, and 1
+after zero insertion, with symmetric padding as without. Same result as gan.resampling's.
 """
 
 from typing import NamedTuple
@@ -18,12 +18,12 @@ PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))  # row and column within the 2×2 cell
 
 
 class Read(NamedTuple):
-    """Where a group of channels reads the small map, and the taps that meet there."""
+    """Where a group of channels reads the input map, and the kernel's taps that fall there."""
 
     channels: slice
-    row: int  # relative to the pixel of the small map that the cell stands for
+    row: int  # relative to the input pixel that the cell stands for
     column: int
-    rows: slice  # of the kernel
+    rows: slice  # of the kernel: these taps are summed
     columns: slice
 
 
@@ -42,6 +42,7 @@ def phase_conv(x: Tensor, weight: Tensor, bias: Tensor | None, rule: Rule, upsam
 
 
 def phase_reads(phase: tuple[int, int], rule: Rule, k: int, upsampling: str) -> list[Read]:
+    """The reads of one phase (row, column) for a kernel of k, group by group."""
     reads, first = [], 0
     for size, (above, left) in rule.groups:
         group, first = slice(first, first + size), first + size
@@ -52,7 +53,7 @@ def phase_reads(phase: tuple[int, int], rule: Rule, k: int, upsampling: str) -> 
 
 
 def _taps(phase: int, before: int, k: int, upsampling: str) -> dict[int, slice]:
-    """{pixel of the small map: the taps that meet it} along one axis, where `before` pixels are padded before the picture."""
+    """{input pixel: the taps that fall on it} along one axis, where `before` pixels are padded at its start."""
     taps: dict[int, list[int]] = {}
     for tap in range(k):
         pixel, odd = divmod(phase - before + tap, 2)
@@ -62,7 +63,7 @@ def _taps(phase: int, before: int, k: int, upsampling: str) -> dict[int, slice]:
 
 
 class _Phases(torch.autograd.Function):
-    """Keeps the small map alone for backward, and puts what a phase reads side by side once more there. Any order of derivative."""
+    """Saves only the input map for backward, and concatenates the reads again there. Derivatives of any order work."""
 
     @staticmethod
     def forward(x: Tensor, bias: Tensor | None, reads: list[list[Read]], *weights: Tensor) -> Tensor:
@@ -115,7 +116,7 @@ def _side_by_side(padded: Tensor, reads: list[Read]) -> Tensor:
 
 
 def _window(padded: Tensor, read: Read) -> Tensor:
-    """What is read of a map that has one row and column of zeros around it."""
+    """What is read of a map (N, C, H + 2, W + 2) that has one row and column of zeros around it: (N, channels, H, W)."""
     top, left = 1 + read.row, 1 + read.column
     return padded[:, read.channels, top : top + padded.shape[2] - 2, left : left + padded.shape[3] - 2]
 

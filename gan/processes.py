@@ -15,12 +15,12 @@ from metrics.devices import open_device
 
 TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what it sets beside WORLD_SIZE
 
-# How long processes wait for each other. The main one opens data and embeds the reference alone: half an hour of a large set.
-PATIENCE = datetime.timedelta(hours=2)
+# How long processes wait for each other. The main one opens data and embeds the reference alone, half an hour for a large set.
+TIMEOUT = datetime.timedelta(hours=2)
 
 
 def number(name: str, default: int | None = None) -> int:
-    """A variable of torchrun's in the environment. ConfigError for what is no number."""
+    """An integer environment variable that torchrun sets. ConfigError if it isn't an integer."""
     text = os.environ.get(name) or default
     try:
         return int(text)
@@ -37,15 +37,17 @@ def world_size() -> int:
 
 @dataclass(frozen=True)
 class Processes:
-    rank: int
-    world: int
+    """This process among those that train together."""
+
+    rank: int  # 0 .. world - 1; 0 is the main process
+    world: int  # number of processes
     device: torch.device
 
     @classmethod
     def start(cls, device: str) -> "Processes":
         """Join the processes that torchrun started (RANK, WORLD_SIZE in the environment), or be the only one.
 
-        device: as metrics.devices takes it; of several processes each gets a GPU of its own. ConfigError, DeviceError.
+        device: as metrics.devices takes it; of several processes each gets its own GPU. Raises ConfigError, DeviceError.
         """
         world = world_size()
         if world > 1 and (missing := [name for name in TORCHRUN if name not in os.environ]):
@@ -63,7 +65,7 @@ class Processes:
                 raise ConfigError(f"torchrun started more processes than this machine has GPUs ({torch.cuda.device_count()})")
             torch.cuda.set_device(found)
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if found.type == "cuda" else "gloo", timeout=PATIENCE)
+            dist.init_process_group("nccl" if found.type == "cuda" else "gloo", timeout=TIMEOUT)
         return cls(dist.get_rank(), world, found)
 
     @property
@@ -83,6 +85,7 @@ class Processes:
         )
 
     def mean(self, x: Tensor) -> Tensor:
+        """The mean of x over the processes, in place."""
         if self.world > 1:
             dist.all_reduce(x)
             x /= self.world
@@ -95,11 +98,11 @@ class Processes:
         return bool(self.mean(torch.tensor(float(flag), device=self.device)))
 
     def tell(self, thing: object) -> object:
-        """What the main process holds, in all of them."""
-        told = [thing]
+        """Broadcast: the main process's object, in every process."""
+        things = [thing]
         if self.world > 1:
-            dist.broadcast_object_list(told)
-        return told[0]
+            dist.broadcast_object_list(things)
+        return things[0]
 
     def stop(self) -> None:
         if dist.is_initialized():

@@ -1,4 +1,4 @@
-"""What a run shows while it trains."""
+"""What a run shows and logs while it trains: progress bar, metrics.jsonl, timing.jsonl, TensorBoard, sample grids."""
 
 import sys
 import time
@@ -30,7 +30,7 @@ class RunLog:
         self.run = run
         if run is None:
             return
-        run.forget_after(step)
+        run.truncate_logs(step)
         self.images_per_step, self.step = images_per_step, step
         self.bar = tqdm(total=steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
         self.pace = Pace(steps, step, self.bar)
@@ -39,7 +39,7 @@ class RunLog:
 
     @cached_property
     def board(self) -> SummaryWriter:
-        """TensorBoard's file of this start. Begun with the first line: a start that trains nothing leaves none."""
+        """The TensorBoard file of this call, created with the first line: a call that trains nothing leaves none."""
         return SummaryWriter(str(self.run.path), purge_step=self.step + 1)
 
     def tick(self) -> None:
@@ -49,7 +49,7 @@ class RunLog:
             self.pace.tick()
 
     def tell_skipped(self, images: ImageSet | StreamedSet) -> None:
-        """Name the images that were left out, which dataset.on_bad=skip allows."""
+        """Print how many images were left out, as dataset.on_bad=skip allows, and the first names."""
         if self.run is not None and (skipped := images.skipped):
             names = ", ".join(skipped[:5]) + (", …" if len(skipped) > 5 else "")
             total = len(skipped) + len(images)
@@ -123,9 +123,9 @@ class Writer(RunLog):
 
 
 class Pace:
-    """Says once, after a few seconds of training, how long the rest will take: also where no bar can be seen."""
+    """Prints once, after a few seconds of training, how long the rest will take, for logs where no bar can be seen."""
 
-    WARM_UP, AFTER = 5, 5.0  # steps that don't count; seconds of the others
+    WARM_UP, AFTER = 5, 5.0  # steps that are not timed; seconds of timed steps
 
     def __init__(self, total: int, done: int, bar: tqdm):
         self.total, self.done, self.bar = total, done, bar

@@ -18,6 +18,7 @@ def derive(*parts: int | str) -> int:
 
 
 def generator(device: torch.device | str, *parts: int | str) -> torch.Generator:
+    """A torch generator on a device, seeded with `derive(*parts)`."""
     return torch.Generator(device).manual_seed(derive(*parts))
 
 

@@ -21,9 +21,9 @@ class RunError(UserError):
 
 
 class RunFiles:
-    """The files of a run of `train` or `classify`, by name, for whoever writes or reads them. Nothing is touched by it.
+    """The paths of the files of a run of `train` or `classify`. Creating the object touches none of them.
 
-    TensorBoard's events lie beside them.
+    TensorBoard's event files lie beside them.
     """
 
     def __init__(self, path: str | Path):
@@ -85,7 +85,7 @@ class RunFiles:
 class RunDirectory(RunFiles):
     """Opened with `with RunDirectory(path, config)`: creates or reopens the directory and locks it until the end of the block.
 
-    An existing run is gone on with if its settings are the same, and refused with the list of differences if they aren't.
+    An existing run is resumed if its settings are the same, and refused with the list of differences (RunError) if they aren't.
     `metrics.jsonl` holds what the training computed, a function of the settings alone; `timing.jsonl` how long it took.
     """
 
@@ -130,7 +130,7 @@ class RunDirectory(RunFiles):
             raise RunError(f"{self.path} has checkpoints but no config.yaml; put it back, or choose another --out")
         write_atomically(file, self.config.dump().encode())
 
-    def forget_after(self, step: int) -> None:
+    def truncate_logs(self, step: int) -> None:
         """Cut the logs back to a step: a resumed run writes the later lines again. A line torn by a crash goes too."""
         for file in (self.metrics, self.timing):
             if file.exists():
@@ -151,7 +151,7 @@ class RunDirectory(RunFiles):
 
 
 def begun(path: Path) -> bool:
-    """Whether a run has logged or saved anything yet: one that was refused its data leaves its settings alone, and binds nobody."""
+    """Whether a run has logged or saved anything yet. Until then its settings may change: it may have failed to open its data."""
     files = RunFiles(path)
     return files.metrics.exists() or any(files.checkpoints.glob("*.pt"))
 
@@ -164,7 +164,7 @@ def begun_config(path: str | Path, kind: type[AnyConfig] = Config) -> AnyConfig 
 def finished(path: str | Path, config: Tree) -> bool:
     """Whether a run with these settings has nothing left to do: its last checkpoint and the pictures that come after it are there.
 
-    Nothing is decoded or loaded for it. A run with other settings is not finished: whoever opens it says what differs.
+    No images or weights are loaded for it. A run with other settings counts as unfinished: opening it says what differs.
     """
     files, kept = RunFiles(path), begun_config(path, type(config))
     last = files.latest()

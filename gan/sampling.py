@@ -1,4 +1,4 @@
-"""Drawing pictures from a generator: uint8 batches, grids, files, walks through latent space.
+"""Sampling from a generator: uint8 batches, grids, files, interpolations in latent space.
 
 Always from the EMA weights, in eval mode (batch norm uses the EMA's own statistics), in float32. Image i of a seed has the same
 latent, and of a conditional generator the same class, in any batch size.
@@ -27,7 +27,7 @@ from metrics.precision import ieee_float32
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained generator, ready to draw from; what `gan.load` gives."""
+    """A trained generator, ready to sample from; what `gan.load` returns."""
 
     generator: nn.Module  # in eval mode, without gradients
     config: Config
@@ -36,7 +36,7 @@ class Trained:
     def __call__(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """z (N, latent) -> images (N, 3, R, R) float32 in [-1, 1], on the generator's device.
 
-        labels: what a conditional one paints, (N,) int64, or (N, classes) shares of classes.
+        labels: of a conditional generator: classes (N,) int64, or weights of the classes (N, classes), rows that sum to 1.
         """
         device = next(self.generator.parameters()).device
         with torch.no_grad(), ieee_float32():
@@ -48,7 +48,7 @@ class Trained:
         return getattr(self.generator, "class_names", ())
 
     def classes(self, text: str) -> list[int]:
-        """'cat,dog', or 'all', by the names of the classes or their numbers -> numbers. RunError for what there isn't."""
+        """'cat,dog' or 'all', by names or numbers of classes -> their numbers. RunError for a class that doesn't exist."""
         names = self.class_names
         if not names:
             raise RunError("the generator has no classes to choose from: name none, or train one with generator.conditional=true")
@@ -109,7 +109,7 @@ def load_generator(run: str | Path, step: int | str | None = None, device: torch
         found = checkpoint.load(path)
         checkpoint.require_settings(found, config, path)
         reached = found["step"]
-        with checkpoint.taking_over(path):
+        with checkpoint.load_errors(path):
             names = tuple(found["classes"]) if config.generator.conditional else ()
             generator = build_generator(config, len(names))
             generator.load_state_dict(found["ema"])
@@ -129,7 +129,7 @@ def require_finite(generator: nn.Module, name: str) -> None:
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """[-1, 1] floats to 0..255, rounded: truncation would move a quarter of the levels."""
+    """[-1, 1] floats to 0..255 uint8, rounded: truncation would darken images by half a grey level on average."""
     return x.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -137,7 +137,7 @@ def to_uint8(x: Tensor) -> Tensor:
 def draw(generator: nn.Module, z: Tensor, batch_size: int = 64, labels: Tensor | None = None) -> Tensor:
     """z (N, latent) -> images (N, 3, R, R) uint8 on the CPU. The generator must be in eval mode: drawing changes nothing.
 
-    labels: what a conditional one paints, (N,) int64, or (N, classes) shares of classes.
+    labels: as for `Trained`. ValueError in training mode.
     """
     if generator.training:
         raise ValueError("draw: put the generator in eval mode first, or batch norm mixes the images of a batch")
@@ -164,7 +164,7 @@ def samples(
 
 
 def by_class(generator: nn.Module, z: Tensor, classes: Sequence[int]) -> Tensor:
-    """len(classes) x len(z) images, a row for each class and in each column the same z: (rows * columns, 3, R, R)."""
+    """len(classes) x len(z) images, one row per class, one z per column: (rows * columns, 3, R, R) uint8."""
     return draw(generator, z.repeat(len(classes), 1), labels=torch.tensor(classes).repeat_interleave(len(z)))
 
 
@@ -172,7 +172,7 @@ GRID_COLUMNS, GRID_CLASSES = 8, 20  # of a grid by class: pictures of each, and 
 
 
 def grid(generator: nn.Module, z: Tensor) -> Tensor:
-    """Pictures of fixed latents for a grid of eight columns: all of them; of a conditional generator the first eight by class."""
+    """Images of fixed latents for a grid of eight columns: one per latent; of a conditional generator a row of eight per class."""
     classes = getattr(generator, "classes", 0)
     return by_class(generator, z[:GRID_COLUMNS], range(min(classes, GRID_CLASSES))) if classes else draw(generator, z)
 
@@ -180,8 +180,8 @@ def grid(generator: nn.Module, z: Tensor) -> Tensor:
 def interpolations(generator: nn.Module, seed: int, rows: int, columns: int, classes: Sequence[int] = ()) -> Tensor:
     """rows x columns images, each row a walk between two latents along the great circle (White 2016), (rows * columns, 3, R, R).
 
-    classes: of a conditional generator. One: all are of that. Two: each row keeps its first latent, and walks from one class to the
-    other by their shares. None: each row has the class of its first image.
+    classes: of a conditional generator. One: all images are of it. Two: each row keeps its first latent and interpolates from one
+    class to the other. None: each row has the class of its first image.
     """
     ends, t = latents(seed, 0, 2 * rows, generator.latent), torch.linspace(0, 1, columns)
     if len(classes) == 2:
@@ -194,7 +194,7 @@ def interpolations(generator: nn.Module, seed: int, rows: int, columns: int, cla
 
 
 def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Spherical interpolation from a (t = 0) to b (t = 1), both (L,), at t (T,): (T, L). Keeps to where Gaussian latents live."""
+    """Spherical interpolation from a (t = 0) to b (t = 1), both (L,), at t (T,): (T, L). Keeps the norm of Gaussian latents."""
     angle = torch.acos(torch.nn.functional.cosine_similarity(a, b, dim=0).clamp(-0.9999, 0.9999))
     return (torch.sin((1 - t) * angle)[:, None] * a + torch.sin(t * angle)[:, None] * b) / torch.sin(angle)
 
@@ -225,7 +225,7 @@ def square(count: int) -> int:
 
 
 def visible_scale(width: int) -> int:
-    """By how much to enlarge a picture so wide, in pixels, for it to be about 800 wide; 1 for larger ones."""
+    """The integer factor that enlarges a picture of this width, in pixels, to about 800; at least 1."""
     return max(1, round(800 / width))
 
 
@@ -273,7 +273,7 @@ def save_images(batches: Iterator[Tensor], target: Path) -> int:
 
 
 def require_empty(target: Path) -> None:
-    """RunError for a directory that holds something, or is none."""
+    """RunError unless `target` is an empty directory or doesn't exist."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise RunError(f"{target} is not an empty directory; choose another for --images, or old images mix with new ones")
 

@@ -1,4 +1,4 @@
-"""What changes in the course of a run: the settings' own values at a step, a function of the settings and the step alone."""
+"""Schedules: the values of learning rates and other scheduled settings at a step, a function of the settings and the step alone."""
 
 from math import cos, log, pi
 from typing import NamedTuple
@@ -7,6 +7,8 @@ from gan.config import Config, Train
 
 
 class Values(NamedTuple):
+    """The scheduled values at one step."""
+
     lr_g: float
     lr_d: float
     beta2: float
@@ -48,4 +50,5 @@ def half_life(decay: float) -> float:
 
 
 def decay(half_life: float) -> float:
+    """The decay of an average with this half-life in steps: the inverse of `half_life`."""
     return 0.5 ** (1 / half_life) if half_life else 0.0

@@ -1,4 +1,4 @@
-"""What a training step changes (State) and what it sees (Batches)."""
+"""What a training step changes (State), and the real images that it reads (Batches)."""
 
 import copy
 import hashlib
@@ -20,17 +20,17 @@ from metrics.statistics import fingerprint
 
 
 class Classes(NamedTuple):
-    """What a data set has."""
+    """The classes of a data set."""
 
     names: tuple[str, ...]
-    counts: Tensor  # (K,) int64: its images of each
+    counts: Tensor  # (K,) int64: images of each
 
 
 class State:
     """Weights, optimizers, EMA, step, a probability that adapts, and the losses not yet logged: all that a checkpoint holds."""
 
     def __init__(self, config: Config, processes: Processes, classes: Classes | None = None):
-        """classes: those of a conditional run's data."""
+        """classes: those of the data set, for a conditional run."""
         t = config.train
         networks = build(config, len(classes.names) if classes else None)
         if classes and config.generator.conditional:
@@ -54,9 +54,9 @@ class State:
         self.device = processes.device
 
     def set_learning_rates(self, g: float, d: float) -> None:
-        """Of the next step. On a GPU a rate is a tensor that lies there and is filled in place: a captured step reads it anew.
+        """Set the rates of the next step. On a GPU a rate is a device tensor, filled in place: a captured CUDA graph reads it.
 
-        Elsewhere it stays a number: a tensor in float32 would move the last bits of the weights.
+        Elsewhere it stays a number: a float32 tensor would change the last bits of the weights.
         """
         for optimizer, rate in ((self.optimizer_g, g), (self.optimizer_d, d)):
             for group in optimizer.param_groups:
@@ -68,7 +68,7 @@ class State:
                     group["lr"] = torch.full((), rate, device=self.device)
 
     def set_beta2(self, beta2: float) -> None:
-        """Of the next step."""
+        """Set Adam's beta2 of the next step."""
         for optimizer in (self.optimizer_g, self.optimizer_d):
             for group in optimizer.param_groups:
                 group["betas"] = (group["betas"][0], beta2)
@@ -100,7 +100,7 @@ class State:
         }
 
     def load(self, saved: dict) -> None:
-        """Whatever doesn't fit raises what PyTorch does, KeyError or ValueError (checkpoint.taking_over)."""
+        """Load what `dump` gave. What doesn't fit raises PyTorch's errors, KeyError or ValueError (see checkpoint.load_errors)."""
         self.step = saved["step"]
         for name in ("generator", "discriminator", "ema", "optimizer_g", "optimizer_d"):
             getattr(self, name).load_state_dict(saved[name])
@@ -117,13 +117,13 @@ class State:
 
 
 def _averaged(network: nn.Module) -> list[Tensor]:
-    """What the EMA averages: all but whole numbers, and the vectors of spectral norms, which follow the averaged weights."""
+    """The tensors that the EMA averages: all but integers and the vectors of spectral norms, which follow the averaged weights."""
     vectors = {id(buffer) for norm, _ in spectral_norms(network) for buffer in norm.buffers()}
     return [t for t in (*network.parameters(), *network.buffers()) if t.is_floating_point() and id(t) not in vectors]
 
 
 def require_shapes(optimizer: torch.optim.Optimizer, names: set[str]) -> None:
-    """ValueError unless what an optimizer has loaded is of its parameters; it would fail, or go wrong, in the next step."""
+    """ValueError unless the state that an optimizer has loaded has its parameters' shapes; else its next step would go wrong."""
     for p, found in optimizer.state.items():
         if found.keys() != names or any(found[name].shape not in (p.shape, ()) for name in names):
             raise ValueError("the optimizer's averages don't fit the weights")
@@ -147,10 +147,9 @@ class Batches:
             )
         self.config, self.processes = config, processes
         self.per_step = config.train.d_steps + LOSSES[config.objective.loss].paired
-        d = config.dataset
-        self.set = data.load(**d.arguments)
-        self.order = data.EpochOrder(len(self.set), derive(config.train.seed, "order"), d.block)
-        # A resumed run must find the same images, wherever they are kept. What stands for those of a file, each source says.
+        self.set = data.load(**config.dataset.arguments)
+        self.order = data.EpochOrder(len(self.set), derive(config.train.seed, "order"), config.dataset.block)
+        # A resumed run must find the same images, wherever they are kept. A source's fingerprint stands for its pixels.
         self.sha256 = self.set.fingerprint or fingerprint([self.set.images])
         self.classes = self._labels = None
         if config.generator.conditional:
@@ -199,7 +198,7 @@ class Batches:
 
 
 def require_labels(images: data.ImageSet | data.StreamedSet) -> None:
-    """DataError for images without classes; ConfigError for those that may stand in for one of another class."""
+    """DataError for images without classes; ConfigError if an unusable image would be replaced by one of any class."""
     if len(images.classes) < 2:
         raise data.DataError(
             f"{images.source} has no classes, which generator.conditional=true needs: sort its images into folders, one a class, "
@@ -208,6 +207,6 @@ def require_labels(images: data.ImageSet | data.StreamedSet) -> None:
     if isinstance(images, data.StreamedSet) and images.on_bad == "skip":
         raise ConfigError(
             "dataset.on_bad=skip shows the next image in place of an unusable one, which may be of another class, and "
-            "generator.conditional=true needs each class: mend or remove those images and set dataset.on_bad=refuse, or raise "
+            "generator.conditional=true needs each class: fix or remove those images and set dataset.on_bad=refuse, or raise "
             "dataset.memory so that they are left out for good"
         )

@@ -1,4 +1,4 @@
-"""One training step: what it sees, and the updates of both networks."""
+"""One training step: its inputs, and the updates of both networks."""
 
 import contextlib
 from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ ADAPTIVE = ("overfitting", "augmentation")  # r_t and the probability that it ma
 
 
 class Batch(NamedTuple):
-    """What one update sees: a row for each image; None where the settings have no use for it."""
+    """The inputs of one update, one row per image; None for what the settings don't need."""
 
     z: Tensor  # (n, latent)
     real: Tensor | None = None  # (n, 3, R, R) in [-1, 1]; of the generator's update: where the loss is paired
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
 
 class Strengths(NamedTuple):
-    """What weighs the parts of a step: numbers, or scalar tensors on the device where they change from step to step."""
+    """Scheduled strengths of a step: numbers, or scalar tensors on the device where they change from step to step."""
 
     r1: float | Tensor
     r2: float | Tensor
@@ -51,13 +51,13 @@ class Side(NamedTuple):
     """Real or generated images of an update."""
 
     images: Tensor
-    change: Callable[[Tensor], Tensor]  # images -> what D is shown of them
-    shown: Tensor
+    change: Callable[[Tensor], Tensor]  # the augmentation, images -> what D sees
+    shown: Tensor  # change(images)
     gamma: float | Tensor  # of R1 or R2
 
 
 class Inputs(NamedTuple):
-    """What a step sees: a function of the seed and the step's index."""
+    """All inputs of a step: a function of the seed and the step's index."""
 
     updates: list[Batch]  # of the discriminator
     generator: Batch
@@ -93,10 +93,10 @@ class Step:
             values = torch.cat([values[: len(LOGGED)], torch.stack([r_t, state.adaptive.probability])])
         return values
 
-    # --- what a step sees ----------------------------------------------------------------------------------------------------
+    # --- its inputs ----------------------------------------------------------------------------------------------------------
 
     def inputs(self) -> Inputs:
-        """All that is drawn for the next step, and how strong its parts are."""
+        """All inputs of the next step."""
         t, step = self.config.train, self.state.step
         updates = [self.discriminator_batch(update) for update in range(t.d_steps)]
         real = self.batches.get(step, t.d_steps) if self.loss.paired else None
@@ -120,9 +120,9 @@ class Step:
         )
 
     def labels(self, update: int, of_real: bool = True) -> Tensor | None:
-        """Those of the update's real images, which generated ones then share: pairs and points in between are of one class.
+        """The labels of the update's real images, shared by its generated ones, so that pairs and interpolations are of one class.
 
-        Where it has no real images: drawn in the data's proportions.
+        Without real images: drawn in the classes' proportions in the data.
         """
         if not self.config.generator.conditional:
             return None
@@ -139,12 +139,12 @@ class Step:
         return Strengths(scheduled(s.r1, now.r1), scheduled(s.r2, now.r2), probability)
 
     def noise(self, name: str, *shape: int) -> Tensor:
-        """(n, *shape), normal."""
+        """(n, *shape), standard normal."""
         p = self.processes
         return step_noise((self.n, *shape), p.rank, p.world, p.device, self.config.train.seed, name, self.state.step)
 
     def uniform(self, name: str, columns: int = 1) -> Tensor:
-        """(n * columns,) in [0, 1): row by row."""
+        """(n * columns,) uniform in [0, 1), row by row."""
         p = self.processes
         return step_uniform(self.n * columns, p.rank, p.world, p.device, self.config.train.seed, name, self.state.step)
 
@@ -156,19 +156,19 @@ class Step:
         """Images of this process."""
         return self.config.train.batch_size // self.processes.world
 
-    # --- what it does --------------------------------------------------------------------------------------------------------
+    # --- its updates ---------------------------------------------------------------------------------------------------------
 
     def compute(self, inputs: Inputs) -> Tensor:
         """The updates of both networks. Returns the LOGGED values, and r_t where augmentation adapts to it.
 
-        A function of tensors on the device alone: no number of the host's changes from one step to the next and nothing is asked
-        of the device, so that what is launched here can be captured once as a CUDA graph (benchmarks/step_time.py --graphs). But
-        for steps without penalties, where objective.penalty_every leaves them out, and a beta2 with a schedule.
+        It depends on device tensors alone and never waits for the device, so that it can be captured once as a CUDA graph
+        (benchmarks/step_time.py --graphs); unless objective.penalty_every leaves out the penalties of some steps, or beta2 is
+        scheduled.
         """
         found = torch.stack([self.update_discriminator(batch, inputs.strengths) for batch in inputs.updates])
         g_loss = self.update_generator(inputs.generator, inputs.strengths)
         last, mean = found[-1], found.mean(dim=0)
-        penalty = last if self.config.objective.penalty_every == 1 else mean  # the last update may be one without
+        penalty = last if self.config.objective.penalty_every == 1 else mean  # the last update may have none
         return torch.cat([last[:1], g_loss, last[1:3], penalty[3:4], mean[4:]])
 
     def update_discriminator(self, batch: Batch, strengths: Strengths) -> Tensor:
@@ -184,7 +184,7 @@ class Step:
         o = self.config.objective
         # D sees G only through its pictures, so no graph is built through G.
         with torch.no_grad(), self.autocast():
-            generated = self.G(batch.z, *told(batch)).float()
+            generated = self.G(batch.z, *label_arguments(batch)).float()
         changes = [self.change(batch.draws, side, strengths) for side in range(2)]
         real, fake = (
             Side(x, change, change(x), gamma)
@@ -193,11 +193,11 @@ class Step:
         smooth = [side for side, gamma in ((real, o.r1), (fake, o.r2)) if gamma] if batch.penalised else []
         noises = () if batch.directions is None else batch.directions.unbind(1)
         moved = [side.change(side.images + o.penalty_sigma * noise) for side, noise in zip(smooth, noises)]
-        shares = self.config.train.precision == "fp32"  # the pass; bf16 would round the differences away
-        D, penalties = lambda x: self.state.discriminator(x, *told(batch)), []
+        one_pass = self.config.train.precision == "fp32"  # of D over all images; bf16 would round the differences away
+        D, penalties = lambda x: self.state.discriminator(x, *label_arguments(batch)), []
         with self.autocast():
             on_real, on_fake, *on_moved = (
-                x.float() for x in self.judge([real.shown, fake.shown, *(moved if shares else ())], batch)
+                x.float() for x in self.discriminate([real.shown, fake.shown, *(moved if one_pass else ())], batch)
             )
             loss = self.loss.discriminator(on_real, on_fake)
             if batch.epsilon is not None:
@@ -205,8 +205,8 @@ class Step:
             if not moved:
                 penalties += [(side.gamma, r1_penalty(lambda x, side=side: D(side.change(x)), side.images)) for side in smooth]
         on_smooth = [on_real if side is real else on_fake for side in smooth]
-        if moved and not shares:
-            logits = list(self.judge([*(side.shown for side in smooth), *moved], batch))
+        if moved and not one_pass:
+            logits = list(self.discriminate([*(side.shown for side in smooth), *moved], batch))
             on_smooth, on_moved = logits[: len(moved)], logits[len(moved) :]
         for side, here, there in zip(smooth, on_smooth, on_moved):
             penalties.append((side.gamma, difference_penalty(here, there, o.penalty_sigma)))
@@ -216,14 +216,14 @@ class Step:
         values = [loss, on_real.mean(), on_fake.mean(), penalty]
         return torch.stack([*values, certainty(self.loss, on_real, on_fake)] if self.state.adaptive else values)
 
-    def judge(self, images: list[Tensor], batch: Batch) -> Iterable[Tensor]:
-        """D's logits of several times as many images as the batch has, with its labels."""
-        if self.config.discriminator.norm == "batch":  # each has statistics of its own
-            return [self.D(x, *told(batch)) for x in images]
-        return self.D(torch.cat(images), *(labels.repeat(len(images)) for labels in told(batch))).chunk(len(images))
+    def discriminate(self, images: list[Tensor], batch: Batch) -> Iterable[Tensor]:
+        """D's logits (n,) of each of several (n, 3, R, R), all with the batch's labels; in one pass but for batch norm."""
+        if self.config.discriminator.norm == "batch":  # which takes its statistics from each by itself
+            return [self.D(x, *label_arguments(batch)) for x in images]
+        return self.D(torch.cat(images), *(labels.repeat(len(images)) for labels in label_arguments(batch))).chunk(len(images))
 
     def change(self, draws: Tensor | None, side: int, strengths: Strengths) -> Callable[[Tensor], Tensor]:
-        """What augmentation makes of real (side 0) or generated (side 1) images before D sees them."""
+        """The augmentation of real (side 0) or generated (side 1) images, as a function of them."""
         if draws is None:
             return lambda x: x
         return lambda x: augment(x.float(), draws[:, side], self.config.augment, strengths.probability)
@@ -241,14 +241,14 @@ class Step:
     def generator_loss(self, batch: Batch, strengths: Strengths) -> Tensor:
         of_real, of_fake = (self.change(batch.draws, side, strengths) for side in range(2))
         with self.autocast():
-            logits = [self.frozen_D(of_fake(self.G(batch.z, *told(batch))), *told(batch))]
+            logits = [self.frozen_D(of_fake(self.G(batch.z, *label_arguments(batch))), *label_arguments(batch))]
             if self.loss.paired:
                 with torch.no_grad():
-                    logits.append(self.frozen_D(of_real(batch.real), *told(batch)))
+                    logits.append(self.frozen_D(of_real(batch.real), *label_arguments(batch)))
             return self.loss.generator(*(x.float() for x in logits))[None]
 
     def accumulate(self, network: nn.Module, loss: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
-        """Gradients of the mean over the batch's parts of the first value that `loss` returns; the means of all its values."""
+        """Accumulate gradients of the first value of `loss`, averaged over the batch's parts; returns the means of all values."""
         parts = batch.parts(self.config.train.gradient_accumulation)
         found = []
         for part in parts:
@@ -263,6 +263,6 @@ class Step:
         return torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16")
 
 
-def told(batch: Batch) -> tuple[Tensor, ...]:
-    """What a network takes of a batch beside images or z: the labels of a conditional one."""
+def label_arguments(batch: Batch) -> tuple[Tensor, ...]:
+    """The arguments that a network takes after images or z: the labels in a conditional run, else none."""
     return () if batch.labels is None else (batch.labels,)

@@ -1,9 +1,11 @@
-"""What training costs: multiply-adds, time and memory of a step. Fair timing: variants take turns within each round, and each
-one's fastest round counts, which other work disturbs least."""
+"""What training costs: multiply-adds, time and memory of a step.
+
+For a fair comparison, variants take turns within each round, and the fastest round of each counts: the one least disturbed.
+"""
 
 import os
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # before torch is imported: the profiler chats
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # before torch is imported: silences its profiler
 
 import time
 from collections.abc import Callable, Mapping
@@ -24,7 +26,7 @@ from metrics.precision import native_bf16, onednn_kind
 
 
 def machine(device: str) -> str:
-    """One line that says what was measured on, instruction sets included. device: cpu, cuda, cuda:N or auto."""
+    """The machine in one line, with its instruction sets. device: cpu, cuda, cuda:N or auto."""
     if device != "cpu" and torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     info = Path("/proc/cpuinfo")
@@ -71,7 +73,7 @@ def timed(run: Callable, device: str) -> float:
 
 
 def peak_memory(run: Callable, device: str) -> int:
-    """Bytes allocated at the worst moment of one call, above what was there before it."""
+    """The most bytes allocated at once during one call, above what was allocated before it."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -154,7 +156,7 @@ def gan_step(config: Config) -> tuple[Callable, State]:
 
 
 def kept_bytes(state: State) -> int:
-    """Weights, buffers and EMA, and the optimizers' own numbers."""
+    """Bytes of weights, buffers, EMA and optimizer state."""
     tensors = [t for net in (state.generator, state.discriminator, state.ema) for t in (*net.parameters(), *net.buffers())]
     for optimizer in (state.optimizer_g, state.optimizer_d):
         tensors += [t for values in optimizer.state.values() for t in values.values() if torch.is_tensor(t)]

@@ -41,6 +41,8 @@ from gan.step import Step
 
 @dataclass(frozen=True)
 class Outcome:
+    """What `train` returns."""
+
     directory: Path
     step: int
     grid: Path
@@ -51,12 +53,12 @@ Watch = Callable[[int, Callable[[], dict[str, float]], nn.Module], object]
 
 
 def train(config: Config, directory: str | Path, progress: bool = True, watch: Watch | None = None) -> Outcome | None:
-    """Train, or go on with, the run in `directory` until train.steps generator updates. None in all but the main process.
+    """Train, or resume, the run in `directory` until train.steps generator updates. None in all but the main process.
 
     watch: called after each step, in the main process.
 
-    Raises DataError, ConfigError, RunError, CheckpointError, Diverged or Interrupted; each says what to do. Nothing that was
-    checkpointed is lost in any of them.
+    Raises DataError, ConfigError, RunError, CheckpointError, Diverged or Interrupted; each says what to do, and the checkpoints
+    written so far stay.
     """
     config = resolve_to_train(config)
     processes = Processes.start(config.train.device)
@@ -108,7 +110,7 @@ def _train(
             raise RunError(
                 f"{latest.parents[1]} was trained on other images than {batches.set.source}; restore those, or choose another --out"
             )
-        with checkpoint.taking_over(latest):
+        with checkpoint.load_errors(latest):
             state.load(saved)
         if not state.finite():
             raise diverged(f"a weight in {latest} is not finite", run)
@@ -162,8 +164,8 @@ class BestKeeper:
         self.seen = checkpoint.settings(config)
         kept = checkpoint.load(run.best) if run.best.exists() else {}
         checkpoint.require_settings(kept, config, run.best)
-        # Checkpoints of before there was a setting have its default.
-        with checkpoint.taking_over(run.best):
+        # A checkpoint that is older than a setting has its default.
+        with checkpoint.load_errors(run.best):
             self.best = kept["score"] if {**default, **kept.get("how", {})} == self.how else None
 
     def score(self, state: State) -> dict[str, float]:
@@ -181,11 +183,11 @@ class BestKeeper:
 
 
 def save(state: State, batches: Batches, processes: Processes, run: RunDirectory | None, keep: int) -> Path | None:
-    """Checkpoint a healthy state; a sick one raises Diverged and leaves the last good checkpoint in place."""
-    healthy = state.finite() and all(bool(losses.isfinite().all()) for losses in state.pending)
-    if processes.any(not healthy):
+    """Checkpoint a state whose numbers are all finite; otherwise raise Diverged and leave the last good checkpoint in place."""
+    finite = state.finite() and all(bool(losses.isfinite().all()) for losses in state.pending)
+    if processes.any(not finite):
         raise diverged(f"a weight or a loss is not finite by step {state.step}", run)
-    if state.pending:  # what one process saves, all will load
+    if state.pending:  # the main process saves them, and all will load them
         state.pending = list(processes.mean(torch.stack(state.pending)))
     if run is None:
         return None

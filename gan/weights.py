@@ -37,7 +37,7 @@ class Stored(NamedTuple):
 
 
 def write(generator: nn.Module, config: Config, step: int, path: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write the weights, rounded to a dtype, whole or not at all."""
+    """Write the weights, rounded to a dtype, with settings and step in the header. The file is written atomically."""
     state = {name: t.to(dtype) if t.is_floating_point() else t for name, t in generator.state_dict().items()}
     state = {name: t.cpu().contiguous() for name, t in state.items()}
     header = {"format": FORMAT, "config": config.dump(), "step": str(step)}

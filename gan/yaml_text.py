@@ -1,7 +1,7 @@
-"""YAML as settings are written in it, without its traps; everything else is refused in a short sentence.
+"""A YAML reader for settings, without YAML's surprises; whatever it refuses it explains in one line.
 
-010 is no 8, 1:30 no 90, 2020-01-01 no date: they are text, of which pydantic makes a number where one is wanted. A key stands once
-in a mapping. What aliases unfold to is counted before it's built.
+010 is not 8, 1:30 not 90, 2020-01-01 not a date: they stay text, which pydantic converts where a number is wanted. A key may occur
+once in a mapping. The values that aliases expand to are counted before they are built.
 """
 
 import re
@@ -13,7 +13,7 @@ import yaml
 from data.files import in_short
 
 LONGEST = 2**22  # bytes of a file
-MOST = 100_000  # values that a text may unfold to
+MOST = 100_000  # values that a text may expand to
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 80
@@ -40,7 +40,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(_FLOAT), lis
 
 
 def read(text: str | bytes) -> Any:
-    """What a YAML text says. YamlError for one that says nothing clear, or too much."""
+    """The value of a YAML text. YamlError for a text that is malformed, ambiguous or too large."""
     try:
         loader = _Loader(text)
         try:
@@ -62,12 +62,12 @@ def read(text: str | bytes) -> Any:
 
 
 def _count(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a node unfolds to. known: of the nodes that were counted, 0 of those that are being."""
+    """How many values a node expands to. known: counts of nodes seen before; 0 while a node is still being counted."""
     if isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) in known:
         if not known[id(node)]:
-            raise YamlError(f"the alias in line {node.start_mark.line + 1} holds itself")
+            raise YamlError(f"the alias in line {node.start_mark.line + 1} contains itself")
         return known[id(node)]
     known[id(node)] = 0
     parts = node.value
@@ -76,7 +76,7 @@ def _count(node: yaml.Node, known: dict[int, int]) -> int:
         parts = [part for pair in node.value for part in pair]
     total = 1 + sum(_count(part, known) for part in parts)
     if total > MOST:
-        raise YamlError(f"it unfolds to more than {MOST:,} values")
+        raise YamlError(f"it expands to more than {MOST:,} values")
     known[id(node)] = total
     return total
 
@@ -86,12 +86,12 @@ def _require_single_keys(node: yaml.MappingNode) -> None:
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode):
             if (key.tag, key.value) in seen:
-                raise YamlError(f"the key {shown(key.value)} stands there twice, again in line {key.start_mark.line + 1}")
+                raise YamlError(f"the key {shown(key.value)} occurs twice, the second time in line {key.start_mark.line + 1}")
             seen.add((key.tag, key.value))
 
 
 def shown(value: object) -> str:
     """A value as a message shows it: its repr, cut where that is long."""
-    if isinstance(value, int) and abs(value) >= 10**40:  # of the largest, Python refuses to write the digits
+    if isinstance(value, int) and abs(value) >= 10**40:  # Python refuses to print the largest
         return "a number of more than 40 digits"
     return _REPR.repr(value)

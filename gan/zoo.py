@@ -1,6 +1,6 @@
-"""Generators that come along, trained by this repository: NAME.safetensors and NAME.json, a card, in the folder zoo/.
+"""Trained generators that are part of the repository: NAME.safetensors and NAME.json, a card, in the folder zoo/.
 
-A card says what was learned, how, and how good it is: the data, steps and seed, the command that trained it and the revision of
+A card says what a generator was trained on, how, and how good it is: the data, steps and seed, the command and the revision of
 the code, scores with their own cards, and the sha256 of the weights, which is checked whenever they are opened.
 """
 
@@ -27,8 +27,10 @@ class ZooError(UserError):
 
 @dataclass(frozen=True)
 class ZooCard:
+    """The card of an entry, as NAME.json holds it."""
+
     name: str
-    data: str  # what it learned from
+    data: str  # what it was trained on
     resolution: int  # pixels
     generator: str  # family, upsampling and kernel
     parameters: int
@@ -112,7 +114,7 @@ def _sha256(file: Path) -> str:
 
 
 def home(run: str | Path) -> Path:
-    """Where goes what is made of a run: into it; of zoo:NAME or NAME.safetensors, into runs/zoo-NAME or runs/NAME."""
+    """The folder for files made from a run: the run itself; for zoo:NAME runs/zoo-NAME, for NAME.safetensors runs/NAME."""
     text = str(run)
     if text.startswith(PREFIX):
         return Path("runs") / f"zoo-{text.removeprefix(PREFIX)}"

@@ -1,7 +1,6 @@
-"""How good the pictures are: scores, each with the card that says what was measured.
+"""Scores of generated images, each with a card that says how it was measured.
 
-Takes uint8 images and never knows where they came from. docs/python.md shows the names below at work; what needs PyTorch is
-imported when it's first asked for.
+Takes uint8 images, wherever they come from. docs/python.md shows the names below in use; each is imported on first use.
 """
 
 from importlib import import_module
@@ -25,7 +24,7 @@ __all__ = list(_LATER)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> object:
-    """Called for what isn't here yet (PEP 562)."""
+    """Import a name on first use (PEP 562)."""
     if name not in _LATER:
         raise AttributeError(f"module 'metrics' has no attribute {name!r}")
     return getattr(import_module(_LATER[name]), name)

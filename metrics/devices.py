@@ -6,7 +6,7 @@ from data.files import UserError
 
 
 class DeviceError(UserError):
-    """A device that isn't there: one sentence that says so, and which to take."""
+    """A device isn't available; the message says which to use."""
 
 
 def open_device(name: str | torch.device = "auto") -> torch.device:

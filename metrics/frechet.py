@@ -45,10 +45,10 @@ def as_features(features: Tensor | np.ndarray, dim: int | None = None) -> Tensor
 class Moments:
     """Mean and covariance of a stream of features, in float64, in memory that does not grow with the number of images.
 
-    Rows are gathered into blocks of fixed length, so the result does not depend, not even in the last bit, on how the stream was
-    cut into batches, and the product that dominates is worth its call. A mean that is large against the spread costs no digits,
-    since the first row is subtracted from all; nor does a drift, since blocks are merged by their means and scatters (Chan, Golub,
-    LeVeque 1979, eq. 2.1), where merging alone would still difference two large means.
+    Rows are gathered into blocks of fixed length, so that the result doesn't depend on the batch size, not even in the last bit,
+    and the dominating matrix product is efficient. A mean that is large compared with the spread loses no digits, since the first
+    row is subtracted from all; nor does a drift, since blocks are merged by their means and scatters (Chan, Golub, LeVeque 1979,
+    eq. 2.1), where merging alone would still subtract two large means.
     """
 
     BLOCK = 512  # rows; fewer are as fast on one thread, but slower on two
@@ -162,7 +162,7 @@ def square_root(S: Tensor) -> Tensor:
 
 
 def _eigh(S: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and eigenvectors of a symmetric matrix, also where divide and conquer gives up (many equal eigenvalues)."""
+    """Eigenvalues and eigenvectors of a symmetric matrix, also where divide and conquer fails (many equal eigenvalues)."""
     try:
         return torch.linalg.eigh(S)
     except RuntimeError:  # torch.linalg.LinAlgError
@@ -175,9 +175,9 @@ def _eigh(S: Tensor) -> tuple[Tensor, Tensor]:
 def nuclear_norm(P: Tensor) -> float:
     """The sum of the singular values of a float64 matrix, to about 1e-7 of itself.
 
-    They are the roots of the eigenvalues of the smaller of P P^T and P^T P, faster to get. But those are off by about
-    epsilon * the largest, which is nothing beside a large one and everything beside one near 0. Where that would show in the sum,
-    take the singular values themselves.
+    They are the roots of the eigenvalues of the smaller of P P^T and P^T P, which are faster to compute. Each eigenvalue has an
+    error of about epsilon * the largest, which matters for those near 0. Where the sum would be affected, the singular values
+    themselves are computed.
     """
     if not P.numel():
         return 0.0

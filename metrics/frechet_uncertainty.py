@@ -1,4 +1,4 @@
-"""How sure a Fréchet distance is, and what it would be with endless images.
+"""The uncertainty of a Fréchet distance, and its extrapolation to infinitely many images.
 
 Sources: McCarthy, "Pseudo-replication: half samples", Review of the International Statistical Institute 1969; Chong and Forsyth,
 "Effectively unbiased FID and Inception Score and where to find them", CVPR 2020 (arXiv 1911.07023).
@@ -24,6 +24,8 @@ def _reference(real: Reference) -> Gaussian:
 
 
 class Interval(NamedTuple):
+    """A confidence interval of a squared Fréchet distance."""
+
     low: float
     high: float
     std: float  # standard deviation of the distance over draws of as many images
@@ -32,16 +34,16 @@ class Interval(NamedTuple):
 def frechet_bootstrap(
     real: Reference, fake: Tensor | np.ndarray, rounds: int = 100, seed: int = 0, level: float = 0.95, both: bool = False
 ) -> Interval:
-    """How far the distance moves with the images drawn: a bootstrap interval for its expectation at this number of images.
+    """A bootstrap interval for the expected distance at this number of generated images.
 
     Every round scores a random half of the images of `fake`, (n, d), without replacement, and with both=True half of those of
     `real` too, which must then be features. Means of such halves vary as those of n fresh images do (McCarthy 1969, half-samples).
     Drawing n images with replacement, the usual bootstrap, repeats images, which takes rank from the covariance: with 64 features
     and 100 images its standard deviation comes out several times too large, that of halves nearly right.
 
-    Distances of fewer images lie too high, so only their spread is used, reflected about the distance d measured on all images:
+    Distances of fewer images are biased upwards, so only their spread is used, reflected about the distance d of all images:
     d - (quantile - mean of the rounds). That is the basic interval without its correction for bias: the bias at n images is part
-    of the score everybody quotes; to remove it, see frechet_infinity. Nothing is said about other training seeds.
+    of the score that is usually quoted; to remove it, see frechet_infinity. The interval doesn't cover other training seeds.
 
     The real side's factor is computed once; a round costs less than a distance. ValueError for rounds < 2, a level outside (0, 1),
     fewer than 4 images, both=True without features, and everything as_features refuses.
@@ -83,6 +85,8 @@ def _subset(features: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 
 class Extrapolation(NamedTuple):
+    """A squared Fréchet distance extrapolated to infinitely many images."""
+
     value: float
     error: float  # standard error of the fit
 
@@ -90,7 +94,7 @@ class Extrapolation(NamedTuple):
 def frechet_infinity(
     real: Reference, fake: Tensor | np.ndarray, seed: int = 0, points: int = 15, smallest: int | None = None
 ) -> Extrapolation:
-    """The distance with endlessly many generated images: FID over 1/N is nearly a line; this is where it meets 1/N = 0.
+    """The distance for infinitely many generated images: FID is nearly linear in 1/N, and this is its value at 1/N = 0.
 
     Chong and Forsyth 2020, section 3: `points` subsets of `fake`, (n, d), drawn without replacement, their sizes evenly spaced from
     `smallest` to n, and a least-squares line. Default for smallest: n / 10, as in the paper, but at least 2 d, below which the line
@@ -122,7 +126,7 @@ def frechet_infinity(
 
 @register("infinity", features=True)
 def infinity(real: Embedded, generated: Embedded, seed: int) -> list[Value]:
-    """The distance with endlessly many generated images; its spread is the error of the fit. Warns below 4 images per feature."""
+    """The distance for infinitely many generated images; its spread is the error of the fit. Warns below 4 images per feature."""
     found = frechet_infinity(real.moments, generated.features, seed=seed)
     n, d = generated.features.shape
     few = f"{n:,} generated images are fewer than 4 times the {d:,} features: the extrapolation to endless images can't be trusted"

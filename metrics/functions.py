@@ -1,4 +1,4 @@
-"""Scores as functions of images, for one's own code: each returns a `Score`, a value with its card.
+"""Scores as functions of images, for scripts: each returns a `Score`, a value with its card.
 
     score = metrics.frechet_distance(real, generated)
     score.value, score.card
@@ -30,7 +30,7 @@ REAL, GENERATED = "real images", "generated images"
 
 
 class Reference:
-    """Real images, embedded once, to score against again and again: in a training loop, say. It keeps a mean and a covariance.
+    """Real images, embedded once, to score against repeatedly, for example in a training loop. Keeps their mean and covariance.
 
     reference = metrics.Reference(loader)
     reference.frechet_distance(sample(64) for _ in range(100))
@@ -131,7 +131,7 @@ def inception_score(images: Images, features: str | Extractor = DEFAULT, splits:
 def memorisation(
     samples: Images, training: Images, held_out: Images, features: str | Extractor = DEFAULT, **options
 ) -> Memorisation:  # fmt: skip
-    """Whether samples lie closer to training images than real images do that were held out, in feature space."""
+    """Whether samples lie closer to training images, in feature space, than held-out real images do."""
     extractor = _extractor(features, options)
     given = Given(samples, "samples"), Given(training, "training images"), Given(held_out, "held-out images")
     a, b, c = (_features(extractor, side) for side in given)

@@ -1,4 +1,4 @@
-"""Images as somebody's own code has them, as one side of a comparison: tensors, arrays, iterables, data loaders."""
+"""Images passed by a user's code (tensors, arrays, iterables, data loaders) as one side of a comparison."""
 
 from collections.abc import Iterable, Iterator, Sized
 
@@ -18,7 +18,7 @@ Images = Tensor | np.ndarray | Iterable
 
 
 class Given:
-    """One side of a comparison: a pass over what was given, batch by batch, and the sha256 of the pixels that came by.
+    """One side of a comparison: a pass over the images, batch by batch, and the sha256 of their pixels.
 
     An iterable may allow one pass only, so it is hashed while it is read, and no statistics of it are kept on the disk.
     """
@@ -68,19 +68,17 @@ class Given:
 
 
 def as_batch(images: object, name: str) -> Tensor:
-    """What an iterable yields -> (n, 3, H, W) uint8. FeatureError for what it can't be made of.
+    """What an iterable yields -> (n, 3, H, W) uint8. FeatureError for anything else.
 
-    Of a tuple or list the first, as data loaders yield images and labels. One image without its N is a batch of one. Channels may
-    come last.
+    Of a tuple or list the first item counts, as data loaders yield (images, labels). A single image (3, H, W) is a batch of one.
+    Channels may come last.
     """
     if isinstance(images, tuple | list) and images:
         images = images[0]
     if isinstance(images, np.ndarray):
         images = torch.from_numpy(np.require(images, requirements=["C", "W"]))  # torch warns of read-only memory
     if not isinstance(images, Tensor):
-        raise FeatureError(
-            f"{name} hold something of type {type(images).__name__}: let them be uint8 tensors or arrays (N, 3, H, W)"
-        )
+        raise FeatureError(f"{name} contain a {type(images).__name__}: pass uint8 tensors or arrays (N, 3, H, W)")
     images = images.detach()
     if images.dim() == 3:
         images = images[None]
@@ -91,7 +89,5 @@ def as_batch(images: object, name: str) -> Tensor:
             f"{name} are {images.dtype}, not uint8: a GAN's [-1, 1] become x.add(1).mul(127.5).round().to(torch.uint8)"
         )
     if images.dim() != 4 or images.shape[1] != 3:
-        raise FeatureError(
-            f"{name} have shape {tuple(images.shape)}: let them be (N, 3, H, W), grey ones with three equal channels"
-        )
+        raise FeatureError(f"{name} have shape {tuple(images.shape)}: pass (N, 3, H, W), grey ones with three equal channels")
     return images.cpu()

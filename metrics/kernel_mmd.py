@@ -17,8 +17,8 @@ def kernel_distance(
 ) -> tuple[float, float]:
     """(mean, standard deviation with ddof 0) over `subsets` of the MMD^2 between `size` images of a, (n, d), and of b, (m, d).
 
-    Subsets are drawn without replacement, seeded. The mean is unbiased: about 0, and as often below, for sets of one distribution.
-    The deviation is that of one subset, hence neither the error of the mean nor that of another training seed.
+    Subsets are drawn without replacement, seeded. The mean is unbiased: for sets of one distribution it is about 0, of either sign.
+    The deviation is that of a single subset, not the error of the mean, nor the deviation between training seeds.
 
     ValueError if size is below 2 or above the number of images on either side, for subsets < 1, and for features of unlike dim.
     """
@@ -45,9 +45,9 @@ def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
 
 
 def squared_mmd(x: Tensor, y: Tensor) -> Tensor:
-    """The unbiased estimate of MMD^2 between (n, d) and (m, d), a scalar: means of k without an image's kernel with itself.
+    """The unbiased estimate of MMD^2 between (n, d) and (m, d), a scalar: means of k over pairs of different images.
 
-    In float64: three numbers near 1 or far above cancel to 1e-3 or less.
+    In float64, since three numbers of 1 or much more cancel to 1e-3 or less.
     """
     n, m = len(x), len(y)
     within_x = (cubic_kernel(x, x).fill_diagonal_(0)).sum() / (n * (n - 1))

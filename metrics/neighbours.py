@@ -1,4 +1,4 @@
-"""Does a generator repeat its training images? Distances to the nearest of them, beside those of real images that it never saw.
+"""Does a generator copy its training images? Distances to the nearest of them, compared with those of held-out real images.
 
 Sources: Meehan, Chaudhuri, Dasgupta, "A non-parametric test to detect data-copying in generative models", AISTATS 2020
 (arXiv 2004.05675): the statistic U / (m n), the chance that a sample lies closer to the training set than a held-out image does;
@@ -19,6 +19,8 @@ ROWS = 512  # at once
 
 
 class Nearest(NamedTuple):
+    """The nearest neighbours of n images in another set."""
+
     distances: Tensor  # (n, k) float64, Euclidean, nearest first
     indices: Tensor  # (n, k) int64, rows of the other set
 
@@ -26,16 +28,16 @@ class Nearest(NamedTuple):
 class Memorisation(NamedTuple):
     """share: the chance that a sample lies closer to a training image than a held-out real image does; ties count half.
 
-    0.5 where samples lie as real images do; above `high`, closer than chance allows. Bad samples lie far from everything, and hide
-    copies among them from it: hence `closest`, the share of samples that are closer than all but a hundredth of the held-out
-    images, 0.01 where nothing is copied.
+    0.5 if samples are distributed as real images are; above `high`, closer than by chance. Bad samples lie far from everything and
+    so hide copies in `share`. Hence `closest`: the share of samples that are closer than 99 % of the held-out images, 0.01 if
+    nothing is copied.
     """
 
     share: float
-    low: float  # of 95 % of shares where samples are as real images are
+    low: float  # to high: the 95 % range of `share` by chance, if nothing is copied
     high: float
     closest: float
-    closest_high: float  # that 97.5 % of such `closest` stay below
+    closest_high: float  # the 97.5 % quantile of `closest` by chance, if nothing is copied
 
 
 def nearest(x: Tensor | np.ndarray, others: Tensor | np.ndarray, k: int = 1, own: bool = False) -> Nearest:

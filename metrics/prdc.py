@@ -1,4 +1,4 @@
-"""Fidelity and diversity apart: improved precision and recall, density and coverage.
+"""Fidelity and diversity, measured separately: improved precision and recall, density and coverage.
 
 Sources: Kynkäänniemi, Karras, Laine, Lehtinen, Aila, "Improved precision and recall metric for assessing generative models",
 NeurIPS 2019 (arXiv 1904.06991), eq. 1-3; Naeem, Oh, Uh, Choi, Yoo, "Reliable fidelity and diversity metrics for generative models",
@@ -8,9 +8,9 @@ All four ask which images lie inside the ball around an image of the other set t
 set, itself not counted. Balls include their border (eq. 1 of the former; the code of the latter leaves it out, which only matters
 where distances are equal).
 
-Precision. |x - y|^2 = |x|^2 + |y|^2 - 2 x.y is the fast way, and cancels for near duplicates. So everything is in float64, and
-where the result is below 1e-6 of |x|^2 + |y|^2, hence short of more than 6 digits, the differences themselves are squared.
-Duplicates are at distance 0 exactly, and every squared distance is good to about 1e-9.
+Numerical precision. |x - y|^2 = |x|^2 + |y|^2 - 2 x.y is fast, but cancels for near duplicates. So everything is in float64, and
+where the result is below 1e-6 of |x|^2 + |y|^2, so that more than 6 digits are lost, the differences themselves are squared.
+Duplicates have a distance of exactly 0, and every squared distance has a relative error of about 1e-9.
 """
 
 from typing import NamedTuple
@@ -28,11 +28,15 @@ BORDER = 1 + 1e-8  # widens squared radii, so that rounding can't put an image o
 
 
 class PrecisionRecall(NamedTuple):
+    """Improved precision and recall, in [0, 1]. Kynkäänniemi et al. 2019."""
+
     precision: float  # part of the generated images inside a ball around a real one
     recall: float  # part of the real images inside a ball around a generated one
 
 
 class DensityCoverage(NamedTuple):
+    """Density (>= 0) and coverage (in [0, 1]). Naeem et al. 2020."""
+
     density: float  # balls around real images that a generated one lies in, on average, by k; can exceed 1
     coverage: float  # part of the real images with a generated one in their ball
 

@@ -1,4 +1,4 @@
-"""With which numbers a device multiplies: bf16, TF32 (ten bits of each number) or IEEE float32.
+"""The precision in which a device multiplies: bf16, TF32 (a mantissa of ten bits) or IEEE float32.
 
 TF32 is set through PyTorch's older switches: it keeps both its interfaces readable after those, but not after the newer ones.
 """
@@ -52,10 +52,10 @@ def is_native(kind: str) -> bool:
 
 @cache
 def onednn_kind(dtype: torch.dtype) -> str:
-    """Which of its codes oneDNN takes for a convolution of such numbers on this CPU: avx2, avx512_core_bf16, …; "" for none.
+    """The implementation that oneDNN uses for a convolution in this dtype on this CPU: avx2, avx512_core_bf16, …; "" for none.
 
-    The library has no call for that which PyTorch passes on, but it reports each operation on stdout when asked to. So this heeds
-    all that it heeds: the processor, ONEDNN_MAX_CPU_ISA, how it was built. Takes 30 ms, once.
+    PyTorch exposes no query for that, so this parses oneDNN's verbose output of one operation, which depends on the processor,
+    ONEDNN_MAX_CPU_ISA and how the library was built. Takes 30 ms, once.
     """
     x, w = torch.zeros(2, 32, 8, 8, dtype=dtype), torch.zeros(32, 32, 3, 3, dtype=dtype)
     with _stdout_of_libraries() as said, torch.no_grad():
@@ -70,7 +70,7 @@ def onednn_kind(dtype: torch.dtype) -> str:
 
 @contextmanager
 def _stdout_of_libraries() -> Iterator:
-    """Within the block, what C code prints goes to a file, and the function that this gives reads it. Nothing, without a stdout."""
+    """Within the block, stdout of C libraries goes to a file; yields a function that reads it ("" if stdout is closed)."""
     try:
         sys.stdout.flush()
         kept = os.dup(1)
@@ -99,7 +99,7 @@ def allow_tf32(products: bool, convolutions: bool) -> None:
 
 @contextmanager
 def ieee_float32() -> Iterator[None]:
-    """No TF32, whose ten bits show in the third digit of a score, and only such algorithms of cuDNN as repeat to the bit."""
+    """Within the block, no TF32, whose ten bits change the third digit of a score, and only deterministic algorithms of cuDNN."""
     cudnn: Any = torch.backends.cudnn  # holds more than type checkers see
     tf32 = [place.fp32_precision == "tf32" for place in (torch.backends.cuda.matmul, cudnn.conv)]
     algorithms = cudnn.benchmark, cudnn.deterministic

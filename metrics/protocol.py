@@ -1,4 +1,4 @@
-"""The card: everything that moves a score besides the generator. Scores with unlike cards are never put side by side."""
+"""The card of a score: everything besides the generator that affects it. Scores with different cards are never compared."""
 
 import platform
 from dataclasses import asdict, dataclass, field, fields
@@ -26,6 +26,7 @@ class ProtocolError(UserError):
 
 
 def library_versions() -> dict[str, str]:
+    """{package: version} of Python and LIBRARIES; "unknown" for a package that is not installed."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -37,6 +38,8 @@ def library_versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Card:
+    """Everything besides the generator that affects a score, and where it comes from."""
+
     features: str  # the network that embeds the images
     weights_sha256: str
     input_size: int  # side of its input in pixels
@@ -57,7 +60,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Score:
-    """A number and how it came about. spread: standard deviation over what `spread_of` names; interval: 95 %."""
+    """A number and how it was measured. spread: standard deviation over what `spread_of` names; interval: 95 %."""
 
     name: str
     value: float

@@ -1,4 +1,4 @@
-"""Tables that fill themselves: each entry is registered by the file that defines it, so that a new one touches no other file."""
+"""A registry: each entry is registered by the file that defines it, so that a new one changes no other file."""
 
 from importlib import import_module
 from pkgutil import iter_modules
@@ -8,7 +8,7 @@ Entry = TypeVar("Entry")
 
 
 class Registry(Generic[Entry]):
-    """Entries by name. The modules of `package` are imported before anything is looked up, and so have registered theirs.
+    """Entries by name. The modules of `package` are imported before a lookup, so that their entries are registered.
 
     A module outside of that package registers its entries when somebody imports it.
     """
@@ -18,7 +18,7 @@ class Registry(Generic[Entry]):
         self._entries: dict[str, tuple[str, Entry]] = {}  # name: module and entry
 
     def add(self, name: str, entry: Entry, module: str) -> None:
-        """ValueError for a name that another module has taken. The same module may replace its own, as when a cell is run again."""
+        """Register an entry. ValueError if another module has taken the name; the same module may replace its own (notebooks)."""
         owner = self._entries.get(name, (module,))[0]
         if owner != module:
             raise ValueError(f"{module} registers {name!r}, which {owner} has registered: choose another name")

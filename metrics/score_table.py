@@ -18,7 +18,7 @@ from metrics.statistics import Statistics
 
 
 class Gatherer(Protocol):
-    """What a score of class probabilities is made from, batch by batch, so that they needn't be kept. Made as (images, splits)."""
+    """Accumulates class probabilities batch by batch for a score, so that they needn't be kept. Created as (images, splits)."""
 
     splits: int  # parts of the images that are scored each by itself
 
@@ -59,7 +59,7 @@ class Embedded:
 
 
 class Value(NamedTuple):
-    """A number that a score gives. One of a name takes the place of an earlier one of that name."""
+    """A number that a score gives. A later one with the same name replaces an earlier one."""
 
     base: str  # its name on the 2015 Inception network; Extractor.score_name makes of it the name on any other
     value: float
@@ -75,6 +75,8 @@ Compute = Callable[[Embedded, Embedded, int], list[Value]]
 
 @dataclass(frozen=True)
 class Entry:
+    """A registered score."""
+
     compute: Compute  # (real, generated, seed)
     features: bool  # whether it needs those of all images at once: 5 KB an image with the default network
     gatherer: Callable[[int, int], Gatherer] | None

@@ -20,11 +20,11 @@ INTRA = "intra"  # the score that takes the sides class by class
 
 @dataclass
 class Side:
-    """One side of a comparison: images, or somebody's statistics of them.
+    """One side of a comparison: images, or saved statistics of them.
 
     batches() starts a fresh pass over uint8 images (n, 3, H, W); count: how many there are. about: card fields it settles, such as
     ema, batch_norm, seed and protocol. fixed: whether the same images will be asked for again, so that caching pays.
-    sha256: what stands for the images; None: not known yet. identify() finds it; None: hash the pixels, which takes a pass.
+    sha256: identifies the images; None: not known yet. identify() computes it; None: hash the pixels, which takes a pass.
     classes(): the same images class by class, by name, where they have labels.
     """
 
@@ -46,7 +46,7 @@ class Side:
 
 
 def identified(side: Side) -> Side:
-    """The same side, knowing its sha256: looked for once, however many scores are taken against it. A generator has none."""
+    """The same side with its sha256, computed once for all scores against it. A generator has none."""
     if side.batches is None or not side.fixed or side.sha256:
         return side
     return replace(side, sha256=side.identify() if side.identify else fingerprint(side.open()))
@@ -61,7 +61,7 @@ def passes(*sides: Side, wanted: Iterable[str] = ()) -> int | None:
 
 
 def require_known(wanted: Iterable[str]) -> None:
-    """ProtocolError for a score that there isn't: before anything is decoded for it."""
+    """ProtocolError for an unknown score, before anything is decoded for it."""
     known = SCORES.entries()
     unknown = [name for name in wanted if name not in known and name not in (ALL, INTRA)]
     if unknown:
@@ -111,7 +111,7 @@ def _pairs_of_classes(real: Side, generated: Side) -> dict[str, tuple[Side, Side
     if a.keys() != b.keys():
         only = sorted(a.keys() ^ b.keys())
         raise ProtocolError(
-            f"{real.name} and {generated.name} have not the same classes: only one of them has {only[0]}; leave {INTRA!r} out"
+            f"{real.name} and {generated.name} don't have the same classes: only one of them has {only[0]}; leave {INTRA!r} out"
         )
     return {name: (a[name], b[name]) for name in a}
 
@@ -198,13 +198,13 @@ def embed(extractor: Extractor, side: Side, keep: bool, gathered: dict[str, Gath
 
 
 def check_halves(real: Side) -> None:
-    """ProtocolError if `floor` can't be had."""
+    """ProtocolError if `floor` can't be computed."""
     if real.batches is None:
         raise ProtocolError(f"{real.name} holds only a mean and a covariance; a floor needs the images")
 
 
 class Floor(NamedTuple):
-    """What a perfect generator would score."""
+    """What a perfect generator would score: the distance of other real images from the reference."""
 
     score: Score  # at the counts of the score that it stands beside
     measured: float  # the distance between two parts of the real images, from which it is scaled
@@ -212,11 +212,11 @@ class Floor(NamedTuple):
 
 
 def floor(extractor: Extractor, real: Side, card: Card, progress: Callable[[int], None] = lambda n: None) -> Floor:
-    """What other real images would score against these, at the counts of a score against them, whose card is given.
+    """An estimate of what a perfect generator would score against these real images, at the counts on a score's card.
 
-    There are no others: so the real images are parted in two, of as many as were generated or of halves, whichever is less, and
-    the distance of the parts, which is all bias, is scaled as bias goes: with 1 / n of one side + 1 / n of the other, once there
-    are a few images for each feature (Chong and Forsyth 2020).
+    The real images are split in two parts, the first with as many images as were generated, but at most half. The distance between
+    the parts is pure bias, which is proportional to 1 / n1 + 1 / n2 once there are a few images per feature (Chong and Forsyth
+    2020); it is scaled accordingly to the card's counts.
 
     ProtocolError for statistics and below 4 images.
     """
@@ -267,7 +267,7 @@ def reference_statistics(extractor: Extractor, real: Side, progress: Callable[[i
 
 
 def _identity(extractor: Extractor) -> dict:
-    """All that turns pixels into features."""
+    """Everything that determines how pixels become features."""
     return {
         "features": extractor.name, "weights": extractor.sha256, "resize": extractor.resize, "size": extractor.size,
         "precision": extractor.precision,
@@ -275,7 +275,7 @@ def _identity(extractor: Extractor) -> dict:
 
 
 def _check(extractor: Extractor, side: Side, needs_images: bool) -> None:
-    """Saved statistics must come from this very extractor, as far as they say, and do for some scores only."""
+    """ProtocolError if saved statistics come from another extractor, as far as they say, or if the images themselves are needed."""
     if side.statistics is not None:
         if len(side.statistics.mean) != extractor.dim:
             raise ProtocolError(

@@ -1,4 +1,4 @@
-"""Feature statistics of a reference set: computed once, kept as npz, never stale.
+"""Feature statistics of a reference set: computed once and cached as npz under a key that changes with images and network.
 
 A file holds `mu` (d,) and `sigma` (d, d) in float64, as pytorch-fid writes and reads them, and a `card` of JSON text. Files in the
 cache are named by a hash of the images' pixels and of all that turns pixels into features: a changed image or weight is another

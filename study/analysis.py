@@ -1,4 +1,4 @@
-"""From the records of a study's runs to what they say: which converged, by how much rows differ, which had stopped improving."""
+"""The analysis of a study's runs: which converged, by how much rows differ, and which had stopped improving."""
 
 import math
 from collections.abc import Callable
@@ -33,12 +33,12 @@ LATE = 3  # scored checkpoints, the last ones, whose distances are averaged
 FLAT = 0.05  # a row is flat if its distance, at the slope of the end, changes by less than this share in a quarter of training
 END = 0.4  # share of training over which that slope is taken, or the last LATE points where those reach further back
 VALUE = {"gan": "distance", "classify": "test error, %"}  # what the first score of a run is called
-SAME_WAY = ("samples", "real", "split", "features", "weights", "precision")  # that scores in training share with the final ones
+SAME_WAY = ("samples", "real", "split", "features", "weights", "precision")  # settings that make training scores comparable
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row against another: the difference of the logarithms of their distances, and what follows from it."""
+    """A row compared with another: the difference of their log distances, and the verdict."""
 
     row: str
     against: str
@@ -65,7 +65,7 @@ class Line:
     asked: int  # seeds
     records: list[dict]  # of the runs that are done
     problems: list[str]  # why runs didn't converge, one each
-    failures: list[str]  # what runs that ended without a result said last
+    failures: list[str]  # the last line of output of runs that ended without a result
     values: dict[int, float]  # distance of the runs that converged, averaged over their last checkpoints
     strays: dict[int, float]  # final distance of those that finished and did not converge; in no comparison
     best: dict[int, float]  # distance of the best checkpoint, of the runs that converged
@@ -86,7 +86,7 @@ class Line:
 
     @property
     def share(self) -> tuple[float, float] | None:
-        """Exact 95 % interval of the share of runs that converge; runs that failed say nothing of it."""
+        """Exact 95 % interval of the share of runs that converge; failed runs don't count."""
         return exact_share(self.converged, len(self.records)) if self.records else None
 
     @property
@@ -106,6 +106,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Analysis:
+    """The analysis of a study: its rows, the spread of their runs, and the declared contrasts."""
+
     lines: list[Line]  # facet by facet
     groups: dict[str, Group]  # by facet
     contrasts: list[Comparison]  # of the study; without those of which a row has no converged run
@@ -126,7 +128,7 @@ class Analysis:
 
 
 def analyse(study: Study, folder: StudyFolder) -> Analysis:
-    """What the study's runs say so far.
+    """Analyse the runs that have finished so far.
 
     ProtocolError if two that are compared were scored differently, StudyError if one was trained with other settings than the
     study has.
@@ -279,7 +281,7 @@ def _contrasts(study: Study, runs: dict[str, _Runs], models: dict[str, Fit]) -> 
 
 
 def _pair_width(model: Fit, pairs: int) -> Callable[[int], float]:
-    """Of a number of seeds: the difference that one of so many contrasts resolves."""
+    """A function of the number of seeds: the difference that one of `pairs` contrasts resolves."""
 
     def width(seeds: int) -> float:
         half = pair_half_width(pairs, (len(model.rows) - 1) * (seeds - 1), seeds, model.deviation)

@@ -50,9 +50,9 @@ def _config(study: Study, row: Row) -> Config:
 
 
 def measure_costs(study: Study, path: Path, say: Callable) -> bool:
-    """Time a step of every row that trains, in turns, once all runs have ended; whether that was done, and not before.
+    """Once all runs have ended, time a step of every row, in turns. Returns whether this call measured.
 
-    A failure is said and costs some columns of the table, no more.
+    A failure is reported, and the table then lacks these columns.
     """
     folder = StudyFolder(path)
     lines = analyse(study, folder).lines

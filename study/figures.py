@@ -18,7 +18,7 @@ DIRECT = 120  # letters: names of more altogether would overlap if they stood be
 
 
 def _style(lines: list[Line], line: Line) -> dict:
-    """The same in every facet for rows of one name."""
+    """Colour and marker of a row: the same in every facet for rows of one name."""
     index = list(dict.fromkeys(each.short for each in lines)).index(line.short)
     return {"color": PALETTE[index % len(PALETTE)], "marker": MARKERS[index % len(MARKERS)]}
 

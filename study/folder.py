@@ -1,4 +1,4 @@
-"""The folder of a study, which remembers what has been trained with which settings; and the light copy of one, for keeping."""
+"""The folder of a study, which records what was trained with which settings; and its export, a copy without weights."""
 
 import contextlib
 import io
@@ -20,8 +20,8 @@ from study.study import CURVE_KEYS, Config, Job, Study, StudyError
 
 RECORD = "record.json"  # of a run: settings, scores with their cards, curve, cost
 OF_RUN = ("record", "probe", "result")  # the JSON files of a run that an export keeps, all in runs.json
-FAILED = "failed.txt"  # of a run that ended without a record: the last line that it said
-ADOPTED = ".study.yaml"  # what the runs read: whoever edits study.yaml while they run changes the next `compare`, not this one
+FAILED = "failed.txt"  # of a run that ended without a record: its last line of output
+ADOPTED = ".study.yaml"  # what the runs read: editing study.yaml while they run affects the next `compare`, not this one
 RUNS = "runs.json"  # of an exported study: what its finished runs left
 TUNING = "tuning"  # of a study that tunes: the folder of that study
 GRIDS = "grids.zip"  # of an exported study: the sample grids that its report shows
@@ -157,7 +157,7 @@ class StudyFolder:
         return any(RunFiles(run).checkpoints.glob("*.pt"))
 
     def note_failure(self, job: Job, said: str | None) -> None:
-        """Keep what a run that failed said last, for the table; None: forget it, since it is tried again."""
+        """Store the last line of output of a failed run, for the table; None removes it, since the run has succeeded."""
         file = self.run(job) / FAILED
         with contextlib.suppress(OSError):  # a full disk was said already
             if said:
@@ -167,7 +167,7 @@ class StudyFolder:
                 file.unlink()
 
     def failure(self, job: Job) -> str | None:
-        """What a run that failed said last; None for any other."""
+        """The last line of output of a run that failed; None for any other."""
         file = self.run(job) / FAILED
         return file.read_bytes().decode(errors="replace") if file.is_file() else None
 

@@ -30,7 +30,7 @@ class Forest:
         return band + f'<line x1="{zero}" x2="{zero}" y1="0" y2="{height}" stroke="#888" stroke-width="1"/>'
 
     def row(self, difference: Difference | None, text: str) -> Markup:
-        """text: what the picture says, for those who can't see it. A dot without a line has no interval; None: the baseline."""
+        """One row's SVG. text: its accessible label. A dot without a line has no interval; difference None: the baseline."""
         shapes, middle = [self._band(HEIGHT)], HEIGHT / 2
         if difference is not None:
             if difference.low is not None and difference.high is not None:

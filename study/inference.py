@@ -1,8 +1,8 @@
-"""The statistics of a study, on plain numbers: by how much rows differ, how sure that is, and how many seeds would tell.
+"""The statistics of a study, on plain numbers: by how much rows differ, with which interval, and how many seeds would resolve it.
 
-The logarithm of a run's distance follows row + seed, with one variance for all rows that are compared. Three runs of a row say next
-to nothing of that row's own variance: a paired t interval from three seeds is a lottery, whose width varies 8-fold. All rows
-together do. On the logarithm a difference is a ratio, and rows of large and of small distances vary alike.
+The model: the logarithm of a run's distance is row + seed + noise, with one noise variance for all rows that are compared. Three
+runs are too few to estimate a row's own variance (the width of a paired t interval from three seeds varies 8-fold); all rows
+together are enough. A difference of logarithms is a ratio, and on that scale large and small distances vary alike.
 
 Sources: Dunnett, "A multiple comparison procedure for comparing several treatments with a control", JASA 1955, and for unequal
 numbers of runs Hsu, "Multiple Comparisons", 1996, section 7; Holm, "A simple sequentially rejective multiple test procedure",
@@ -26,13 +26,13 @@ Values = Mapping[str, Mapping[int, float]]  # {row: {seed: value}}; runs may be 
 
 
 def exact_share(converged: int, runs: int, level: float = LEVEL) -> tuple[float, float]:
-    """Clopper and Pearson's interval for the share of runs that converge: it holds the truth at least as often as it says."""
+    """Clopper and Pearson's exact interval for the share of runs that converge; its coverage is at least `level`."""
     found = stats.binomtest(converged, runs).proportion_ci(level, method="exact")
     return float(found.low), float(found.high)
 
 
 class Test(NamedTuple):
-    """Of one difference."""
+    """The t test of one difference."""
 
     estimate: float
     error: float  # its standard error; nan without degrees of freedom
@@ -91,7 +91,7 @@ def fit(values: Values) -> Fit:
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two rows, on the scale of the values. low, high: None where nothing says how sure it is (a single seed)."""
+    """The difference of two rows, on the scale of the values. low, high: its interval; None where there is none (a single seed)."""
 
     estimate: float
     low: float | None = None
@@ -176,7 +176,7 @@ def means(values: Values, level: float = LEVEL, pooled: bool = False) -> dict[st
 
 
 def half_width(rows: int, seeds: int, deviation: float, level: float = LEVEL) -> float:
-    """Of Dunnett's interval, on the scale of the values, where each of `rows` rows beside the baseline has all `seeds` runs."""
+    """Half-width of Dunnett's interval, on the scale of the values, if each of `rows` rows beside the baseline has `seeds` runs."""
     if seeds < 2 or not rows:
         return float("inf")
     equal = tuple(tuple(1.0 if i == j else 0.5 for j in range(rows)) for i in range(rows))
@@ -184,7 +184,7 @@ def half_width(rows: int, seeds: int, deviation: float, level: float = LEVEL) ->
 
 
 def pair_half_width(pairs: int, freedom: int, seeds: int, deviation: float, level: float = LEVEL) -> float:
-    """Of Bonferroni's interval over `pairs` contrasts, with `seeds` runs of each row."""
+    """Half-width of Bonferroni's interval over `pairs` contrasts, with `seeds` runs of each row."""
     if freedom < 1:
         return float("inf")
     return float(stats.t.ppf(1 - (1 - level) / 2 / pairs, freedom)) * deviation * (2 / seeds) ** 0.5
@@ -218,7 +218,7 @@ def spreads_differ(model: Fit) -> float | None:
 
 
 def upper_deviation(deviation: float, freedom: int, sure: float = POWER) -> float:
-    """What a standard deviation that was estimated with so many degrees of freedom stays below in 80 of 100 cases."""
+    """The upper confidence bound (one-sided, level `sure`) of a standard deviation estimated with `freedom` degrees of freedom."""
     return deviation * (freedom / float(stats.chi2.ppf(1 - sure, freedom))) ** 0.5
 
 
@@ -247,9 +247,9 @@ def resolving_width(estimate: float, equal: float) -> float:
 
 
 def detectable(half_width: float, seeds: int, deviation: float) -> float:
-    """The difference that an interval of this half-width is clear of 0 for in 80 % of studies (POWER), by the normal law.
+    """The true difference for which an interval of this half-width excludes 0 in 80 % of studies (POWER), by the normal law.
 
-    A difference that is just as large as the half-width would be resolved in every second study alone.
+    A difference as large as the half-width itself would be resolved in only half of the studies.
     """
     return half_width + float(stats.norm.ppf(POWER)) * deviation * (2 / seeds) ** 0.5
 
@@ -264,5 +264,5 @@ def more_seeds(estimate: float, equal: float, runs: int, width: Callable[[int], 
 
 
 def with_share(runs: int, share: float) -> int:
-    """How many runs to start for so many that converge."""
+    """How many runs to start so that `runs` of them converge, if this share does."""
     return ceil(runs / share - 1e-9)

@@ -29,12 +29,15 @@ PARENT = "GAN_COMPARE_PID"  # in the environment of the runs that `run_here` sta
 
 @dataclass(frozen=True)
 class Ended:
+    """A run whose process has ended."""
+
     job: Job
     code: int  # 0: it left a result
     said: str  # the last line of its log
 
 
 def command(folder: StudyFolder, job: Job) -> list[str]:
+    """The command line that trains and scores one run."""
     line = [sys.executable, str(ENTRY), "compare", str(folder.path / ADOPTED), "--out", str(folder.path), "--only", job.name]
     return [*line, "--trust"]  # the `compare` that starts it has asked
 
@@ -118,7 +121,7 @@ def run_here(
 
 
 class Alike:
-    """Runs that fail one after the other for one cause, of which a study of hundreds needs no more than a few."""
+    """Stops a study early if its first runs all fail with the same message, as the others would."""
 
     ENOUGH = 3
 
@@ -126,7 +129,7 @@ class Alike:
         self.count, self.cause, self.hope = 0, None, False
 
     def require_hope(self, end: Ended, left: int) -> None:
-        """StudyError once the first runs have all failed with the same words, and others would do so after them."""
+        """StudyError once the first ENOUGH runs have all failed with the same message, and others are left."""
         self.hope = self.hope or end.code == 0
         cause = end.said.replace(end.job.name, "RUN")
         self.count = self.count + 1 if cause == self.cause else 1
@@ -134,7 +137,7 @@ class Alike:
         if not self.hope and self.count >= self.ENOUGH and left:
             raise StudyError(
                 f"the first {self.count} runs failed alike ({end.said.removeprefix('error: ')}), so the other {left} were not "
-                "tried: mend the cause and repeat the command"
+                "tried: fix the cause and repeat the command"
             )
 
 
@@ -212,7 +215,7 @@ def last_line(log: Path, start: int = 0) -> str:
     """The last line that was written after the first `start` bytes."""
     text = log.read_bytes()[start:].decode(errors="replace")
     if not text.strip() and disk_is_full(log.parent):
-        return "it said nothing: the disk is full"
+        return "it printed nothing: the disk is full"
     return _last_words(text)
 
 
@@ -222,4 +225,4 @@ def disk_is_full(path: Path) -> bool:
 
 def _last_words(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "it said nothing"
+    return lines[-1].strip() if lines else "it printed nothing"

@@ -9,7 +9,7 @@ from study.study import Study
 
 
 class Looked(NamedTuple):
-    """A run whose samples' nearest training images were looked for."""
+    """A run for which `evaluate --neighbours` was called."""
 
     name: str  # ROW/seed_N
     lines: list[str]

@@ -128,7 +128,7 @@ def _chosen(study: Study, analysis: Analysis) -> list[str]:
 
 
 def _costs(study: Study, analysis: Analysis, costs: dict[str, dict]) -> list[str]:
-    """Of what the columns of cost are."""
+    """What the columns of cost mean, and what the runs took."""
     found = ["Parameters and multiply-adds: of the generator, per image."] * (study.task == "gan" and bool(analysis.records))
     if machines := dict.fromkeys(cost["machine"] for cost in costs.values() if "machine" in cost):
         found.append(
@@ -175,7 +175,7 @@ def _code(record: dict) -> str | None:
 
 
 def _curves(study: Study, analysis: Analysis) -> list[str]:
-    """Whether rows had stopped improving, as far as their curves say."""
+    """Whether rows had stopped improving, judged by their curves."""
     found = []
     if any(_rate_falls(r["config"]) for r in analysis.records):
         found = ["The learning rate falls within a run, which flattens any curve: more steps may still change the order."]

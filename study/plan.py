@@ -1,6 +1,6 @@
-"""How many seeds an answer takes: before a study begins, from the spread of another; and while it grows, from its own.
+"""How many seeds a study needs: before it begins, from the spread of a pilot study; and while it grows, from its own spread.
 
-Both look at the pooled residual alone, never at the differences: whoever adds seeds until a difference shows will find one.
+Both use the pooled residual alone, never the differences: adding seeds until a difference shows would find one by chance.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Which code a run was made with, for its record."""
+"""The git revision of the code, for a run's record."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ def revision() -> dict[str, str | bool | None]:
 
 
 def noted(directory: Path) -> list[dict]:
-    """All revisions that a run in this folder was made with, the present one last; kept there, in revisions.json."""
+    """All revisions that a run in this folder was trained with, the present one last; stored there in revisions.json."""
     file = directory / "revisions.json"
     try:
         before = [code for code in json.loads(file.read_text()) if code.keys() == {"commit", "changed"}]

@@ -1,4 +1,4 @@
-"""`compare`, top down: which runs are missing, run them, then the table and the report; and what one run does, start to end."""
+"""`compare`: run the missing runs of a study, then write table and report; and `run_job`, one run from start to end."""
 
 import contextlib
 import json
@@ -56,7 +56,7 @@ def compare(
 def run_all(
     study: Study, path: Path, workers: int | None, launcher: str, options: dict, say: Callable, progress: bool = True
 ) -> list[Ended]:
-    """Run what is missing of a study; returns the runs that failed, each of which was said. StudyError if it can't start."""
+    """Run what is missing of a study; returns the runs that failed, each of which was reported. StudyError if it can't start."""
     if launcher not in ("here", "slurm", "submitit"):
         raise StudyError(f"--launcher is here, slurm or submitit, not {launcher!r}")
     if workers and launcher == "slurm":
@@ -65,7 +65,7 @@ def run_all(
     folder.require_weights(study, study.jobs)
     folder.adopt(study)
     for name in folder.left_out(study):
-        say(f"{folder.path}/runs/{name} is in no row of this study any more: kept, but left out of the table", "yellow")
+        say(f"{folder.path}/runs/{name} belongs to no row of this study any more: kept, but left out of the table", "yellow")
     total, jobs = len(study.jobs), [job for job in study.jobs if not folder.done(study, job)]
     say(f"{folder.path}: {total} runs, {total - len(jobs)} done, {len(jobs)} to do")
     if jobs:
@@ -95,12 +95,12 @@ def run_all(
                     bar.write(f"{end.job.name} failed: {said} (all of it: {log})")
     if failed:
         kept = "; the others are kept" if len(failed) < total else ""
-        say(f"{len(failed)} of {total} runs failed{kept}: mend the cause and repeat the command", "red")
+        say(f"{len(failed)} of {total} runs failed{kept}: fix the cause and repeat the command", "red")
     return failed
 
 
 def check_scoring(study: Study) -> None:
-    """What all runs will be scored with is opened once, before hours of training. Raises what `fid` would."""
+    """Open once what all runs are scored with, before hours of training. Raises the errors of `fid`."""
     if study.task == "gan":
         s = study.scoring
         open_extractor(s.features, s.weights, precision=s.precision)
@@ -109,7 +109,7 @@ def check_scoring(study: Study) -> None:
 
 
 def tell_study_precision(study: Study, jobs: list[Job], say: Callable) -> None:
-    """What `auto` became, and, once for all runs, that one precision is emulated here."""
+    """Print what precision `auto` became, and warn, once for all runs, if it is emulated here."""
     if study.auto_precision:
         say(f"precision {study.auto_precision} (auto: one for all rows, kept when the study goes on)")
     used = [study.scoring.precision, *(study.config(job).train.precision for job in jobs)]
@@ -170,7 +170,7 @@ def seconds_of_training(directory: Path) -> float:
 
 
 def _require_reference(study: Study, folder: StudyFolder, job: Job, real: Side) -> None:
-    """StudyError if what this run would be compared with was scored against other images than lie here, say on another machine."""
+    """StudyError if a run that this one is compared with was scored against other images, as may happen on another machine."""
     facet, _ = study.facet(job.row)
     for other in study.jobs:
         if other == job or study.facet(other.row)[0] != facet:
@@ -211,7 +211,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        raise StudyError(f"{path}: {reason(error)}{where}; mend that and repeat the command: what has finished is kept") from error
+        raise StudyError(f"{path}: {reason(error)}{where}; fix that and repeat the command: what has finished is kept") from error
 
 
 @contextlib.contextmanager

@@ -97,7 +97,7 @@ class Tune(Section):
 
 
 class Study(Section):
-    """A study's file. What follows from it (rows, jobs, each run's settings) is worked out once and kept with the object.
+    """A study's file. What follows from it (rows, jobs, each run's settings) is computed once and cached.
 
     Read with `Study.load`, which also checks that every run can be trained and compared.
     """
@@ -150,12 +150,12 @@ class Study(Section):
         return study
 
     def dump(self) -> dict[str, Any]:
-        """What its file holds, as JSON and YAML have it; without what `compare` would fill in and has not."""
+        """The contents of its file, for JSON or YAML, without fields that `compare` fills in and hasn't filled yet."""
         empty = {name for name in ("auto_precision", "tune", "tuned") if getattr(self, name) is None}
         return self.model_dump(mode="json", by_alias=True, exclude=empty)
 
     def __copy__(self) -> Self:
-        """For model_copy, which then changes fields: without what was worked out of this one's."""
+        """For model_copy, which then changes fields: drops the cached values, which follow from the old ones."""
         copied = super().__copy__()
         for name in vars(copied).keys() - type(self).model_fields.keys():
             vars(copied).pop(name)
@@ -176,7 +176,7 @@ class Study(Section):
 
     @cached_property
     def jobs(self) -> list[Job]:
-        """Seed by seed, so that an unfinished study has whole seeds to compare."""
+        """All runs, seed by seed, so that an unfinished study has complete seeds to compare."""
         return [Job(row, seed) for seed in self.seeds for row in self.rows]
 
     def config(self, job: Job) -> Config:
@@ -201,7 +201,7 @@ class Study(Section):
 
     @property
     def kind(self) -> type[Config]:
-        """What reads the settings of its runs."""
+        """The class of its runs' settings."""
         return classification_config.Config if self.task == "classify" else gan_config.Config
 
     def partner(self, row: Row) -> Row | None:
@@ -314,18 +314,18 @@ class Study(Section):
             if twice:
                 raise StudyError(f"two rows of the study have the {kind} {twice[0]!r}; give each row a label of its own")
         if len(set(self.seeds)) < len(self.seeds):
-            raise StudyError("a seed stands twice in the study; each must be another one")
+            raise StudyError("a seed occurs twice in the study; name each seed once")
         if any("train.seed" in settings for settings in (self.settings, *(row.settings for row in self.rows))):
             raise StudyError("train.seed is set by the study's `seeds`; leave it out of settings, rows and axes")
         if any(self.config(job).train.device.startswith("cuda:") for job in self.jobs):
-            raise StudyError("train.device=cuda:N: compare deals GPUs out itself; say cuda, and which with CUDA_VISIBLE_DEVICES")
+            raise StudyError("train.device=cuda:N: compare assigns the GPUs; set it to cuda, and choose by CUDA_VISIBLE_DEVICES")
         if self.scoring.real and (self.scoring.reference or "").endswith(".npz"):
             raise StudyError("scoring.real chooses images, and scoring.reference holds statistics only; leave one of them out")
         for label in {label for pair in self.contrasts or [] for label in pair} - set(labels):
             raise StudyError(f"contrasts: {label!r} is no row of the study; its rows are {', '.join(labels)}")
         for a, b in self.contrast_pairs if self.contrasts else []:
             if self.facet(a)[0] != self.facet(b)[0]:
-                raise StudyError(f"contrasts: {a.label} and {b.label} stand in groups that are not compared; leave that pair out")
+                raise StudyError(f"contrasts: {a.label} and {b.label} are in groups that are not compared; leave that pair out")
         self._check_scoring()
         self._check_tuning()
         if isinstance(self.baseline, str) and self.baseline not in labels:

@@ -88,7 +88,7 @@ def _no_formula(value: object) -> object:
 
 
 def to_json(study: Study, analysis: Analysis, table: list[dict], costs: dict) -> str:
-    """Everything: the study, its table, declared contrasts, and each run's scores with their cards."""
+    """table.json: the study, its table, declared contrasts, and each run's scores with their cards."""
     contrasts = [{"row": c.row, **_change(c), "p": c.difference.p} for c in analysis.contrasts]
     groups = {name: {"deviation": g.deviation, "freedom": g.freedom} for name, g in analysis.groups.items() if g.freedom}
     runs = [{k: r[k] for k in r if k not in ("config", "curve")} for r in analysis.records]

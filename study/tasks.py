@@ -1,6 +1,6 @@
-"""What a study does with one of its runs: a GAN or a classifier, two classes with the same methods.
+"""One run of a study, a GAN or a classifier: two classes with the same methods.
 
-`open` comes before `train`, so that what scoring needs and can't be opened is said before hours of training.
+`open` comes before `train`, so that what scoring needs but can't be opened is reported before hours of training.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ from study.study import Scoring
 DIVERSITY_IMAGES = 1000
 PROBED = 1000  # images that the instruments look at, of each kind
 GRID = 64  # samples
-WALKED = 100_000  # images, of which a few are picked by a walk over all; of more, only those few are opened
+WALKED = 100_000  # images up to which all are read to pick a few; of larger sets only the chosen ones are opened
 CLASSES = {"cifar10": 10, "cifar100": 100}
 
 
@@ -196,10 +196,10 @@ def diversity(generator: torch.nn.Module, real: Tensor, seed: int) -> float:
 
 
 def advantage(directory: Path) -> float | None:
-    """How far D's mean outputs on real and on generated images were apart over the last tenth of what training logged, if it did.
+    """Mean |D(x) - D(G(z))| of the logged mean logits over the last tenth of training; None without a log.
 
-    A discriminator that has given up says the same of every image, and its generator stands still: near 0, where the studies
-    in results/ have 0.008 to 5.
+    Near 0 the discriminator gives every image the same logit, and the generator no longer learns; the studies in results/ have
+    0.008 to 5.
     """
     logged = [record for record in read_log(directory) if "d_loss" in record]
     last = logged[-max(1, len(logged) // 10) :]

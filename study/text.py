@@ -1,4 +1,4 @@
-"""A study's tables as people read them, in text and Markdown."""
+"""A study's tables in text and Markdown."""
 
 import math
 import re

@@ -16,7 +16,7 @@ from study.study import Study
 
 @dataclass(frozen=True)
 class Choice:
-    """What a row of the study chose, and from what."""
+    """The settings that a row of the study chose, and those it was tried with."""
 
     row: str
     settings: dict[str, Any]  # the best of the grid; {} where none of its runs converged: the row keeps its own
@@ -54,6 +54,6 @@ def _rank(line: Line) -> tuple[int, float]:
 
 
 def with_choices(study: Study, path: Path) -> Study:
-    """The study with what its rows chose; as it is without a tuning, or until that is done."""
+    """The study with the settings that its rows chose; unchanged without a tuning, or until that is done."""
     found = choices(study, path)
     return study if found is None else study.model_copy(update={"tuned": {c.row: c.settings for c in found if c.settings}})

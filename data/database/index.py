@@ -43,7 +43,7 @@ class KeyIndex:
 
 
 def key_index(database: Database) -> KeyIndex:
-    """Load the index of a database, or make it, in the cache directory, else in memory alone. One beside data.mdb is used, too.
+    """Load the index of a database from the cache directory or from beside data.mdb; if there is none, build and cache it.
 
     Raises DataError for a database without entries, a damaged one, and one that is being written.
     """
@@ -101,7 +101,7 @@ def _load(place: Path, stamp: dict) -> KeyIndex | None:
 
 
 def _seal(digest: str, *body: np.ndarray) -> str:
-    """sha256 of all that the index says: one wrong offset would show another picture, or noise."""
+    """sha256 of the index's contents: one wrong offset would give another image, or noise."""
     seal = sha256(digest.encode())
     for part in body:
         seal.update(np.ascontiguousarray(part))
@@ -109,7 +109,7 @@ def _seal(digest: str, *body: np.ndarray) -> str:
 
 
 def _write(place: Path, stamp: dict, index: KeyIndex) -> None:
-    """Whole or not at all, whoever else writes it at the same time."""
+    """Write the index atomically, also if several processes write it at once."""
     body = index.ends, index.offsets, index.sizes, index.hashes, index.keys
     header = json.dumps({**stamp, "digest": index.digest, "sha256": _seal(index.digest, *body)}).encode()
     place.parent.mkdir(parents=True, exist_ok=True)

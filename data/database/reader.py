@@ -50,7 +50,7 @@ class Records:
 
 
 class Database:
-    """One LMDB file, opened for reading. Raises DataError: missing, no LMDB file, cut short, damaged, changed meanwhile."""
+    """One LMDB file, opened for reading. DataError if it is missing, no LMDB file, truncated, damaged or changed while open."""
 
     def __init__(self, file: Path):
         self.file = file
@@ -98,7 +98,7 @@ class Database:
             raise DataError(f"{self.file} was changed while it's in use: wait until it's complete, then give the command again")
 
     def check_whole(self) -> None:
-        """DataError unless every page that is in use lies in the file: where one to be written to was cut short when copied."""
+        """DataError unless every page in use lies within the file, unlike in a truncated copy. For files that are written to."""
         main = self.records()
         for tree in (self._free, *(self.read(int(main.offsets[i]), int(main.sizes[i])) for i in np.flatnonzero(main.flags & TREE))):
             self.records(tree)
@@ -216,10 +216,10 @@ class Database:
 
 
 def database_at(path: Path) -> Path | None:
-    """The LMDB file that a path means: itself, or the data.mdb in it. None for anything that doesn't begin as LMDB files do."""
+    """The LMDB file at a path: the path itself, or the data.mdb in it. None without LMDB's magic number."""
     file = path / "data.mdb" if path.is_dir() else path
     try:
-        if not file.is_file():  # a pipe might be read for ever
+        if not file.is_file():  # reading a pipe might never end
             return None
         with open(file, "rb") as opened:
             return file if opened.read(HEADER + 4)[HEADER:] == MAGIC.to_bytes(4, "little") else None

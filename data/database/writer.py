@@ -18,7 +18,7 @@ GROWTH = 2  # factor by which a full map grows
 
 @contextlib.contextmanager
 def alone(out: Path) -> Iterator[Path]:
-    """Where to write what will become `out`; nobody else does so meanwhile. The lock goes with its owner, however that ends."""
+    """Lock `out` and give the temporary file to write to. The lock is released with its process, however that ends."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(out.with_name(f".{out.name}.lock"))
@@ -38,8 +38,8 @@ def alone(out: Path) -> Iterator[Path]:
 def open_writer(
     file: Path, map_size: int, names: tuple[bytes, ...] = (), again: str = GOES_ON
 ) -> tuple[lmdb.Environment, list]:  # fmt: skip
-    """An LMDB file to write, and its named databases. The caller is alone with it, so it needs no lock file."""
-    if file.is_file() and file.stat().st_size:  # the library would map what isn't there, and be killed
+    """Open an LMDB file for writing: (environment, its named databases). The caller holds the lock (`alone`)."""
+    if file.is_file() and file.stat().st_size:  # in a truncated file the library would be killed by SIGBUS
         try:
             Database(file).check_whole()
         except DataError as error:
@@ -55,9 +55,9 @@ def open_writer(
 def commit(
     environment: lmdb.Environment, file: Path, write: Callable[[lmdb.Transaction], None], again: str = GOES_ON
 ) -> None:  # fmt: skip
-    """Run `write` in a transaction, whose effect is on the disk afterwards or not at all. A map that is full grows.
+    """Run `write` in a transaction, which is committed to the disk or has no effect. A full map is enlarged.
 
-    again: what the same command does later, for the sentence that says what went wrong.
+    again: what the same command does when repeated, for the error message.
     """
     while True:
         try:
@@ -85,7 +85,7 @@ def explained(error: Exception, file: Path, again: str = GOES_ON) -> DataError:
     }.items():
         if getattr(error, "errno", None) == number or os.strerror(number) in text:
             return DataError(f"{file}: {advice}, then give the same command again, {again}")
-    return DataError(f"{file} can't be written ({text}): mend that, or remove it, then give the same command again")
+    return DataError(f"{file} can't be written ({text}): fix that, or remove it, then give the same command again")
 
 
 def publish(partial: Path, out: Path) -> None:

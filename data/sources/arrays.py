@@ -1,4 +1,4 @@
-"""Images as samplers save them: one array (N, H, W, 3) of uint8 in an .npy or an .npz. Nothing is ever unpickled."""
+"""Images in one uint8 array (N, H, W, 3), as samplers save them in an .npy or .npz. Nothing is ever unpickled."""
 
 import os
 import zipfile
@@ -20,7 +20,7 @@ from data.sources.source import Source
 from data.unpacking import unpacked
 
 SUFFIXES = (".npy", ".npz")
-NAMED = 8  # arrays that a message tells of
+NAMED = 8  # arrays that a message lists
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class ArraySource(Source):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """By its name alone: what else it may be is told from what it holds."""
+        """By its suffix alone; other kinds are recognised by their contents."""
         return path.suffix.lower() in SUFFIXES and path.is_file()
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ PUBLISHED = {  # what the archives are called
 @register("celeba")
 @register("celeba_hq")
 def celeba(request: Request) -> Source:
-    """One of the published archives in the place to look in; or that place itself, but not just whatever images lie there."""
+    """One of the published archives at the request's root; or the root itself, if the user named it or it is called like one."""
     root, published = request.root, PUBLISHED[request.name]
     place = next((root / name for name in published if (root / name).exists()), root)
     kind = kind_of(place)

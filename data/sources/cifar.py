@@ -65,7 +65,7 @@ def cifar(request: Request) -> ImageSet:
 
 
 def _require_room_for_a_download(name: str, root: Path, named: bool) -> None:
-    """DataError for a directory of somebody's pictures. named: by dataset.path; GAN_DATA may have folders of other data sets."""
+    """DataError for a directory of other images. named: by dataset.path; in GAN_DATA, folders of other data sets are allowed."""
     if named and not root.is_dir():
         raise DataError(f"there is no directory {root}: make it if {name} is to be downloaded into it, or change dataset.path")
     if holds_images(root, LEVELS if named else 1):

@@ -28,13 +28,13 @@ NO_FILE = "no regular file"  # a pipe, a device, a socket
 REPLACED = "file whose name a later one has, too"
 COMPRESSED: dict[bytes, Callable[[Path], IO[bytes]]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 
-# What systems leave in people's folders: thumbnails, bins, settings. Some of it are images, none of it is anybody's.
+# Folders and files that operating systems create: thumbnails, bins, settings. Images among them are not part of the data.
 DROPPINGS = {"__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found"}
 DROPPINGS |= {"network trash folder", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 
 
 class Container:
-    """names: of its files, "/" between folders, in no order; odd: what else lies there that can't be a file, and how often.
+    """Files in one place. names: their paths with "/", unordered; odd: {kind of entry that is no regular file: how many}.
 
     Reading is safe from threads and from forked or spawned processes.
     """
@@ -79,9 +79,9 @@ def is_dropping(name: str) -> bool:
 
 
 class Directory(Container):
-    """All files below a directory: each real one once, by its own name; then what only links lead to.
+    """All files below a directory: each real file once, by its own path; then those reached only through links.
 
-    A link to a directory above the one that it lies in is left out, since it would lead to everything beside.
+    A link to a parent directory is left out, since it would bring in everything beside.
     """
 
     def __init__(self, path: Path):
@@ -218,7 +218,7 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
 
 
 class _Archive(Container):
-    """A file that holds others. Of several by one name the last counts, as for a program that unpacks them."""
+    """An archive. Of several entries with one name the last counts, as if they were unpacked."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -236,6 +236,8 @@ def _plain(name: str) -> str:
 
 
 class Zip(_Archive):
+    """A zip, kept open; each process that reads it opens its own."""
+
     def __init__(self, path: Path):
         super().__init__(path)
         # Kept open: to read the list of 50,000 files takes as long as to read their labels and checksums.
@@ -296,7 +298,7 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 
 
 def _told_entries(path: Path) -> int | None:
-    """How many files a zip says that it has, in 16 bits, at its end; None where it says that elsewhere (APPNOTE.TXT, 4.3.16)."""
+    """The number of entries that a zip's end record gives in 16 bits; None if it is given elsewhere (APPNOTE.TXT, 4.3.16)."""
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - 2**16 - 22))
         end = file.read()
@@ -306,7 +308,7 @@ def _told_entries(path: Path) -> int | None:
 
 
 class Tar(_Archive):
-    """Files are read by their place. A compressed one is unpacked first, into a file that goes with the process."""
+    """A tar, whose files are read by their offset. A compressed one is first unpacked into a temporary file without a name."""
 
     def __init__(self, path: Path):
         super().__init__(path)

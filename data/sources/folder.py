@@ -24,8 +24,8 @@ class FileSource(Source):
 
     With an image at the top level there are no classes: every label is 0. When the first level is nothing but SPLITS, these are
     the splits and the classes lie one level deeper, also if one folder lies around them; otherwise all images are the train split.
-    split: None takes all there are, and no folder for a split. about: one line for people. left_out: what of it is no image, for
-    people, who are told once; "" for nothing.
+    split: None takes all images, whatever their folders. about: one line for messages. left_out: one line on the files that are no
+    images, which is printed once; "" without any.
 
     Raises DataError: missing or unreadable path, no images, no such split, categories.
     """
@@ -91,7 +91,7 @@ class FileSource(Source):
 
 
 def _images_of(files: Container) -> tuple[list[str], str]:
-    """The names of images, sorted, and what is left out, for people."""
+    """The names of images, sorted, and one line on the files left out."""
     names = sorted(file for file in files.names if file.lower().endswith(SUFFIXES))
     others = sorted(set(files.names).difference(names))
     if not names:
@@ -139,7 +139,7 @@ def _folder(folders: dict[str, str], split: str) -> str | None:
 
 
 def _tell_splits(path: Path, folders: dict[str, str]) -> None:
-    """Say what a folder of another name than train and test is taken for."""
+    """Print how split folders with other names than train and test are used."""
     test = _folder(folders, "test")
     used = {_folder(folders, "train"), test}
     unused = sorted(set(folders.values()) - used)

@@ -19,11 +19,11 @@ from data.sources.source import Source, split_categories
 
 SPLITS = {"train": "train", "test": "val"}  # LSUN's own test images have no published categories
 END = "_lmdb"
-SAMPLES, SAMPLE = 256, 2**16  # values of a database that tell it from others, and how much of each, in bytes
+SAMPLES, SAMPLE = 256, 2**16  # for the fingerprint: how many values of a database, and how many bytes of each
 
 
 class LsunSource(Source):
-    """The images of one or several databases, one after the other, each in the order of its keys. A class is a category.
+    """The images of one or several databases, concatenated, each in the order of its keys. A class is a category.
 
     path: the directory that holds the *_lmdb directories, or one of these; one of the other split leads to its sibling.
     split: "train", "test" (LSUN's val), or None: whatever `path` names directly, and train of several.
@@ -89,9 +89,9 @@ class LsunSource(Source):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of all keys, the sizes of all values and of the file, and what stands in SAMPLES values spread over it.
+        """Of all keys, the sizes of all values and of the file, and the contents of SAMPLES values spread over it.
 
-        Another picture of the same size under the same key goes unnoticed unless it's one of these: reading all would take hours.
+        Another image of the same size under the same key goes unnoticed unless it is sampled: reading all would take hours.
         """
         parts = [
             f"{index.digest},{database.size},{_sampled(database, index)}" for index, database in zip(self._indexes, self._databases)

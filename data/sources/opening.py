@@ -1,4 +1,4 @@
-"""What lies at a path: `kind_of` looks once, `open_source` opens it. And `folder`, the data set that is whatever lies at a path."""
+"""Which kind of source lies at a path (`kind_of`, `open_source`); and `folder`, the data set of whatever lies at a path."""
 
 import os
 from collections.abc import Iterator
@@ -28,13 +28,13 @@ KINDS: list[type[Source]] = [
 
 
 def source_kind(kind: Kind) -> Kind:
-    """Decorates a class of sources that is found by what lies at a path: it's asked before the others."""
+    """Class decorator: register a kind of source that `recognises` paths; it is asked before the others."""
     KINDS.insert(0, kind)
     return kind
 
 
 def kind_of(path: Path) -> type[Source]:
-    """The kind of source that lies at a path. What no other recognises is taken for files, which say what is wrong with it."""
+    """The kind of source that lies at a path: the first that recognises it, else FileSource, whose errors say what is wrong."""
     import_extensions()
     return next((kind for kind in KINDS if kind.recognises(path)), FileSource)
 
@@ -70,7 +70,7 @@ def _names_below(directory: Path, levels: int) -> Iterator[str]:
 
 
 def open_one_split(path: str | Path, split: str | None, categories: str | None = None) -> Source:
-    """The same, of a path here or below GAN_DATA, for what makes another file of it: DataError where two splits would be mixed."""
+    """open_source at a path here or below GAN_DATA, for commands that write a new file: DataError if it would mix two splits."""
     source = open_source(located(path), split, categories)
     if source.both_splits:
         raise DataError(f"{source.path} has the splits train and test: choose one with --split")

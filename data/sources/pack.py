@@ -34,7 +34,7 @@ ROW = np.dtype([("sha256", "V32"), ("hash", "<u8"), ("label", "<i4")])  # of the
 
 
 class PackSource(Source):
-    """A finished pack. DataError: not finished, of an unknown format, fewer images than its manifest says."""
+    """A finished pack. DataError if it is unfinished, damaged, of an unknown format, or asked for a test split or categories."""
 
     encoded = False
 
@@ -154,13 +154,13 @@ class PackSource(Source):
 
 
 def sealed(found: dict, beside: bytes = b"") -> bytes:
-    """A dict as JSON text that ends with the sha256 of all it says, and of what lies `beside` it."""
+    """A dict as JSON text that ends with a sha256 of itself and of `beside`."""
     text = json.dumps(found).encode()
     return text[:-1] + SEAL + sha256(beside + text).hexdigest().encode() + b'"}'
 
 
 def unsealed(text: bytes, known: set[str], beside: bytes = b"") -> dict | None:
-    """The dict that was `sealed`; None if a bit of it changed. Old texts have no seal, and no keys but those known then."""
+    """The dict that was `sealed`; None if its sha256 is wrong. Older texts have none, and only `known` keys."""
     body, mark, seal = text.rpartition(SEAL)
     if mark:
         text = body + b"}"

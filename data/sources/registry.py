@@ -1,4 +1,4 @@
-"""The data sets that there are, by name. A file registers those that it defines; nothing else has a list of them.
+"""The registry of data sets, by name. Each file registers those that it defines; there is no other list.
 
 A data set of your own is one file: in this folder, or anywhere if GAN_EXTENSIONS names it. With
 
@@ -33,7 +33,7 @@ DEFAULT_ROOT = "datasets"  # in the working directory
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a data set: the settings `dataset.*`, and a split. DataError for a value that none can have.
+    """A request for a data set: the settings `dataset.*`, and a split. DataError for a value that no data set accepts.
 
     name: of the data set. path: as the user gave it, or None. resolution: R, in pixels. split: "train" or "test".
     on_bad: images that are broken or too small: "refuse" the data set, or "skip" them. crop: see data/decoding.py.

@@ -22,9 +22,9 @@ class Source:
     """
 
     path: Path
-    about: str  # one line for people
+    about: str  # one line for messages and cards
     classes: tuple[str, ...] = ("all",)
-    encoded = True  # whether reading takes so much decoding that processes should do it
+    encoded = True  # whether images must be decoded, which worker processes should then do
     both_splits = False  # whether it mixes images of a train and a test split
 
     @classmethod
@@ -39,7 +39,7 @@ class Source:
         raise NotImplementedError
 
     def name(self, i: int) -> str:
-        """What users know image i by: the path in its folder, the key in its database."""
+        """The name of image i in messages: its path in the folder, its key in the database."""
         raise NotImplementedError
 
     def read(self, i: int) -> bytes:
@@ -53,7 +53,7 @@ class Source:
 
     @property
     def fingerprint(self) -> str:
-        """A sha256 that changes when the images do: what a run remembers them by, in memory or streamed. Each kind says of what."""
+        """A sha256 that changes when the images do; runs store it. Each kind of source documents what it is computed from."""
         raise NotImplementedError
 
     @cached_property
@@ -81,7 +81,7 @@ class Source:
 
 
 class Subset(Source):
-    """Some images of another source. chosen: (n,) their indices; name: what was chosen, for people and protocol cards."""
+    """Some images of another source. chosen: (n,) their indices; name: what was chosen, for messages and protocol cards."""
 
     def __init__(self, whole: Source, chosen: np.ndarray, name: str):
         self.whole, self.chosen = whole, chosen
@@ -127,10 +127,10 @@ class Subset(Source):
 
 
 def split_by_key(source: Source, share: float) -> tuple[Subset, Subset]:
-    """(the rest, the held-out part): held out is an image whose key's sha256, as a fraction of its range, is below `share`.
+    """(the rest, the held-out part). An image is held out if the sha256 of its key, as a fraction of its range, is below `share`.
 
-    The choice depends on nothing but each key, so it survives packing, other orders and added images. The parts name themselves in
-    `about`, which is what a score's card shows. DataError when either would be empty.
+    The choice depends on the key alone, so it survives packing, reordering and added images. `about` of each part names it, for a
+    score's card. DataError if either part is empty.
     """
     held = source.hashes < np.uint64(min(round(share * 2**64), 2**64 - 1))
     if held.all() or not held.any():
@@ -146,6 +146,7 @@ def split_categories(categories: str) -> list[str]:
 
 
 def hashes_of(keys: Iterator[bytes]) -> np.ndarray:
+    """(N,) uint64: the first 8 bytes, big-endian, of the sha256 of each key."""
     return np.frombuffer(b"".join(sha256(key).digest()[:8] for key in keys), ">u8").astype(np.uint64)
 
 
@@ -154,23 +155,22 @@ OF_ONE_FILE = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOENT, errno.EISDI
 
 
 def unusable(error: Exception, source: Source) -> str:
-    """Why an image can't be used: broken bytes make Pillow and zipfile raise a dozen kinds of error. Raises what no image is to
-    blame for."""
+    """Why an image can't be used, in a few words; raises errors that are not the image's fault (require_image_at_fault)."""
     require_image_at_fault(error, source)
     return reason(error)
 
 
 def require_image_at_fault(error: Exception, source: Source) -> None:
-    """Raises what is no image's fault: a DataError, no memory left, and, as a DataError, a disk or a connection that fails."""
+    """Re-raise errors that are not the image's fault: DataError, MemoryError; a failing disk or connection as a DataError."""
     if isinstance(error, DataError | MemoryError):
         raise error
     number = getattr(error, "errno", None)  # which Pillow's own OSErrors haven't
     if isinstance(error, OSError) and number is not None and number not in OF_ONE_FILE:
         raise DataError(
-            f"{source.path} can't be read ({error.strerror}): mend the disk or the connection, then give the same command again"
+            f"{source.path} can't be read ({error.strerror}): fix the disk or the connection, then give the same command again"
         ) from error
 
 
 def shown(resolution: int, crop: str) -> str:
-    """How a set shows the images of its source, in memory or streamed: with their fingerprint, what the pixels are."""
+    """Resolution and crop as text: together with a source's fingerprint they identify the pixels."""
     return f"{resolution},{crop}"

@@ -63,7 +63,7 @@ class Stl10Source(Source):
 
 
 def _place(root: Path) -> Path:
-    """The folder of the files, where it lies at a path or is that path."""
+    """The folder that holds the files: `root`, or FOLDER within it."""
     return root / FOLDER if (root / FOLDER).is_dir() else root
 
 

@@ -62,7 +62,7 @@ def export(
                     if bad and on_bad == "refuse":
                         first = next(iter(bad.values()))
                         raise DataError(
-                            f"{source.path}: {first} can't be used; leave such images out with --on-bad skip, or mend it"
+                            f"{source.path}: {first} can't be used; leave such images out with --on-bad skip, or fix it"
                         )
                     whole = ((key, value) for (key, _), (value, wrong) in zip(chosen, read) if on_bad == "keep" or not wrong)
                     values = [(key, value) for key, value in whole if value is not None]
@@ -88,7 +88,7 @@ def export(
 
 
 def _read(source: Source, i: int) -> tuple[bytes | None, str]:
-    """Image i as it's stored, or None if it can't be read; and what is wrong with it, if anything."""
+    """(the encoded image i, or None if it can't be read; why it can't be used, or "")."""
     value = None
     try:
         value = source.read(i)

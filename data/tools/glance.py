@@ -1,4 +1,4 @@
-"""A few images to look at, as training sees them: what `data grid` draws."""
+"""`data grid`: a few images to look at, as training sees them."""
 
 import numpy as np
 import torch

@@ -1,7 +1,7 @@
-"""`data pack`: decode, crop, shrink and store every image of a source once. What the file holds stands in data/sources/pack.py.
+"""`data pack`: decode, crop, shrink and store every image of a source once. data/sources/pack.py describes the file.
 
-The pack grows beside its place as `.NAME.partial`, committed every few hundred images together with how far it is, so that it goes
-on after any interruption; it gets its name when it's complete.
+The pack is written as `.NAME.partial`, committed every few hundred images together with its progress, so that it can be resumed
+after any interruption; it gets its name when it's complete.
 """
 
 import io
@@ -83,7 +83,7 @@ def pack(
                     growing.commit()
                     raise DataError(
                         f"{source.path}: {growing.state['first_bad'][0]} can't be used; leave such images out with --on-bad skip, "
-                        "which goes on from here, or mend it"
+                        "which goes on from here, or fix it"
                     )
                 progress(len(decoded))
             growing.finish(source.about)
@@ -96,7 +96,7 @@ def pack(
 
 
 class _GrowingPack:
-    """A pack in the making: some images wait in memory until a commit, which writes them and `state` as one."""
+    """An unfinished pack: images wait in memory until a commit, which writes them and `state` in one transaction."""
 
     def __init__(self, file: Path, job: dict, map_size: int):
         self.file, self.job = file, job
@@ -117,7 +117,7 @@ class _GrowingPack:
         self.begun = self.state["next"] > 0
 
     def _go_on(self, begun: bytes, text: bytes) -> None:
-        """Take over what an interrupted process had committed. DataError: damaged, or of another job."""
+        """Resume from what an interrupted process has committed. DataError if it is damaged or of another job."""
         state = unsealed(text, {"next", "count", "bad", "first_bad"}, begun)
         try:
             job = json.loads(begun)
@@ -192,7 +192,7 @@ def _decode_all(source: Source, start: int, squares: Squares, workers: int) -> I
     except BrokenProcessPool:
         worker.kill(pool)
         raise DataError(
-            "a decoding process died, perhaps for want of memory: give the same command again, which goes on where it stopped, "
+            "a decoding process died, perhaps for lack of memory: give the same command again, which goes on where it stopped, "
             "or with fewer --workers"
         ) from None
     finally:
@@ -237,7 +237,7 @@ def _require_whole(file: Path) -> None:
 
 
 def _chained(digest: str, rows: bytes) -> str:
-    """A sha256 of all rows so far, from that of those before."""
+    """The sha256 of all rows so far: of the digest of the earlier ones, followed by `rows`."""
     return sha256(digest.encode() + rows).hexdigest()
 
 

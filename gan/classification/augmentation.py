@@ -1,4 +1,4 @@
-"""What is done to a batch of training images, all of it at once: random windows, mirroring, cutout, mixup.
+"""Augmentation of a batch of training images: random crops, mirroring, cutout, mixup.
 
 Every draw is a function of (seed, name, step), as in gan.randomness. Images are (N, H, W, 3) here: the memory of channels_last.
 """
@@ -12,12 +12,12 @@ from gan.randomness import derive, step_uniform
 
 
 def whole_numbers(n: int, below: int, device: torch.device, *parts: int | str) -> Tensor:
-    """Uniform whole numbers 0 .. below - 1, (n,) int64."""
+    """Uniform integers 0 .. below - 1, (n,) int64."""
     return (step_uniform(n, 0, 1, device, *parts) * below).long().clamp(max=below - 1)  # a float can round up to `below`
 
 
 def crop_and_mirror(x: Tensor, pad: int, mirror: bool, seed: int, step: int) -> Tensor:
-    """Cut a window of the same size at random out of each image with `pad` zeros around it, and turn half of them round.
+    """Pad each image with `pad` zeros, crop it at random to its size, and mirror half of the images.
 
     x: (N, H, W, 3) float, zero being the mean colour. He et al. 2016: pad 4 on 32 pixels.
     """

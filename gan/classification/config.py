@@ -12,13 +12,15 @@ from gan.models.compact_blocks import BRANCHES
 
 
 def idle_settings(family: str, block: str) -> tuple[str, ...]:
-    """The keys of `model` that say nothing of such a network."""
+    """The keys of `model` that have no effect on such a network."""
     if family == "densenet":
         return "width", "block", "expansion"
     return ("growth",) if block in ("shift", "inverted_bottleneck") else ("growth", "expansion")
 
 
 class Model(Section):
+    """The classifier: family, kernel, depth, width, blocks."""
+
     family: Literal[tuple(FAMILIES)] = "resnet"
     kernel: Kernel = "c3"  # of every spatial convolution, the first one included; widths stay
     depth: int = Field(default=20, gt=0)  # 6n + 2 (resnet) or 6n + 4 (densenet)
@@ -30,7 +32,7 @@ class Model(Section):
     @model_validator(mode="before")
     @classmethod
     def _without_idle(cls, given):
-        """What the network has no use for keeps its default, so that no card claims it; rows of a study may share such settings."""
+        """Settings without effect keep their default, so that no card shows them; rows of a study may share such settings."""
         if not isinstance(given, dict):
             return given
         idle = idle_settings(given.get("family", "resnet"), given.get("block", "basic"))
@@ -51,6 +53,8 @@ class Augment(Section):
 
 
 class Train(Running):
+    """The optimisation of a classifier; and how it computes (Running)."""
+
     epochs: int = Field(default=20, gt=0)
     batch_size: int = Field(default=128, gt=0)
     seed: int = Field(default=0, ge=0)
@@ -64,6 +68,8 @@ class Train(Running):
 
 
 class Config(Tree):
+    """All settings of `classify`."""
+
     dataset: Dataset = Dataset(name="cifar10")
     model: Model = Model()
     augment: Augment = Augment()

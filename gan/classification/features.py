@@ -1,4 +1,4 @@
-"""Features of a small classifier trained here: ResNet-20 on CIFAR-10 sees 32 pixels as they are, a thousandth of Inception's work.
+"""Features of a small classifier: ResNet-20, trained on CIFAR-10, takes 32 pixels unresized at a thousandth of Inception's cost.
 
 The weights are a safetensors file that `python run_gan.py classify --export FILE` writes, its result and card as JSON in the
 metadata: the file beside this one (results/classification says how it came about), or one of your own. Features are the last map,
@@ -33,7 +33,7 @@ def cifar_resnet(options: Options) -> Network:
     try:
         result = json.loads(metadata["result"])
         if not whole(result):
-            raise FeatureError(f"{weights} is damaged, for what it says of its weights isn't what was written: {MAKE}")
+            raise FeatureError(f"{weights} is damaged, since its description isn't the one that was written: {MAKE}")
         card = result["card"]
         with torch.device("meta"):
             model = build_classifier(**card["model"], classes=len(card["classes"]))

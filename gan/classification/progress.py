@@ -39,7 +39,7 @@ class Writer(RunLog):
 
 
 def table(config: Config, classes: int) -> Table:
-    """What is about to be trained, and what it costs."""
+    """The start-up table: the network, its cost and the training settings."""
     m, t = config.model, config.train
     model = build_classifier(**m.model_dump(), classes=classes)
     rows = Table(title=f"{m.family}-{m.depth}", title_justify="left", show_header=False)

@@ -1,4 +1,4 @@
-"""What a finished classifier leaves: its test accuracy with a card, and its weights for others to use."""
+"""The result of a finished classifier: its test accuracy with a card, and the export of its weights."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ from metrics.protocol import library_versions
 
 
 def write_result(file: Path, config: Config, state: State, batches: Batches, tested: Tested) -> dict:
-    """RUN/result.json: test accuracy and loss with the card that says how they came about. Written whole or not at all."""
+    """Write RUN/result.json, atomically: test accuracy and loss with a card that says how they were measured."""
     t, model = config.train, state.model
     card = {
         "model": config.model.model_dump(),
@@ -72,7 +72,7 @@ def export(run: Path, file: Path) -> None:
     path = files.checkpoint_of(None)
     state = checkpoint.load(path)
     model: Classifier = build_classifier(**result["card"]["model"], classes=len(result["card"]["classes"]))
-    with checkpoint.taking_over(path):
+    with checkpoint.load_errors(path):
         model.load_state_dict(state["model"])
     if state_sha256(model) != result["card"]["weights_sha256"]:
         raise RunError(f"{path} has other weights than {files.result} was tested with; give the same `classify` again")

@@ -21,6 +21,8 @@ from metrics.statistics import fingerprint
 
 @dataclass(frozen=True)
 class Tested:
+    """The result of a pass over the test images."""
+
     loss: float  # mean cross-entropy, without label smoothing
     accuracy: float  # 0..1
     confusion: Tensor  # (classes, classes) int64: images of class i that were named j
@@ -30,12 +32,12 @@ class Batches:
     """The data set on the device, decoded once, and what a step sees of it: a function of (seed, step)."""
 
     def __init__(self, config: Config, device: torch.device):
-        d, self.config, self.device = config.dataset, config, device
-        how = {**d.arguments, "workers": 0}
-        self.train, self.test = (data.load(**how, split=split) for split in ("train", "test"))
+        self.config, self.device, limit = config, device, config.dataset.memory
+        arguments = {**config.dataset.arguments, "workers": 0}
+        self.train, self.test = (data.load(**arguments, split=split) for split in ("train", "test"))
         for split in (self.train, self.test):
             if not isinstance(split, ImageSet):
-                raise DataError(f"{split.source} is larger than dataset.memory={d.memory}: classify keeps its images in memory")
+                raise DataError(f"{split.source} is larger than dataset.memory={limit}: classify keeps its images in memory")
         self.classes, self.source = self.train.classes, self.train.source
         if len(self.classes) < 2:
             raise DataError(f"{self.source} has no classes to tell apart: sort its images into folders, one a class")
@@ -46,20 +48,20 @@ class Batches:
         # Grey levels per channel, of the training images: what is subtracted and divided by.
         self.mean, self.std = grey_levels(self.train.images)
         self.levels = torch.tensor([self.mean, self.std], dtype=torch.float32).to(self.device)  # once: a copy makes a GPU wait
-        # On the device once, and the splits become views of that: images are the most that is held.
+        # Moved to the device once; the splits become views, so that no image is stored twice.
         self.train, self.images, self.labels = self._placed(self.train)
         self.test, self.test_images, self.test_labels = self._placed(self.test)
         self.order = data.EpochOrder(len(self.train), derive(config.train.seed, "order"))
         self.steps = math.ceil(config.train.epochs * len(self.train) / config.train.batch_size)
 
     def epochs(self, step: int) -> int:
-        """How many epochs are over after so many steps. They are laid end to end: no image is left out at the seams."""
+        """Completed epochs after `step` steps. Epochs follow without a gap: the last batch of one may begin the next."""
         if step == self.steps:
             return self.config.train.epochs
         return step * self.config.train.batch_size // len(self.train)
 
     def get(self, step: int) -> tuple[Tensor, Tensor, Tensor, float]:
-        """Images (n, 3, R, R), labels (n,), and for mixup the labels of what is mixed in and the weight of the former."""
+        """Images (n, 3, R, R) float32, labels (n,) int64; for mixup the labels of what is mixed in, and the first ones' weight."""
         a, t = self.config.augment, self.config.train
         indices = self.order.indices(step * t.batch_size, t.batch_size)
         if self.device.type == "cuda":  # from pinned memory the copy doesn't make the GPU wait
@@ -105,7 +107,7 @@ def split_sha256(images: ImageSet) -> str:
 
 
 def grey_levels(images: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of (N, 3, H, W) uint8, in grey levels; from counts, hence exact and lean."""
+    """Mean and standard deviation of each channel of (N, 3, H, W) uint8, in grey levels; from a histogram, hence exact."""
     levels = torch.arange(256, dtype=torch.float64)
     counts = torch.stack([torch.bincount(images[:, c].flatten(), minlength=256) for c in range(3)]).double()
     counts /= counts.sum(dim=1, keepdim=True)
@@ -135,7 +137,7 @@ class State:
         return {"step": self.step, **networks, "pending": [values.cpu() for values in self.pending]}
 
     def load(self, saved: dict) -> None:
-        """Whatever doesn't fit raises what PyTorch does, KeyError or ValueError (checkpoint.taking_over)."""
+        """Load what `dump` gave. What doesn't fit raises PyTorch's errors, KeyError or ValueError (see checkpoint.load_errors)."""
         self.step = saved["step"]
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])

@@ -1,4 +1,4 @@
-"""Training a classifier: the small sister of gan/training.py, in one process.
+"""Training a classifier, in one process: the counterpart of gan/training.py.
 
 As there, a step is a function of (weights, optimizer state, seed, step index), so that a run which was killed and resumed ends with
 the same bits as one which was not, and runs with other kernels see the same images, cropped and mirrored alike.
@@ -39,16 +39,18 @@ TEST_BATCH = 500
 
 @dataclass(frozen=True)
 class Outcome:
+    """What `train` returns."""
+
     directory: Path
     step: int
     result: dict  # what RUN/result.json holds
 
 
 def train(config: Config, directory: str | Path, progress: bool = True) -> Outcome:
-    """Train, or go on with, the run in `directory` until train.epochs are over.
+    """Train, or resume, the run in `directory` until train.epochs are over.
 
-    Raises DataError, ConfigError, RunError, CheckpointError, Diverged or Interrupted; each says what to do. Nothing that was
-    checkpointed is lost in any of them.
+    Raises DataError, ConfigError, RunError, CheckpointError, Diverged or Interrupted; each says what to do, and the checkpoints
+    written so far stay.
     """
     if world_size() > 1:
         raise ConfigError("classify runs in one process: start it with python, not with torchrun")
@@ -76,7 +78,7 @@ def _train(config: Config, processes: Processes, run: RunDirectory, batches: Bat
             raise RunError(
                 f"{run.path} was tested on other images than {batches.test.source}; restore those, or choose another --out"
             )
-        with checkpoint.taking_over(latest):
+        with checkpoint.load_errors(latest):
             state.load(saved)
         if not checkpoint.finite(saved):
             raise diverged(f"a weight in {latest} is not finite", run)
@@ -167,7 +169,7 @@ def learning_rate(t: Train, step: int, steps: int) -> float:
 
 
 def save(state: State, batches: Batches, run: RunDirectory, keep: int) -> Path:
-    """Checkpoint a healthy state; a sick one raises Diverged and leaves the last good checkpoint in place."""
+    """Checkpoint a state whose numbers are all finite; otherwise raise Diverged and leave the last good checkpoint in place."""
     if not checkpoint.all_finite([*state.model.state_dict().values(), *state.pending]):
         raise diverged(f"a weight or a loss is not finite by step {state.step}", run)
     seen = {"pixels": batches.sha256, "test_pixels": batches.test_sha256, "device": batches.device.type}

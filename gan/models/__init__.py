@@ -1,4 +1,4 @@
-"""The networks. Importing this registers the families that come along."""
+"""The networks. Importing this registers the built-in families."""
 
 from gan.models import dcgan, r3, resnet
 from gan.models.families import FAMILIES, Family, Layers, register

@@ -13,7 +13,7 @@ class SelfAttention(nn.Module):
     (H W)² for each image.
     """
 
-    left_out_of_flat_twin = True  # it moves what it likes, whatever the padding
+    left_out_of_flat_twin = True  # it can move anything anywhere, whatever the padding
 
     def __init__(self, channels: int):
         super().__init__()

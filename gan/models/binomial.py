@@ -1,4 +1,4 @@
-"""Resampling by the centred filter [1 3 3 1], per channel and without parameters: what the r3 networks do instead of a kernel.
+"""Resampling by the centred filter [1 3 3 1], per channel and without parameters, as the r3 networks do.
 
 The binomial filter of Karras et al. 2020 (StyleGAN2) and Huang et al. 2024 (R3GAN), with zeros beyond the border. On the half-pixel
 grid its four taps lie around the new pixel's centre, so that nothing drifts.
@@ -26,7 +26,7 @@ class _Binomial(nn.Module):
 
 
 class BinomialUp(_Binomial):
-    """(N, C, H, W) -> (N, C, 2H, 2W): zeros between the pixels, then the filter. A constant stays, but at the border."""
+    """(N, C, H, W) -> (N, C, 2H, 2W): zeros between the pixels, then the filter. A constant stays constant except at the border."""
 
     def __init__(self):
         super().__init__(gain=4)

@@ -1,4 +1,4 @@
-"""From settings to networks: `resolve` fills in what a family was published with, `build` makes its generator and discriminator."""
+"""From settings to networks: `resolve` fills in a family's published settings, `build` makes its generator and discriminator."""
 
 import functools
 from dataclasses import replace
@@ -19,7 +19,7 @@ CLASSES = {"cifar100": 100}  # of a data set that hasn't been opened yet; of any
 
 
 def resolve(config: Config) -> Config:
-    """The same settings with every null filled in by the family's published choice; a resolved config comes back as it is."""
+    """The same settings with every null filled in by the family's published choice; a resolved config is returned unchanged."""
     resolution = config.dataset.resolution
     family = config.discriminator.family or config.generator.family
     g = _published(config.generator.family, "generator", resolution)
@@ -39,7 +39,7 @@ def resolve(config: Config) -> Config:
 
 
 def _published(family: str, network: str, resolution: int) -> Layers:
-    """What a family was published with. ConfigError where one of a user's own doesn't say it."""
+    """The settings that a family was published with. ConfigError if a user's family doesn't define them."""
     try:
         return getattr(FAMILIES[family], f"published_{network}")(resolution)
     except (KeyError, NotImplementedError) as error:
@@ -49,7 +49,7 @@ def _published(family: str, network: str, resolution: int) -> Layers:
 
 
 def resolve_to_train(config: Config) -> Config:
-    """`resolve`, for what is going to be trained. ConfigError for what only the family's choices show to be wrong."""
+    """`resolve`, for training. ConfigError for combinations that are wrong with the family's published settings."""
     config = resolve(config)
     if config.discriminator.norm == "batch" and config.objective.penalised:
         raise ConfigError(
@@ -62,7 +62,7 @@ def resolve_to_train(config: Config) -> Config:
 def build(config: Config, classes: int | None = None) -> tuple[GeneratorFrame, DiscriminatorFrame]:
     """Generator and discriminator of a resolved config, with initial weights that are a function of train.seed.
 
-    classes: how many the data have, of use with generator.conditional alone; None: a guess by the data set's name.
+    classes: how many the data set has, needed with generator.conditional; None: a guess by the data set's name.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(config.train.seed, "generator"))
@@ -104,7 +104,7 @@ def build_discriminator(config: Config, classes: int | None = None) -> Discrimin
 
 
 def _classes(config: Config, classes: int | None) -> int:
-    """How many the networks of a config know: 0 unless they are conditional."""
+    """The number of classes of a config's networks: 0 unless they are conditional."""
     if not config.generator.conditional:
         return 0
     return classes or CLASSES.get(config.dataset.name, 10)
@@ -166,7 +166,7 @@ def _attentive(layers: nn.Sequential, given: torch.Tensor, side: int, spectral: 
 
 
 def _check_padding(network: nn.Module, padding: str, section: str, family: str) -> None:
-    """ConfigError for a network whose spatial layers pad otherwise than they were told to."""
+    """ConfigError for a network with spatial layers that don't use the requested padding."""
     spatial = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d) and m.kernel_size != (1, 1)]
     if any(layer.padding_mode != padding for layer in spatial):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Image classifiers of the paper's other half: CIFAR ResNets and DenseNets, every 3x3 convolution replaced by any kernel.
+"""The image classifiers of Wu et al. 2019: CIFAR ResNets and DenseNets, with every 3x3 convolution replaced by any kernel.
 
 resnet     depth 6n + 2, three stages of n blocks, widths w, 2w, 4w (He et al. 2016), with the blocks of compact_blocks.py
 densenet   DenseNet-BC, depth 6n + 4, growth k, compression 1/2 (Huang et al. 2017). "Wide-DenseNet" is a large k at a small depth
@@ -52,6 +52,7 @@ def build_classifier(family: str, kernel: str = "c3", depth: int = 20, classes: 
 
 
 def resnet(kernel: str, depth: int, classes: int, width: int = 16, block: str = "basic", expansion: int = 6) -> Classifier:
+    """A pre-activation CIFAR ResNet of depth 6n + 2. ValueError for another depth."""
     n = blocks_per_stage("resnet", depth)
     layers: list[nn.Module] = [conv2d(kernel, 3, width, bias=False)]
     channels = width
@@ -64,6 +65,7 @@ def resnet(kernel: str, depth: int, classes: int, width: int = 16, block: str = 
 
 
 def densenet(kernel: str, depth: int, classes: int, growth: int = 12) -> Classifier:
+    """A DenseNet-BC of depth 6n + 4. ValueError for another depth."""
     n = blocks_per_stage("densenet", depth)
     channels = 2 * growth
     layers: list[nn.Module] = [conv2d(kernel, 3, channels, bias=False)]

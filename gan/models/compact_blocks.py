@@ -27,10 +27,10 @@ def norm_relu(channels: int) -> list[nn.Module]:
 
 
 def through(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
-    """One layer after the other; but what a convolution pads is padded before the ReLU in front of it, not after.
+    """Apply the layers in turn, but pad for a convolution before the ReLU in front of it instead of after.
 
-    Zeros stay zeros, so the result is the same to the last bit. Autograd keeps what an in-place ReLU and a convolution share
-    once, where a ReLU and a padded copy of it would be two.
+    ReLU maps 0 to 0, so the result is the same to the last bit. Autograd then saves one tensor, which the in-place ReLU and the
+    convolution share, instead of two.
     """
     layers, padded = list(layers), False
     for layer, following in zip(layers, [*layers[1:], None]):

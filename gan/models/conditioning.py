@@ -1,7 +1,7 @@
-"""Class labels, in whatever form the networks take them, and batch norm with a gain and a bias for each class.
+"""Class labels, in the forms that networks take, and conditional batch norm.
 
-Labels are numbers of classes, (N,) int64, or shares, (N, K) float32 of K classes: rows that sum to 1, between classes. One row of
-shares is for all images.
+Labels are class numbers (N,) int64, or shares (soft labels) (N, K) float32 of K classes: rows that sum to 1, for interpolation
+between classes. A single row (1, K) is for all images.
 """
 
 from math import sqrt
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def as_shares(labels: Tensor | None, classes: int) -> Tensor:
-    """Labels as shares. ValueError without any: a conditional network has no answer then."""
+    """Labels as shares (N, K), one-hot for class numbers. ValueError for None: a conditional network needs labels."""
     if labels is None:
         raise ValueError("a conditional network needs labels: (N,) int64, or shares (N, classes)")
     return labels if labels.is_floating_point() else (labels[:, None] == torch.arange(classes, device=labels.device)).float()

@@ -1,4 +1,4 @@
-"""What a network is made of: parameters and multiply-adds."""
+"""The size and cost of a network: parameters and multiply-adds."""
 
 import contextlib
 
@@ -15,7 +15,7 @@ def parameter_count(module: nn.Module) -> int:
 
 
 def example_labels(network: nn.Module, count: int, device: torch.device | str) -> tuple[torch.Tensor, ...]:
-    """What a conditional network takes beside its first input: `count` labels of its first class; of any other, nothing."""
+    """Further arguments of a network: for a conditional one, `count` labels of its first class; else none."""
     conditional = isinstance(network, Frame) and network.classes > 0
     return (torch.zeros(count, dtype=torch.int64, device=device),) if conditional else ()
 

@@ -12,7 +12,7 @@ from gan.models.upsampling import upsample_conv
 
 @dataclass(frozen=True)
 class Layers:
-    """What the layers of one network are made of. How many there are, and in which proportion of widths, is the family's plan."""
+    """The layers' settings of one network. Their number, and the proportions of their widths, are the family's plan."""
 
     kernel: str  # one of gan.kernels.KERNELS
     width: float  # channels per unit of the plan

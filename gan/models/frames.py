@@ -1,4 +1,4 @@
-"""What every generator and every discriminator looks like from outside."""
+"""Base classes of all generators and discriminators: their interface, and class conditioning."""
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,8 @@ from gan.models.recompute import recomputed
 
 
 class Frame(nn.Module):
+    """What generators and discriminators share: activation checkpointing, and the number of classes."""
+
     recompute = False  # activation checkpointing, wherever a gradient is wanted
     classes = 0  # how many it knows; 0: not conditional, and it's called without labels
 
@@ -35,7 +37,7 @@ class GeneratorFrame(Frame):
         return self.run(self.trunk, self.seed_maps(z, labels))
 
     def seed_maps(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """What z becomes before the trunk, (N, C, S, S); from now on the trunk paints these labels."""
+        """z (N, latent) -> the trunk's input (N, C, S, S); also sets the labels of the trunk's next forward passes."""
         if self.classes:
             self.choose(labels)
             if self.embed is not None:
@@ -44,7 +46,7 @@ class GeneratorFrame(Frame):
         return self.project(z).view(-1, *self.seed)
 
     def choose(self, labels: Tensor | None) -> None:
-        """Labels of what the trunk paints from now on."""
+        """Set the labels of the trunk's next forward passes."""
         shares = as_shares(labels, self.classes)
         for module in self.trunk.modules():
             if isinstance(module, ConditionalBatchNorm2d):

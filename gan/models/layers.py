@@ -1,4 +1,4 @@
-"""What the families share: spectral norm, norms, initial weights, channel counts."""
+"""Shared by the families: spectral norm, norms, initial weights, channel counts."""
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ class SpectralNorm(nn.Module):
         return u, v
 
     def follow(self, weight: Tensor) -> None:
-        """One power iteration for a weight that has moved, of a network that isn't trained itself."""
+        """One power iteration for a weight that has changed outside of training, such as that of an EMA."""
         self._iterate(self._matrix(weight.detach()))
 
     def forward(self, weight: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from gan.models.layers import SpectralNorm
 def recomputed(network: nn.Sequential, x: Tensor) -> Tensor:
     """network(x), block by block; equal to the last bit in output, gradients and statistics."""
     for segment in segments(network):
-        again = Again(segment)
+        again = Recomputation(segment)
         x = checkpoint(segment, x, use_reentrant=False, preserve_rng_state=False, context_fn=again.contexts)
     return x
 
@@ -33,8 +33,8 @@ def _convolves(module: nn.Module) -> bool:
     return any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in module.modules())
 
 
-class Again:
-    """Makes a second forward of a segment repeat the first: batch norm must not count twice, nor spectral norm iterate again.
+class Recomputation:
+    """Contexts in which a second forward of a segment repeats the first: batch norm and spectral norm must not update twice.
 
     Double backward computes a segment more than twice, so the contexts can be entered any number of times.
     """
@@ -44,20 +44,20 @@ class Again:
         self.batch_norms = [m for m in segment.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
         self.spectral_norms = [m for m in segment.modules() if isinstance(m, SpectralNorm) and m.training]
 
-    def contexts(self) -> tuple["First", "Second"]:
-        return First(self), Second(self)
+    def contexts(self) -> tuple["FirstPass", "SecondPass"]:
+        return FirstPass(self), SecondPass(self)
 
 
-class First(contextlib.AbstractContextManager):
-    def __init__(self, again: Again):
+class FirstPass(contextlib.AbstractContextManager):
+    def __init__(self, again: Recomputation):
         self.again = again
 
     def __exit__(self, *exception) -> None:
         self.again.vectors = [(norm.u.clone(), norm.v.clone()) for norm in self.again.spectral_norms]
 
 
-class Second(contextlib.AbstractContextManager):
-    def __init__(self, again: Again):
+class SecondPass(contextlib.AbstractContextManager):
+    def __init__(self, again: Recomputation):
         self.again = again
 
     def __enter__(self) -> None:

@@ -12,8 +12,8 @@ from gan.models.counting import macs, parameter_count
 def receptive_fields(config: Config) -> tuple[int, int]:
     """Pixels per axis that one cell of the generator's seed map reaches, and that one cell of the discriminator's last map sees.
 
-    Measured on narrow twins (four channels at least, one for each corner) with all weights positive, on maps so large that no
-    border cuts them off.
+    Measured on narrow copies of the networks (at least four channels, one for each corner) with all weights positive, on maps so
+    large that no border cuts them off.
     """
     narrow = {"generator.width": 4, "generator.width_rule": "same", "generator.norm": "none"}
     narrow |= {"discriminator.width": 4, "discriminator.norm": "none"}

@@ -1,7 +1,7 @@
-"""Doubling the resolution of a feature map: the axis beside the kernel.
+"""Upsampling: doubling the resolution of a feature map, together with a kernel.
 
-Transposed convolutions write every output phase with another set of taps, which is where checkerboards come from; the others fill
-in the pixels first and then apply an ordinary kernel at stride 1 (Odena et al. 2016; Shi et al. 2016 for the pixel shuffle).
+Transposed convolutions compute each output phase from a different set of taps, which causes checkerboards; the others double the
+map first and then apply an ordinary kernel at stride 1 (Odena et al. 2016; Shi et al. 2016 for the pixel shuffle).
 """
 
 from torch import nn

@@ -1,4 +1,4 @@
-"""The instruments, gathered: what a generator does to position, borders and high frequencies."""
+"""`probe`: all instruments applied to a generator, for position, borders and high frequencies."""
 
 from gan.probe.measurement import Probe, measure, probe, summary, training_instruments, write_record
 

@@ -1,4 +1,4 @@
-"""What the instruments are put to: the networks of a run, the untrained ones of a config, and real images to compare with."""
+"""What the instruments measure: the networks of a run, the untrained ones of a config, and real images to compare with."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,20 +32,20 @@ class Real:
 
 
 def untrained(config: Config, seed: int, device: torch.device | str = "cpu") -> tuple[nn.Module, nn.Module]:
-    """Generator (made able to paint, see `settle`) and discriminator of a resolved config, with the initial weights of a seed.
+    """Generator (calibrated, see `calibrate`) and discriminator of a resolved config, with the initial weights of a seed.
 
     The discriminator stays in train mode: it has no statistics yet, so its batch norm takes those of the images that it sees.
     """
     generator, discriminator = build(config.replace({"train.seed": seed}))
     generator, discriminator = (net.to(device).requires_grad_(False) for net in (generator, discriminator))
-    settle(generator, latents(seed, 0, 256, generator.latent).to(device), sampling.labels_of(generator, seed, 0, 256))
+    calibrate(generator, latents(seed, 0, 256, generator.latent).to(device), sampling.labels_of(generator, seed, 0, 256))
     return generator, discriminator
 
 
 @torch.no_grad()
-def settle(generator: nn.Module, z: Tensor, labels: Tensor | None = None, contrast: float = 0.5) -> None:
-    """Batch-norm statistics from latents z, and labels of a conditional one; then the last convolution's weights scaled to
-    outputs of this standard deviation."""
+def calibrate(generator: nn.Module, z: Tensor, labels: Tensor | None = None, contrast: float = 0.5) -> None:
+    """Prepare an untrained generator: set batch-norm statistics from latents z (N, latent), and labels of a conditional one; then
+    scale the last convolution so that its outputs have the standard deviation `contrast`."""
     given = (z,) if labels is None else (z, labels.to(z.device))
     norms = [m for m in generator.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
@@ -77,7 +77,7 @@ def trained(run: Path, step: int | str | None, device: torch.device | str = "cpu
         path = RunFiles(run).checkpoint_of(step)
         state = checkpoint.load(path)
         discriminator = build_discriminator(found.config, found.generator.classes)
-        with checkpoint.taking_over(path):
+        with checkpoint.load_errors(path):
             discriminator.load_state_dict(state["discriminator"])
         discriminator = discriminator.to(device).eval().requires_grad_(False)
     return (found.generator, discriminator), found.step

@@ -1,7 +1,7 @@
-"""The instruments, gathered: what a generator does to position, borders and high frequencies, beside what real images have.
+"""All instruments applied to a generator: position, borders and high frequencies, compared with real images.
 
-A run is measured as it is sampled: EMA weights, eval mode, float32. The networks of a config are untrained and their pictures
-grey: batch norm is given the statistics of 256 latents, and the layer that paints is scaled to a contrast of 0.5 (`settle`).
+A run is measured as it is sampled: EMA weights, eval mode, float32. An untrained generator of a config would give grey images: its
+batch norm gets the statistics of 256 latents, and its output layer is scaled to a contrast of 0.5 (`calibrate`).
 docs/instruments.md has the definitions.
 """
 
@@ -39,6 +39,8 @@ FEW = 4  # latents whose seed maps are perturbed, rolled and flattened
 
 @dataclass
 class Probe:
+    """What `measure` returns."""
+
     record: dict  # plain numbers; what goes to probe.json
     pictures: dict[str, Tensor] = field(default_factory=dict)  # what the figure shows besides
 
@@ -90,7 +92,7 @@ def measure(
 
 
 def summary(record: dict) -> dict[str, float]:
-    """The headline numbers of a record, fit for a row of a table; those that were not measured are left out."""
+    """The main numbers of a record, for a row of a table; those that were not measured are left out."""
     headlines = (
         "drift_x_px", "drift_y_px", "drift_px", "spread_px", "border_left_right_excess", "border_top_bottom_excess",
         "border_asymmetry_excess", "overlap_variation", "phase_gain", "phase_mean_variance", "nyquist_peaks_db", "spectrum_gap",
@@ -154,7 +156,7 @@ def measure_networks(generator: nn.Module, discriminator: nn.Module | None, seed
 
 
 def _one_class(generator: nn.Module, seed: int, device: torch.device) -> tuple[Tensor, ...]:
-    """What a conditional network takes beside its input, to paint or judge class seed % classes alone; of any other, nothing."""
+    """Further arguments of a network: for a conditional one, the label of class seed % classes; else none."""
     return (torch.eye(generator.classes, device=device)[[seed % generator.classes]],) if generator.classes else ()
 
 
@@ -220,7 +222,7 @@ def _layers(trunk: nn.Module, maps: Tensor) -> tuple[list[dict], dict]:
 
 
 def _inputs(trunk: nn.Module, layers: list[nn.Module], maps: Tensor) -> tuple[dict[nn.Module, Tensor], dict[nn.Module, int]]:
-    """What each layer is given when the trunk gets these maps, and by how much it enlarges that."""
+    """The input of each layer when the trunk gets these maps, and the factor by which the layer enlarges it."""
     inputs, scales = {}, {}
 
     def watch(layer: nn.Module, given: tuple[Tensor], output: Tensor) -> None:
@@ -271,7 +273,7 @@ def over_seeds(numbers: list[dict]) -> dict:
 
 
 def _plain(value):
-    """NaN and infinity have no JSON: None."""
+    """The value with NaN and infinity, which JSON lacks, replaced by None."""
     if isinstance(value, dict):
         return {key: _plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):

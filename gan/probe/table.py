@@ -1,4 +1,4 @@
-"""The record of the instruments as tables for the terminal."""
+"""The record of a probe as tables for the terminal."""
 
 from rich.table import Table
 

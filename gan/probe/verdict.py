@@ -1,10 +1,10 @@
-"""A record of the instruments in three sentences: where pictures land, whether layers are prone to checkerboards, borders."""
+"""The record of a probe in three sentences: on position, on checkerboards and on borders."""
 
 import math
 
 DRIFT = 1 / 32  # of the picture's side: what is called drifting, a pixel of 32
 UNEVEN = 0.01  # of W1: numbers of taps per output phase that differ at all vary by more than 0.2
-LEAN = 0.03  # of the map's side: trained C2 leans by 0.06, centred kernels by less than 0.01 (results/classification)
+LEAN = 0.03  # of the map's side, off centre: trained C2 is off by 0.06, centred kernels by < 0.01 (results/classification)
 
 
 def verdicts(record: dict) -> list[str]:

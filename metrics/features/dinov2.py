@@ -1,7 +1,7 @@
-"""DINOv2 ViT-L/14 (Oquab et al. 2023, arXiv 2304.07193): features that agree better with people than the 2015 network's.
+"""DINOv2 ViT-L/14 (Oquab et al. 2023, arXiv 2304.07193): its distances agree better with human judgement than Inception's.
 
-As Stein et al. 2023 (arXiv 2306.04675, dgm-eval) take them: the class token, 1,024 numbers, of images of 224 pixels that Pillow's
-bicubic filter resized. The distance is called fd_dinov2.
+As in Stein et al. 2023 (arXiv 2306.04675, dgm-eval): the class token, 1,024 numbers, of images resized to 224 pixels by Pillow's
+bicubic filter. The distance is called fd_dinov2.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ SHAPE = {"dim": 1024, "depth": 24, "heads": 16, "patch": PATCH, "grid": 37}  # t
 def dinov2(options: Options) -> Network:
     """The network with weights from a file, from torch's cache, or downloaded to there: 1.2 GB. No probabilities.
 
-    FeatureError for a size that is no multiple of 14, for unknown weights without `insist`, and where there are none to be had.
+    FeatureError for a size that is no multiple of 14, for unknown weights without `insist`, and if the download fails.
     """
     size = options.size or SIZE
     if size % PATCH:
@@ -39,6 +39,6 @@ def dinov2(options: Options) -> Network:
 
 
 def architecture() -> VisionTransformer:
-    """Without memory for weights."""
+    """The network on the meta device, without memory for weights."""
     with torch.device("meta"):
         return VisionTransformer(**SHAPE)

@@ -55,7 +55,7 @@ class Trunk(nn.Module):
 
 
 def lighten(model: Any) -> None:
-    """Rewrite the package's network in place to one that computes the same with fewer passes over memory."""
+    """Rewrite the package's network in place so that it computes the same with fewer passes over memory."""
     fold_batch_norm(model, "_conv_stem", "_bn0")
     fold_batch_norm(model, "_conv_head", "_bn1")
     for block in model._blocks:

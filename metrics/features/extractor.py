@@ -3,7 +3,7 @@
     extractor = open_extractor("efficientnet_lite0")
     features, probabilities = extractor(images)
 
-An Extractor also knows what it is (name, sha256 of its weights, resize, precision, size), since a score means nothing without.
+An Extractor also has its identity (name, sha256 of its weights, resize, precision, size), without which a score means nothing.
 """
 
 import difflib
@@ -28,9 +28,9 @@ SCORES = {"fid": "fd", "inception_score": "score", "kid": "kd"}
 class Extractor:
     """Maps uint8 images (N, 3, H, W) of any size, on any device, to features and probabilities.
 
-    The same images give the same features, whatever their company: networks run in eval mode, `batch_size` images at a time.
-    fp32 means IEEE fp32, on CUDA too. bf16 runs the trunk under autocast: faster on devices that have it, but single features move.
-    Distances agree where both sides are bf16, so never mix the two; benchmarks/features.py and benchmarks/fid.py print how well.
+    An image's features don't depend on the other images: networks run in eval mode, `batch_size` images at a time.
+    fp32 means IEEE fp32, on CUDA too. bf16 runs the trunk under autocast: faster on devices that have it, but features change a
+    little. Distances agree if both sides are bf16, so never mix; benchmarks/features.py and benchmarks/fid.py print how well.
     auto is bf16 on devices that have it, else fp32; `precision` says which.
     """
 
@@ -73,12 +73,12 @@ class Extractor:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
                 features = self._trunk(x)
         except SystemExit as error:
-            raise FeatureError(f"{self.name} ends the program while it computes features: take that out of it") from error
+            raise FeatureError(f"{self.name} ends the program while it computes features: remove the call to exit") from error
         if features.shape != (len(x), self.dim) or features.is_complex():
             kind = "complex " if features.is_complex() else ""
             raise FeatureError(
                 f"{self.name} gave {kind}features {tuple(features.shape)} of {len(x)} images instead of {(len(x), self.dim)}: "
-                "each image must give one row of real numbers, whatever its company"
+                "each image must give one row of real numbers, whatever the other images are"
             )
         features = features.float()
         if not features.isfinite().all():
@@ -90,7 +90,7 @@ def open_extractor(
     name: str = DEFAULT, weights: str | Path | None = None, resize: str | None = None, precision: str = "fp32",
     size: int | None = None, device: str | torch.device = "cpu", insist: bool = False,
 ) -> Extractor:  # fmt: skip
-    """The network registered by this name, as an Extractor. FeatureError or DeviceError, in one sentence, where it can't be had.
+    """The network registered by this name, as an Extractor. FeatureError or DeviceError, in one sentence, if it can't be opened.
 
     name: 'efficientnet_lite0' (needs no download), 'inception' (the 2015 network of FID), one that a file registers (see
         metrics.features.network), or 'module:package.attribute': a callable without arguments that returns an nn.Module from
@@ -124,7 +124,7 @@ def _builder(name: str) -> Builder:
     )
 
 
-# --- what must hold before a network runs ------------------------------------------------------------------------------------
+# --- checks before a network runs --------------------------------------------------------------------------------------------
 
 
 def _one_of(setting: str, value: str, known: tuple[str, ...]) -> str:

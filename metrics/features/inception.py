@@ -27,7 +27,7 @@ SCALINGS = {"pytorch_fid": (127.5, 127.5), "tf1": (128.0, 128.0), "clean": (128.
 def inception(options: Options) -> Network:
     """The network with weights from a file, from pytorch-fid's place in torch's cache, or downloaded to there.
 
-    FeatureError for another size than 299, for unknown weights without `insist`, and where there are none to be had.
+    FeatureError for another size than 299, for unknown weights without `insist`, and if the download fails.
     """
     if options.size not in (None, SIZE):
         raise FeatureError(f"the 2015 Inception network takes images of {SIZE} pixels, not {options.size}: leave size out")

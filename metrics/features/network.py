@@ -1,4 +1,4 @@
-"""A network that embeds images: what there is to know of it, how it is registered, how its weights are loaded and told apart.
+"""A network that embeds images: its description, its registration, and how its weights are loaded and identified.
 
     @register("mine")
     def mine(options: Options) -> Network: ...
@@ -47,7 +47,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked of a network. None: its own default. What it can't do it refuses with a FeatureError."""
+    """What a user asks of a network; None: the network's default. The network raises FeatureError for what it can't do."""
 
     name: str  # as asked for: its registered name, or one that begins with it
     weights: str | Path | None = None  # a file of weights
@@ -118,7 +118,7 @@ def identify(name: str, path: Path, known: str, size: int, insist: bool) -> tupl
 
 
 def fold_batch_norm(parent: nn.Module, convolution: str, norm: str) -> None:
-    """Work an eval-mode batch norm into the convolution before it: w' = w g / s, b' = h - m g / s. A pass less, a rounding less."""
+    """Fold an eval-mode batch norm into the convolution before it: w' = w g / s, b' = h - m g / s. One pass and rounding fewer."""
     setattr(parent, convolution, fuse_conv_bn_eval(getattr(parent, convolution).eval(), getattr(parent, norm).eval()))
     setattr(parent, norm, nn.Identity())
 

@@ -1,7 +1,7 @@
-"""Images brought to the size a network takes, in the four ways in which published scores were computed.
+"""Resizing images to a network's input size, in the four ways in which published scores were computed.
 
-The way belongs to the score: the same pictures through the same network differ by whole points of FID between them. They are
-resized as float32 and, but for pillow, never rounded back to whole levels.
+The way is part of the score: between two of them the FID of the same images differs by whole points. Images are resized as float32
+and, except by pillow, not rounded to integers.
 """
 
 import torch

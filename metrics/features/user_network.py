@@ -1,4 +1,4 @@
-"""The features of a network of the user's own: 'module:package.attribute'."""
+"""Features of a user's own network: 'module:package.attribute'."""
 
 import importlib
 
@@ -30,7 +30,7 @@ def user_network(options: Options) -> Network:
     except (Exception, SystemExit) as error:
         raise FeatureError(f"{name} can't take images (N, 3, {size}, {size}): {_line(error)}") from error
     if isinstance(features, Tensor) and features.is_complex():
-        raise FeatureError(f"{name} gives complex features, of which no distance is taken: return their real and imaginary parts")
+        raise FeatureError(f"{name} gives complex features, which have no distance here: return their real and imaginary parts")
     if not isinstance(features, Tensor) or features.dim() != 2 or len(features) != 2 or not features.shape[1]:
         shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise FeatureError(f"{name} must map (N, 3, {size}, {size}) to features (N, d), but gave {shape} for N = 2")

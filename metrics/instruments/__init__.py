@@ -1,1 +1,1 @@
-"""What pictures and layers say of position, borders and checkerboards. docs/instruments.md defines each number."""
+"""Instruments: measurements of shift, borders and checkerboards in images and layers. docs/instruments.md defines each number."""

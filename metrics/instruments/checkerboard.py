@@ -86,7 +86,7 @@ def checkerboard_of_layer(layer: nn.Module, level: Tensor | None) -> dict[str, f
 
 @torch.no_grad()
 def constant_picture(rest: Callable[[Tensor], Tensor], maps: Tensor, cells: int = 16) -> tuple[Tensor, float]:
-    """W3 of a whole network: what it paints on maps (N, C, r, r) flattened to their means, and the texture it adds.
+    """W3 of a whole network: its output for maps (N, C, r, r) that are replaced by their means, and the texture that it adds.
 
     Returns the inner quarter of the output, (N, D, s cells / 2, s cells / 2), which no border reaches, and its standard deviation
     over pixels, root mean square over maps and channels, in units of the output. A network without checkerboards gives 0.
@@ -103,6 +103,8 @@ def constant_picture(rest: Callable[[Tensor], Tensor], maps: Tensor, cells: int 
 
 @dataclass(frozen=True)
 class ImageCheckerboard:
+    """I1 to I3 of a set of images; 0 without checkerboards."""
+
     phase_mean_variance: float  # I1, in [0, 1]
     nyquist_peaks: float  # I2, dB: a pattern of period 2, from the last layer that doubles
     half_nyquist_peaks: float  # the same at period 4, from the layer before; nan below 24 pixels

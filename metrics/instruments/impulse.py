@@ -1,4 +1,4 @@
-"""What one layer does to a single pixel: the exact response from which a layer's shift and its checkerboard are read.
+"""The exact impulse response of one layer, from which its shift and its checkerboard are computed.
 
 A layer here is a convolution, or a convolution together with the layer without parameters that doubles the map before or after it
 (nearest, bilinear, zero insertion, pixel shuffle). It scales maps by an integer s >= 1.
@@ -30,7 +30,7 @@ class Response:
 
 @torch.no_grad()
 def impulse_response(layer: nn.Module, flat: bool = False) -> Response:
-    """Measure a layer with exactly one convolution in it. flat: with all weights 1, so that only its geometry speaks.
+    """Measure a layer with exactly one convolution in it. flat: with all weights 1, so that only its geometry counts.
 
     A layer with groups is the dense one whose other weights are 0. ValueError for no or several convolutions, or a shrinking map.
     """
@@ -38,7 +38,7 @@ def impulse_response(layer: nn.Module, flat: bool = False) -> Response:
     convolution = only_convolution(twin)
     if parametrize.is_parametrized(convolution, "weight"):  # spectral norm: what counts is the weight that is used
         unparametrize(convolution)
-    convolution.padding_mode = "zeros"  # away from borders every other is the same, and this map is too small to be away from them
+    convolution.padding_mode = "zeros"  # away from borders all modes agree, but on this small map the others would show
     transposed = isinstance(convolution, nn.ConvTranspose2d)
     weight = dense(convolution.weight.detach(), convolution.groups)
     if flat:  # one output says it all; a pixel shuffle needs the channels of one pixel
@@ -105,7 +105,7 @@ def spatial_layers(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, 
 
 
 def up_layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Those of spatial_layers that enlarge their map; for these a checkerboard is a question."""
+    """Those of spatial_layers that enlarge their map, which alone can make checkerboards."""
     layers = [network] if _is_convolution(network) or _doubles_around_one(network) else []
     named = [("", layer) for layer in layers] or spatial_layers(network)
     return [(name, layer) for name, layer in named if _is_transposed(layer) or not _is_convolution(layer)]

@@ -32,6 +32,8 @@ class Number:
 
 @dataclass(frozen=True)
 class Instrument:
+    """A registered instrument: what it measures, the numbers it gives, and its function."""
+
     subject: Subject
     numbers: tuple[Number, ...]
     measure: Measure

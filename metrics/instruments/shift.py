@@ -1,4 +1,4 @@
-"""How far a network moves the picture, and whether its borders are alike.
+"""How far a network shifts the image, and whether its borders differ.
 
 Half-pixel grid throughout: pixel i of an axis has its centre at i + 0.5. A map of r pixels whose picture has R stands for it at a
 scale of s = R / r, so its pixel u belongs at picture coordinate (u + 0.5) s - 0.5. Shifts are in pixels of the output, positive to
@@ -67,7 +67,7 @@ def _centroids(energy: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Landing:
-    """What became of the impulses into a map: their drift and the mean energy around where they belong."""
+    """The response to impulses in a map: their drift, and the mean energy around where they belong."""
 
     drift: Drift
     energy: Tensor  # (2 w + 1, 2 w + 1) float32, centred on the output pixel nearest to where the impulse belongs, sum 1
@@ -81,8 +81,8 @@ def network_drift(
 
     rest: takes maps (N, C, r, r) of any r to (N, D, s r, s r). maps: typical ones, such as those of a few latents. They are tiled
     first, so that no border cuts a response off. amplitude: of the impulses, in standard deviations of the maps. Averaged over
-    `impulses` seeded choices of (map, pixel), evenly spread over the channels (a symmetric layer's four groups must all have
-    their say); those that nothing comes out of, because a unit is dead, are left out.
+    `impulses` seeded choices of (map, pixel), spread evenly over the channels, since the four groups of a symmetric layer differ;
+    impulses without any response (dead units) are left out.
     """
     n, channels, r, _ = maps.shape
     pad = min(r, MARGIN)
@@ -133,9 +133,9 @@ def _around(energy: Tensor, x: Tensor, y: Tensor, width: int) -> Tensor:
 
 
 def flat_twin(network: nn.Module) -> nn.Module:
-    """A copy in which padding alone speaks: convolutions with equal positive weights and no bias, no norms.
+    """A copy of a network that shows the effect of padding alone: convolutions have equal positive weights and no bias.
 
-    Nor whatever else says of itself `left_out_of_flat_twin`.
+    Norms, and modules with an attribute `left_out_of_flat_twin`, are replaced by the identity.
     """
     twin = deepcopy(network).eval().requires_grad_(False)
     for name, module in reversed(list(twin.named_modules())):  # what is within a module before the module

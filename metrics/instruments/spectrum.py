@@ -1,4 +1,4 @@
-"""Spectra of pictures, and how far those of generated ones are from those of real ones.
+"""Spectra of images, and the distance between those of generated and real ones.
 
 I4 spectrum gap: Durall, Keuper, Keuper 2020 (arXiv 2003.01826); Schwarz, Liao, Geiger 2021 (arXiv 2111.02447).
 I5 DCT gap: Frank et al. 2020 (arXiv 2003.08685).

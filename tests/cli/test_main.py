@@ -329,9 +329,9 @@ def test_names_are_shown_as_they_are(call, capsys):
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (OSError(28, "No space left on device"), "the disk is full: mend that and give the same command again"),
-        (OSError(28, "No space left on device", "a"), "a can't be read or written (the disk is full): mend that and give"),
-        (OSError(24, "Too many open files", "b"), "b can't be read or written (too many files are open, see `ulimit -n`): mend"),
+        (OSError(28, "No space left on device"), "the disk is full: fix that and give the same command again"),
+        (OSError(28, "No space left on device", "a"), "a can't be read or written (the disk is full): fix that and give"),
+        (OSError(24, "Too many open files", "b"), "b can't be read or written (too many files are open, see `ulimit -n`): fix"),
         (OSError(13, "Permission denied", "c"), "c can't be read or written (permission denied): choose another"),
         (OSError(38, "Function not implemented"), "the system refuses (function not implemented): give the same command again"),
         (MemoryError(), "out of memory: close other programs"),

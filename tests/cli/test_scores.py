@@ -257,7 +257,7 @@ def test_what_is_asked_for_besides_loses_no_score(fifty, call, tmp_path, monkeyp
     monkeypatch.setattr(scoring, "cached", lambda key, compute: compute())
     status, _, err = call("fid", fifty, fifty, "--features", FEATURES, "--json", tmp_path / "s.json", *more)
     assert status == 1 and f"{tmp_path}/s.json" in err and NAME in err
-    assert "s.npz can't be read or written (the disk is full): mend that and give the same command again" in one_error(
+    assert "s.npz can't be read or written (the disk is full): fix that and give the same command again" in one_error(
         err[err.index("error: ") :]
     )
     assert json.loads((tmp_path / "s.json").read_text())[0]["name"] == NAME

@@ -199,7 +199,7 @@ def test_an_xmp_tag_that_is_no_text_does_not_stop_a_tiff():
 )
 def test_values_without_a_known_white_are_refused_not_black(tmp_path, values, kind):
     Image.fromarray(values.reshape(16, 16)).save(tmp_path / "a.tif")
-    with pytest.raises(DataError, match=rf"a\.tif \(its pixels are {kind}, and which of them is white nobody knows"):
+    with pytest.raises(DataError, match=rf"a\.tif \(its pixels are {kind}, whose white level isn't defined"):
         load("folder", tmp_path, 16)
 
 

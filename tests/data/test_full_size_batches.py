@@ -133,7 +133,7 @@ def test_a_broken_image_is_named_in_one_sentence(root, kind):
     buffer = io.BytesIO()
     picture(4, 40, 40).save(buffer, "png")
     (root / "4.png").write_bytes({"foreign": b"not an image", "torn": buffer.getvalue()[:500], "empty": b""}[kind])
-    with pytest.raises(DataError, match=r"4\.png can't be decoded .*mend or remove it") as refusal:
+    with pytest.raises(DataError, match=r"4\.png can't be decoded .*fix or remove it") as refusal:
         gather(root, [4, 0])
     assert "\n" not in str(refusal.value)
 

@@ -91,14 +91,14 @@ def test_unusable_images_are_replaced_by_the_next_one_or_refused(write_lsun, sma
     kept.read([1])
     assert capsys.readouterr().err.count("left out 1 (not an image)") == 1  # once, not every epoch
     feeder = Feeder(streamed(directory), EpochOrder(5, 0), n=5, stride=5)
-    with pytest.raises(DataError, match=r"bedroom_train_lmdb: [14] \(not an image\) can't be used; mend it, or .*on_bad=skip"):
+    with pytest.raises(DataError, match=r"bedroom_train_lmdb: [14] \(not an image\) can't be used; fix it, or .*on_bad=skip"):
         feeder.get(0)
 
 
 def test_a_disk_that_fails_replaces_no_image(directory, monkeypatch):
     images = streamed(directory, on_bad="skip")
     monkeypatch.setattr(Database, "read", lambda *arguments: (_ for _ in ()).throw(OSError(errno.EIO, os.strerror(errno.EIO))))
-    with pytest.raises(DataError, match=r"can't be read \(Input/output error\): mend the disk"):
+    with pytest.raises(DataError, match=r"can't be read \(Input/output error\): fix the disk"):
         images.read([0])
 
 

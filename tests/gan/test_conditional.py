@@ -522,7 +522,7 @@ def test_what_has_no_classes_has_no_score_by_class(tiny_networks, labelled, gene
         score(extractor, real, plain, ["fid", "intra"])
     images = Batches(resolve(labelled()), ALONE).set
     few = image_side(images, 3, 0)
-    with pytest.raises(ProtocolError, match="have not the same classes: only one of them has"):
+    with pytest.raises(ProtocolError, match="don't have the same classes: only one of them has"):
         score(extractor, few, mine, ["intra"])
 
 

@@ -181,12 +181,15 @@ def test_an_override_that_yaml_cannot_read_is_refused(override):
         ("train: {steps: 3", "cannot be read as YAML"),
         ("train:\n\tsteps: 3", "cannot be read as YAML"),
         ("train: {seed: !!bool 3}", "cannot be read as YAML"),
-        ("train: {seed: 1, steps: 2, seed: 3}", r"cannot be read as YAML: the key 'seed' stands there twice, again in line 1"),
-        ("train:\n  seed: 1\ntrain:\n  steps: 2\n", r"cannot be read as YAML: the key 'train' stands there twice, again in line 3"),
+        ("train: {seed: 1, steps: 2, seed: 3}", r"cannot be read as YAML: the key 'seed' occurs twice, the second time in line 1"),
+        (
+            "train:\n  seed: 1\ntrain:\n  steps: 2\n",
+            r"cannot be read as YAML: the key 'train' occurs twice, the second time in line 3",
+        ),
         ("[" * 1000, "cannot be read as YAML: it is nested too deeply"),
         ("{a: " * 1000, "cannot be read as YAML: it is nested too deeply"),
         ("train: &a {steps: *a}", "cannot be read as YAML"),
-        ("train: &a [*a]", "cannot be read as YAML: the alias in line 1 holds itself"),
+        ("train: &a [*a]", "cannot be read as YAML: the alias in line 1 contains itself"),
         ("train: {device: 'caf\xe9'}".encode("latin-1"), "cannot be read as YAML"),
         (b"\x00\x01\x02", "cannot be read as YAML"),
         ("!!python/object/apply:os.getcwd []", "cannot be read as YAML"),
@@ -364,9 +367,7 @@ def test_what_fits_keeps_its_name(tmp_path, write, write_lsun, small):
 
 @pytest.mark.parametrize("typed", [["dataset.name=shapes"], ["dataset.name=shapes", "dataset.path=x"]])
 def test_a_path_for_what_lies_nowhere_is_refused(typed, write):
-    with pytest.raises(
-        DataError, match=r"shapes is found at no path, so that dataset\.path=x has no use: set dataset\.name=folder"
-    ):
+    with pytest.raises(DataError, match=r"shapes is read from no path, so dataset\.path=x has no effect: set dataset\.name=folder"):
         Config.load(write("dataset: {name: celeba, path: x}"), typed)
 
 

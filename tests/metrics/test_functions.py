@@ -124,7 +124,7 @@ WRONG = [
     (lambda: metrics.frechet_distance(A, B[:, :1], FEATURES), r"generated images have shape \(30, 1, 8, 8\)"),
     (lambda: metrics.frechet_distance(A, "samples.zip", FEATURES), "generated images are of type str: pass a uint8 tensor"),
     (lambda: metrics.frechet_distance(A, 3, FEATURES), "generated images are of type int"),
-    (lambda: metrics.frechet_distance(A, [None], FEATURES), "generated images hold something of type NoneType"),
+    (lambda: metrics.frechet_distance(A, [None], FEATURES), "generated images contain a NoneType: pass uint8 tensors"),
     (lambda: metrics.frechet_distance(A, [], FEATURES), "needs at least 2"),
     (lambda: metrics.frechet_distance(A, B, "incepton"), "did you mean 'inception'"),
     (lambda: metrics.frechet_distance(A, B, open_extractor(FEATURES), resize="tf1"), "leave out resize"),

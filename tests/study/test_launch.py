@@ -114,7 +114,7 @@ def test_a_full_disk_starts_no_more_runs(monkeypatch, tmp_path, jobs):
 
 def test_what_a_run_said_in_an_earlier_attempt_is_not_said_again(monkeypatch, tmp_path, jobs):
     folder = StudyFolder(tmp_path)
-    for text, said in (("import sys; sys.exit('error: old')", "error: old"), ("import sys; sys.exit(1)", "it said nothing")):
+    for text, said in (("import sys; sys.exit('error: old')", "error: old"), ("import sys; sys.exit(1)", "it printed nothing")):
         python(monkeypatch, text)
         assert [end.said for end in launch.run_here(folder, jobs[:1], 1, [])] == [said]
 

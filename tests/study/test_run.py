@@ -58,7 +58,7 @@ def test_one_failing_row_leaves_the_others(study_of, fifty, tmp_path, call, monk
     assert "gone, seed 0 failed: error:" in (tmp_path / "out/table.md").read_text()
     monkeypatch.setattr(launch, "command", lambda folder, job: [sys.executable, "-S", "-c", "raise SystemExit('error: again')"])
     said = call("compare", study_of(rows=rows[1:], axes={}, baseline="there"), "--out", tmp_path / "alone", "--quiet")[2]
-    assert "1 of 1 runs failed: mend the cause" in said
+    assert "1 of 1 runs failed: fix the cause" in said
 
 
 def test_a_run_that_diverges_is_a_result(study_of, tmp_path):

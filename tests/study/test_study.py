@@ -88,7 +88,7 @@ def test_scores_of_an_earlier_version_are_those_of_the_study_where_what_they_lac
 
 def test_seeds_are_named_on_the_command_line_too(study_file):
     assert Study.load(study_file(), seeds=[3, 4]).seeds == [3, 4]
-    with pytest.raises(StudyError, match="seed stands twice"):
+    with pytest.raises(StudyError, match="seed occurs twice"):
         Study.load(study_file(), seeds=[3, 3])
 
 
@@ -121,7 +121,7 @@ def test_overrides_reach_every_run(study_file):
         ({"axes": {"generator.kernel": ["c2", "c9"]}}, ConfigError, "c9"),
         ({"settings": {"train.steps": -1}}, ConfigError, "train.steps"),
         ({"seeds": []}, StudyError, "seeds"),
-        ({"seeds": [1, 1]}, StudyError, "seed stands twice"),
+        ({"seeds": [1, 1]}, StudyError, "seed occurs twice"),
         ({"baseline": "c5"}, StudyError, "its rows are c2 nearest"),
         ({"baseline": {"generator.kernel": "c5"}}, StudyError, "turns no row"),
         ({"rows": [{"train.lr_g": 0.1, "label": "x"}, {"train.lr_g": 0.2, "label": "x"}]}, StudyError, "label 'x c2 nearest'"),
@@ -142,7 +142,7 @@ def test_overrides_reach_every_run(study_file):
             "evaluate.samples: 50 -> 60",
         ),
         ({"contrasts": [["c2 nearest", "c9"]]}, StudyError, "contrasts: 'c9' is no row"),
-        ({"contrasts": [["c2 nearest", "c3 unpool"]]}, StudyError, "stand in groups that are not compared"),
+        ({"contrasts": [["c2 nearest", "c3 unpool"]]}, StudyError, "are in groups that are not compared"),
         ({"equal_within": 1.5}, StudyError, "equal_within"),
         ({"scoring": {"every": 5, "reference": "a.zip"}}, StudyError, "scoring.every: training scores against"),
         ({"scoring": {"every": 5}, "settings": {"evaluate.samples": 50}}, StudyError, "leave evaluate.samples out"),

@@ -264,7 +264,7 @@ def test_a_disk_that_fails_is_no_broken_image(hundred, tmp_path, by_tens, monkey
         return read(self, i)
 
     monkeypatch.setattr(FileSource, "read", failing)
-    with pytest.raises(DataError, match=r"can't be read \(Input/output error\): mend the disk"):
+    with pytest.raises(DataError, match=r"can't be read \(Input/output error\): fix the disk"):
         pack_of(hundred, tmp_path / "a.pack")
     assert not (tmp_path / "a.pack").exists()
     monkeypatch.undo()

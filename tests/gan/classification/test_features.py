@@ -116,7 +116,7 @@ def test_a_card_with_another_number_than_was_written_is_refused(exported, write)
     exported["result"] = sealed(exported["result"])
     open_extractor("cifar_resnet", write(exported))
     exported["result"]["card"]["mean"][0] += 1
-    with pytest.raises(FeatureError, match="is damaged, for what it says of its weights isn't what was written"):
+    with pytest.raises(FeatureError, match="is damaged, since its description isn't the one that was written"):
         open_extractor("cifar_resnet", write(exported))
 
 
