@@ -27,7 +27,7 @@ from gan.config import Config
 from gan.models.build import build_generator, resolve
 from gan.models.counting import parameter_count
 from gan.models.summary import macs
-from gan.plots import INK, RED, save_figure
+from gan.plots import INK, RED, WIDTH, save_figure
 from gan.probe import Probe, measure
 from gan.probe.figure import STYLE
 from gan.probe.inputs import Real, calibrate, real_images, untrained
@@ -188,15 +188,17 @@ def references(record: dict) -> list[str]:
 
 def draw_layers(untrained_nets: dict[str, Probe], smooth_nets: dict[str, Probe], path: Path) -> None:
     """For each kind of layer: where a nudge lands, and what becomes of a constant map with random and with smooth kernels."""
-    columns = -(-len(untrained_nets) // 2)
-    with plt.rc_context({**STYLE, "font.size": 8.5}):
-        figure, axes = plt.subplots(6, columns, figsize=(1.75 * columns, 12), layout="constrained")
+    columns = 4
+    blocks = -(-len(untrained_nets) // columns)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(3 * blocks, columns, figsize=(WIDTH, 5.3 * blocks + 0.8), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.04, h_pad=0.05, hspace=0.02)
         figure.suptitle(
-            "What a layer does in an untrained DCGAN, 4 → 32 px.  1: where a nudge to one seed cell lands (+ where it "
-            "belongs, ● its centre of mass, px per axis).\n2: what is painted on a constant map (± 64 grey levels; its "
-            "standard deviation).  3: the same with smooth kernels, equal weights and 5 % noise.",
-            x=0.01, ha="left", fontsize=10,
+            "What a layer does in an untrained DCGAN, 4 → 32 px. First rows: where a nudge to one\n"
+            "seed cell lands (+ where it belongs, ● its centre of mass, px per axis). Second: what\n"
+            "is painted on a constant map (± 64 grey levels; its standard deviation). Third: the\n"
+            "same with smooth kernels, equal weights and 5 % noise.",
+            x=0.01, ha="left", fontsize=9.5,
         )  # fmt: skip
         for axis in axes.flat:
             axis.axis("off")
@@ -205,7 +207,7 @@ def draw_layers(untrained_nets: dict[str, Probe], smooth_nets: dict[str, Probe],
             nudge(axes[3 * block, column], name, untrained_nets[name])
             flat(axes[3 * block + 1, column], untrained_nets[name], "")
             flat(axes[3 * block + 2, column], smooth_nets[name], "smooth: ")
-        save_figure(figure, path, dpi=110)
+        save_figure(figure, path, dpi=150)
 
 
 def nudge(axis: plt.Axes, name: str, found: Probe) -> None:
@@ -221,7 +223,7 @@ def nudge(axis: plt.Axes, name: str, found: Probe) -> None:
 def flat(axis: plt.Axes, found: Probe, prefix: str) -> None:
     picture = found.pictures["constant"][0].mean(dim=0)[:32, :32] * 127.5
     axis.imshow((picture - picture.mean()).numpy(), cmap="Greys_r", vmin=-64, vmax=64, interpolation="nearest")
-    axis.set_title(f"{prefix}{found.record['numbers']['constant_texture']:.0f} grey levels", loc="center", fontsize=9)
+    axis.set_title(f"{prefix}{found.record['numbers']['constant_texture']:.0f} grey levels", loc="center", fontsize=8.5)
 
 
 if __name__ == "__main__":

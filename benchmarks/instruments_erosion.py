@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gan.kernels import conv2d
-from gan.plots import BLUE, INK, RED, save_figure
+from gan.plots import BLUE, INK, RED, WIDTH, save_figure
 from gan.probe.figure import STYLE
 from metrics.instruments.erosion import LayerErosion, stack_erosion
 
@@ -81,31 +81,32 @@ def mean_q(runs: list[list[LayerErosion]]) -> float:
 
 def draw(found: Runs, path: Path, about: str) -> None:
     with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(12.5, 5.6), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
+        figure = plt.figure(figsize=(WIDTH, 8.8), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
         figure.suptitle(
-            "Even kernels padded on one side (dashed) lose their activations by orders of magnitude, and to one corner; with "
-            f"symmetric padding\n(solid) they stay with odd kernels (dotted).  Untrained stack of 54 layers, {about}.",
-            x=0.01, ha="left", fontsize=10.5,
+            "One-sided even kernels (dashed) lose their activations by orders of magnitude,\n"
+            "and to one corner; symmetric ones (solid) stay with odd kernels (dotted).\n"
+            f"Untrained stack of 54 layers, {about}.",
+            x=0.01, ha="left", fontsize=9.5,
         )  # fmt: skip
-        cells = figure.add_gridspec(3, 4, width_ratios=(4.6, 1, 1, 1))
-        curves(figure.add_subplot(cells[:, 0]), found)
+        cells = figure.add_gridspec(4, 3, height_ratios=(2.9, 1, 1, 1))
+        curves(figure.add_subplot(cells[0, :]), found)
         names = {"c2": "C2, one-sided", "c3": "C3", "c2sp": "C2sp, symmetric"}
         for line, (kernel, name) in enumerate(names.items()):
             for column, layer in enumerate(MAPS):
-                axis = figure.add_subplot(cells[line, column + 1])
+                axis = figure.add_subplot(cells[line + 1, column])
                 maps = torch.stack([run[layer].mean_map / run[layer].mean_map.mean() for run in found[kernel]])
                 axis.imshow(maps.mean(dim=0).numpy(), cmap="Greys_r", vmin=0, vmax=3)
                 axis.set_xticks([])
                 axis.set_yticks([])
                 axis.spines[:].set_visible(False)
                 if line == 0:
-                    axis.set_title(f"layer {layer}, {maps.shape[-1]}×{maps.shape[-1]}", fontsize=8.5)
+                    axis.set_title(f"layer {layer}, {maps.shape[-1]}×{maps.shape[-1]}", fontsize=9)
                 if column == 0:
                     axis.set_ylabel(name, fontsize=9)
                 if line == 2 and column == 1:
-                    axis.set_xlabel("where the mean activation lies:\nblack 0, white 3 times the map's mean", fontsize=8.5)
-        save_figure(figure, path, dpi=110)
+                    axis.set_xlabel("where the mean activation lies:\nblack 0, white 3 times the map's mean")
+        save_figure(figure, path)
 
 
 def curves(axis: plt.Axes, found: Runs) -> None:
@@ -120,12 +121,12 @@ def curves(axis: plt.Axes, found: Runs) -> None:
         ends[kernel] = log(mean[-1], 10)
     height = None
     for kernel, end in sorted(ends.items(), key=lambda item: -item[1]):  # labels at the ends, moved apart
-        height = end if height is None else min(end, height - 0.34)
+        height = end if height is None else min(end, height - 0.42)
         label = f"{kernel.upper().replace('SP', 'sp')}  {10**end:.0e}"
         axis.text(55, 10**height, label, color=LOOKS[kernel][0], va="center", fontsize=9)
     for boundary in (18, 36):
         axis.axvline(boundary, color="#bbbbbb", linewidth=0.8, zorder=0)
-        axis.text(boundary - 0.4, 2.4, "pool", ha="right", color="#777777", fontsize=8)
+        axis.text(boundary - 0.4, 2.4, "pool", ha="right", color="#777777", fontsize=8.5)
     axis.set(xlim=(0, 54), ylim=(1e-7, 4), xlabel="layer n", ylabel="Q_n / Q_0: mean activation over that of the input")
     axis.set_title("line: geometric mean over seeds, band: the middle half of them", fontsize=8.5, color="#555555")
     axis.grid(axis="y", alpha=0.2)

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from gan.models.classifiers import build_classifier
 from gan.models.counting import parameter_count
 from gan.models.summary import macs
-from gan.plots import pyplot, save_figure
+from gan.plots import WIDTH, pyplot, save_figure
 from metrics.precision import allow_tf32
 
 KERNELS = ("c3", "c2", "c2sp", "c4", "c4sp")
@@ -108,7 +108,7 @@ def table(title: str, rows: dict[str, dict[str, float]]) -> Table:
 
 def chart(found: dict[int, dict[str, dict[str, float]]], title: str, path: Path) -> None:
     """Bars of memory and time relative to c2sp, one group per depth; grey levels and hatches tell the blocks apart."""
-    figure, axes = pyplot().subplots(2, 1, figsize=(9, 6), sharex=True, layout="constrained")
+    figure, axes = pyplot().subplots(2, 1, figsize=(WIDTH, 5), sharex=True, layout="constrained")
     looks = (
         ("white", ""),
         ("0.85", "//"),
@@ -129,7 +129,7 @@ def chart(found: dict[int, dict[str, dict[str, float]]], title: str, path: Path)
         axis.set_ylabel(f"{label}, × {REFERENCE}")
         axis.spines[["top", "right"]].set_visible(False)
     axes[1].set_xticks(range(len(found)), [f"ResNet-{depth}" for depth in found])
-    axes[0].set_title(title, fontsize=9)
+    axes[0].set_title(title, fontsize=8.5)
     figure.legend(*axes[0].get_legend_handles_labels(), ncols=4, frameon=False, loc="outside lower center")
     save_figure(figure, path)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Overwrite, Quiet, check_output, open_settings, say
+from cli.common import Overwrite, Quiet, check_output, open_settings, say, say_next
 
 DEFAULT = Path(__file__).parents[1] / "configs" / "classification" / "resnet20_cpu.yaml"
 
@@ -34,6 +34,7 @@ def classify(
     """
     from gan.classification.config import Config
     from gan.classification.result import export as export_weights
+    from gan.classification.result import finished
     from gan.classification.training import train
     from gan.run_directory import RunFiles
 
@@ -41,11 +42,21 @@ def classify(
         raise typer.BadParameter(f"--export writes safetensors: name a file such as {export.stem or 'weights'}.safetensors")
     config, _, _, out = open_settings(arguments, out, Config, DEFAULT)
     check_output(export, overwrite)
-    if not quiet:
-        say(f"run directory: {out}")
-    outcome = train(config, out, progress=not quiet)
-    right, count = outcome.result["test_accuracy"], outcome.result["card"]["test_count"]
-    say(f"{right:.2%} accuracy on {count:,} test images after {outcome.step:,} steps; result: {RunFiles(out).result}")
+    result = finished(out, config)
+    if result:
+        say(f"{out} is finished, {config.train.epochs:,} epochs")
+    else:
+        if not quiet:
+            say(f"run directory: {out}")
+        result = train(config, out, progress=not quiet).result
+    right, card = result["test_accuracy"], result["card"]
+    say(f"{right:.2%} accuracy on {card['test_count']:,} test images after {card['steps']:,} steps; result: {RunFiles(out).result}")
     if export is not None:
         export_weights(out, export)
         say(f"weights: {export} ({export.stat().st_size / 1e6:.1f} MB)")
+    if quiet:
+        return
+    if export is None:
+        say_next("classify", out, "--export", "weights.safetensors")
+    else:
+        say_next("fid", "cifar10:test", "runs/quickstart", "--features", "cifar_resnet", "--weights", export)

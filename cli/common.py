@@ -1,22 +1,20 @@
 """Shared by the commands: common options, a run's default directory, checks of output files, and printing."""
 
-import contextlib
 import errno
+import hashlib
 import os
 import shlex
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from data.files import UserError, duration, is_special, printable, reason
+from data.files import UserError, is_special, printable, reason
 from data.notes import speaks
 
+LONG = 60  # letters of a run's name
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 
 # What is shown may hold names of files and classes, which are no markup: [bold] and :smile: stay as they are.
@@ -116,7 +114,7 @@ def open_settings(arguments: list[str] | None, out: Path | None, kind, default: 
 
     path, overrides = split_arguments(arguments, default)
     if not path.is_dir():
-        return kind.load(path, overrides), path, overrides, out or Path("runs") / run_name(path, overrides)
+        return kind.load(path, overrides), path, overrides, out or default_run(path, overrides)
     read_config(path, kind)  # says in one sentence what is wrong with it
     if out is not None and out.resolve() != path.resolve():
         raise typer.BadParameter(f"{path} is a run, which goes on where it is: leave out --out {out}, or name a CONFIG")
@@ -132,8 +130,22 @@ def require_once(settings: list[str]) -> None:
         raise UserError(f"{twice[0]} is set more than once ({given}): leave one of them")
 
 
+def default_run(path: Path, overrides: list[str]) -> Path:
+    """Where a run lies that nobody named: in runs/, and where an earlier version put it if it did, by a name with `=` in it."""
+    former = Path("runs") / _named(path, overrides)
+    return former if _is_run(str(former)) else Path("runs") / run_name(path, overrides)
+
+
 def run_name(path: Path, overrides: list[str]) -> str:
-    """A directory name that the same command always gets: cifar10-sngan_kernel=c2sp_seed=1."""
+    """A directory name that the same command always gets: cifar10-sngan_kernel-c2sp_seed-1.
+
+    The end of one that would be longer than LONG letters is a hash of all of it.
+    """
+    name = _named(path, overrides).replace("=", "-")
+    return name if len(name) <= LONG else f"{name[: LONG - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _named(path: Path, overrides: list[str]) -> str:
     stem = path.stem if path.parent.name in ("configs", "") else f"{path.parent.name}-{path.stem}"
     short = [o if o.startswith("discriminator.") else o.split(".", 1)[-1] for o in sorted(overrides)]
     changes = ["".join(c if c.isalnum() or c in "=.-" else "-" for c in o) for o in short]
@@ -151,39 +163,6 @@ def say(text: str, style: str | None = None) -> None:
 def say_next(*words: object) -> None:
     """Print the command to type next: say_next("sample", "runs/mine")."""
     say(f"next: python run_gan.py {shlex.join(str(word) for word in words)}")
-
-
-@contextlib.contextmanager
-def progress(unit: str, total: int | None = None) -> Iterator[Callable[[int], object]]:
-    """A bar on stderr, of unknown length unless told; gives the function that advances it.
-
-    Where the length is known and the work takes long, the time to go is said once, also where no bar can be seen.
-    """
-    from tqdm import tqdm
-
-    with tqdm(total=total, unit=unit, unit_scale=True, leave=False, disable=None) as bar:
-        yield Estimate(bar, unit, total).update
-
-
-class Estimate:
-    """Advances a bar, and after a few seconds says once how long the rest will take."""
-
-    AFTER = 5.0  # seconds since the first update, which doesn't count: it may be what was cached
-
-    def __init__(self, bar, unit: str, total: int | None):
-        self.bar, self.unit, self.total = bar, unit, total
-        self.done, self.first, self.start = 0, 0, None
-
-    def update(self, n: int) -> None:
-        self.bar.update(n)
-        self.done += n
-        if self.start is None:
-            self.first, self.start = self.done, time.perf_counter()
-        elif self.total and (passed := time.perf_counter() - self.start) > self.AFTER:
-            rate = (self.done - self.first) / passed
-            left = duration(max(0, self.total - self.done) / rate)
-            self.bar.write(f"{rate:.3g} {self.unit} a second: about {left} to go", file=sys.stderr)
-            self.total = None
 
 
 def tell_precision(asked: str, extractor) -> None:

@@ -65,6 +65,7 @@ def compare(
     from study.plan import plan as plan_of
     from study.report import write_report
     from study.study import Study, StudyError
+    from study.terminal import in_terminal
     from study.tuning import with_choices
 
     if world_size() > 1:
@@ -78,6 +79,7 @@ def compare(
         if not other.is_dir():
             raise StudyError(f"there is no study in {other} to take a spread from: name a started one with --pilot")
         print(plan_of(loaded, Study.load(other), other, workers or default_workers(gpus_for(loaded))))
+        say_next("compare", study)
         return
     if not report:
         require_trust(study, loaded.features, settings or [], trust)
@@ -86,30 +88,37 @@ def compare(
     failed = []
     with run.disk_errors(folder):
         if only:
-            run.run_one(loaded, folder, only)
+            say(f"{only}: {run.outcome(run.run_one(loaded, folder, only))}")
+            say_next("compare", folder)
             return
         if report:
-            table = write_report(loaded, folder)
+            write_report(loaded, folder)
         else:
-            table, failed = run.compare(loaded, folder, workers, launcher, options, say, progress=not quiet)
+            _, failed = run.compare(loaded, folder, workers, launcher, options, say, progress=not quiet)
             while wanted and not failed and (more := grown(loaded, folder, wanted, max_seeds)):
                 loaded = more
                 say(f"{len(loaded.seeds)} seeds for intervals of ± {100 * wanted:g} %")
-                table, failed = run.compare(loaded, folder, workers, launcher, options, say, progress=not quiet)
+                _, failed = run.compare(loaded, folder, workers, launcher, options, say, progress=not quiet)
     if wanted and not failed:
         reached = width_reached(analyse(with_choices(loaded, folder), StudyFolder(folder)))
         said = "no interval can be had" if reached is None else f"the widest interval is ± {100 * reached:.2g} %"
         short = reached is None or reached > wanted
         say(said + f" with {len(loaded.seeds)} seeds" + f", as many as --max-seeds {max_seeds} allows" * short)
     if not quiet:
-        print(table)
+        print(in_terminal(loaded, folder))
     say(f"table: {folder / 'table.md'}, report: {folder / 'report.html'}")
-    if not quiet and not failed and not until:
-        say_next("compare", folder, "--until", "10%")
     if export:
         with run.disk_errors(export):
             count = StudyFolder(folder).export(loaded, export, overwrite)
         say(f"{count} runs without their weights: {export}")
+    if not quiet:
+        unfinished = not all(StudyFolder(folder).done(loaded, job) for job in loaded.jobs)
+        if failed or unfinished:
+            say_next("compare", folder)
+        elif not until:
+            say_next("compare", folder, "--until", "10%")
+        elif not export:
+            say_next("compare", folder, "--report", "--export", Path("results") / folder.name)
     if failed:
         raise typer.Exit(1)
 

@@ -17,7 +17,6 @@ from cli.common import (
     Weights,
     check_output,
     print_scores,
-    progress,
     say,
     say_next,
     tell_precision,
@@ -50,42 +49,51 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Score a run's generator and add to RUN/scores.json; `--checkpoint all` also draws the scores over training."""
+    import data
+    from data.waiting import progress
     from gan import plots, zoo
-    from gan.evaluation import checkpoint_sides, checkpoint_steps, evaluate_run, open_side, reference_of
+    from gan.evaluation import checkpoint_sides, checkpoint_steps, evaluate_run, open_side, reference_of, require_there
     from gan.neighbours import find_neighbours, save_neighbours, sentences
     from gan.run_directory import RunFiles, read_config
     from gan.sampling import load_generator
     from metrics.devices import open_device
     from metrics.features import open_extractor
     from metrics.protocol import ProtocolError
-    from metrics.scoring import INTRA, passes, require_known
+    from metrics.scoring import INTRA, passes, require_given, require_known
 
     if zoo.file_of(run) is not None:
         raise ProtocolError(f"{run} has no directory to write scores to; `fid` scores it: fid REAL {run}")
     config = read_config(run)
     if split and real:
         raise ProtocolError(f"--split chooses among the run's own images; leave it out with --real {real}")
-    require_known(scores.split(","))
+    wanted = scores.split(",")
+    require_known(wanted)
     where = open_device(device)
     files = RunFiles(run)
     check_output(files.scores)
     steps = checkpoint_steps(run, checkpoint)
+    if real:
+        require_there(real)
+    else:
+        data.look(**config.dataset.arguments, split=split or config.evaluate.split)
     extractor = open_extractor(features, weights, resize, precision, device=where, insist=insist)
+    require_given(extractor, wanted)
     tell_precision(precision, extractor)
     if real:
         side = open_side(real, real_count, seed, device=where)
     else:
         side = reference_of(config, split or config.evaluate.split, real_count, seed)
-    wanted = scores.split(",")
     generated = count * (2 if INTRA in wanted else 1)
-    with progress("images", len(steps) * (generated + (passes(side, wanted=wanted) or 0))) as advance:
+    images = len(steps) * (generated + (passes(side, wanted=wanted) or 0))
+    with progress("images", images, "scoring") as advance:
         sides = checkpoint_sides(run, steps, count, seed, where)
         found, warnings = evaluate_run(run, sides, extractor, side, wanted, seed, advance)
     print_scores(found, warnings)
     say(f"scores with their cards: {files.scores}")
     if neighbours:  # comes last: if it fails, no score is lost
-        with progress("images") as advance:
-            near = find_neighbours(load_generator(run, steps[-1], where), extractor, min(count, NEIGHBOURS), seed, advance)
+        with progress("images", what="neighbours") as advance:
+            trained = load_generator(run, steps[-1], where)
+            near = find_neighbours(trained, extractor, min(count, NEIGHBOURS), seed, advance, advance.expect)
         save_neighbours(near, run)
         for line in sentences(near.record):
             say(line)

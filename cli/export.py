@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.common import Overwrite, Run, check_output, say
+from cli.common import Overwrite, Run, check_output, say, say_next
 
 
 def export(
@@ -35,3 +35,8 @@ def export(
     unit = "grey levels" if images == "uint8" else "in [-1, 1]"
     size = to.stat().st_size / 1e6
     say(f"step {trained.step:,}, {size:.1f} MB: {to}; its pixels differ from PyTorch's by at most {worst:.1g} {unit}")
+    if to.suffix == ".safetensors":
+        say_next("sample", to)
+    else:
+        opens = {".onnx": "onnxruntime.InferenceSession({!r})", ".pt2": "torch.export.load({!r}).module()"}
+        say(f"next, in Python: {opens[to.suffix].format(str(to))}")

@@ -18,8 +18,8 @@ from cli.common import (
     Weights,
     check_output,
     print_scores,
-    progress,
     say,
+    say_next,
     tell_precision,
 )
 from data.files import write_atomically
@@ -65,7 +65,8 @@ def fid(
     """
     from dataclasses import replace
 
-    from gan.evaluation import apply_protocol, open_side
+    from data.waiting import progress
+    from gan.evaluation import apply_protocol, open_side, require_there
     from metrics import scoring
     from metrics.devices import open_device
     from metrics.features import open_extractor
@@ -73,12 +74,15 @@ def fid(
 
     for path in (json_file, save_statistics):
         check_output(path, overwrite)
-    scoring.require_known(scores.split(","))
+    wanted, given = scores.split(","), real
+    scoring.require_known(wanted)
     where = open_device(device)
-    extractor = open_extractor(features, weights, resize, precision, device=where, insist=insist)
-    tell_precision(precision, extractor)
     if protocol:
         real, real_count, count = apply_protocol(protocol, real, real_count, count)
+    require_there(real, generated)
+    extractor = open_extractor(features, weights, resize, precision, device=where, insist=insist)
+    scoring.require_given(extractor, wanted)
+    tell_precision(precision, extractor)
     a = open_side(real, real_count, seed, device=where)
     b = open_side(generated, count, seed, device=where, shuffle=True)
     if protocol:
@@ -86,9 +90,9 @@ def fid(
         say(f"protocol {protocol}, {PROTOCOLS[protocol].note}")
     if floor:
         scoring.check_halves(a)
-    with progress("images", scoring.passes(a, b, wanted=scores.split(","))) as advance:
+    with progress("images", scoring.passes(a, b, wanted=wanted), "scoring") as advance:
         a = scoring.identified(a)
-        found, warnings = scoring.score(extractor, a, b, scores.split(","), seed, progress=advance)
+        found, warnings = scoring.score(extractor, a, b, wanted, seed, progress=advance)
     if json_file:  # before anything that might go wrong
         write_scores(found, json_file)
     print_scores({None: found}, warnings)
@@ -96,7 +100,7 @@ def fid(
         say(f"scores with their cards: {json_file}")
     # What is asked for besides comes last: if it fails, no score is lost.
     if floor:
-        with progress("images") as advance:
+        with progress("images", a.count, "the floor") as advance:
             limit = scoring.floor(extractor, a, found[0].card, advance)
         card, (one, other) = limit.score.card, limit.parts
         say(
@@ -109,6 +113,22 @@ def fid(
     if save_statistics:
         scoring.reference_statistics(extractor, a).save(save_statistics)
         say(f"statistics of the reference: {save_statistics}")
+    tell_what_next(given, generated, wanted, features, weights)
+
+
+def tell_what_next(real: str, generated: str, wanted: list[str], features: str, weights: Path | None) -> None:
+    """All scores after one of them, then the instruments of a run, or what a perfect generator would score."""
+    from data.files import located
+    from gan import zoo
+    from gan.run_directory import RunFiles
+
+    same = [*(["--features", features] if features != "efficientnet_lite0" else []), *(["--weights", weights] if weights else [])]
+    if "all" not in wanted:
+        say_next("fid", real, generated, "--scores", "all", *same)
+    elif zoo.file_of(generated) or RunFiles(located(generated)).settings_file.is_file():
+        say_next("probe", generated)
+    else:
+        say_next("fid", real, generated, "--floor", *same)
 
 
 def write_scores(scores: list, path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Overwrite, check_output, say
+from cli.common import Overwrite, check_output, say, say_next
 
 
 def plot(
@@ -35,6 +35,7 @@ def plot(
             raise RunError(f"{run} has logged nothing yet; train it first")
     plot_runs(logs, out)
     say(f"{len(runs)} run{'s' * (len(runs) > 1)}: {out}")
+    say_next("sample", *runs)
 
 
 def names(runs: list[Path]) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Device, Overwrite, check_output, console, progress, say, say_next, split_arguments
+from cli.common import Device, Overwrite, check_output, console, say, say_next, split_arguments
 
 
 def probe(
@@ -41,9 +41,10 @@ def probe(
     docs/instruments.md says what each number means, and what it can't tell.
     """
     from data import DataError
+    from data.waiting import progress
     from gan import zoo
     from gan.config import Config
-    from gan.evaluation import checkpoint_steps, open_side
+    from gan.evaluation import checkpoint_steps, open_side, require_there
     from gan.memory import require_memory
     from gan.models.build import resolve
     from gan.probe import measure, write_record
@@ -78,13 +79,14 @@ def probe(
     check_output(figure)
     images = None
     if real and real != "none":
+        require_there(real)
         images = halves(open_side(real, seed=seed), samples, seed)
     elif real is None:
         try:
             images = real_images(config, samples, seed)
         except DataError as error:
             say(f"warning: measured without real images, for {error}", "yellow")
-    with progress("images") as advance:
+    with progress("images", seeds * samples, "probing") as advance:
         which = range(seed, seed + seeds)
         found = measure(target, step=step, samples=samples, seeds=which, real=images, device=where, progress=advance)
     if json_file:  # before anything that might go wrong

@@ -46,11 +46,12 @@ def sample(
     """
     import torch
 
+    from data.space import require_space
     from gan import sampling, zoo
     from gan.evaluation import checkpoint_steps
     from gan.memory import require_memory
     from gan.randomness import latents
-    from gan.run_directory import RunError, RunFiles
+    from gan.run_directory import RunError, RunFiles, read_config
     from metrics.devices import open_device
 
     if checkpoint == "all":
@@ -68,6 +69,9 @@ def sample(
         check_output(images, overwrite)
     elif images is not None:
         sampling.require_empty(images)
+    if images is not None:
+        side = read_config(runs[0]).dataset.resolution
+        require_space(images, count * side**2 / 2, f"{count:,} images", "free some, or ask for fewer")
     where = open_device(device)
     trained = []
     for run in runs:
@@ -107,7 +111,7 @@ def sample(
         picture = sampling.beside(drawn)
         kind = ("walk" if interpolate else "seed") + ("_class_" + "-".join(map(str, classes)) if classes else "")
         kind = f"{'walk' if interpolate else 'seed'}_classes" if len(classes) > 20 else kind
-        grid = grid or RunFiles(zoo.home(runs[0])).samples / grid_name(first.step, seed, len(pictures), kind, runs[1:])
+        grid = grid or RunFiles(zoo.home(runs[0])).samples / grid_name(first.step, seed, len(pictures), kind, runs[1:], scale)
         sampling.save_picture(picture, grid, scale or sampling.visible_scale(drawn[0].shape[2]))
         steps = " and ".join(dict.fromkeys(f"{one.step:,}" for one in trained))
         say(f"grid of {len(pictures)} images from step {steps}: {grid}")
@@ -119,7 +123,8 @@ def one_of(classes: list[int]) -> int | None:
     return classes[0] if classes else None
 
 
-def grid_name(step: int, seed: int, count: int, kind: str, others: list[Path]) -> str:
-    """step_00006000_seed_0_64.png, or another kind than `seed`; with the names of the other runs behind where there are any."""
-    rest = "".join(f"_{run.resolve().name}" for run in others)[:150]
+def grid_name(step: int, seed: int, count: int, kind: str, others: list[Path], scale: int | None) -> str:
+    """step_00006000_seed_0_64.png, or another kind than `seed`; behind that other runs, and a scale that was asked for: whatever
+    makes another picture makes another name."""
+    rest = "".join(f"_{run.resolve().name}" for run in others)[:150] + (f"_x{scale}" if scale else "")
     return f"step_{step:08d}_{kind}_{seed}_{count}{rest}.png"

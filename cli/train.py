@@ -44,6 +44,8 @@ def train(
             files, steps = RunFiles(out), config.train.steps
             say(f"{out} is finished, {steps:,} steps; samples: {files.grid(steps)}, curves: {files.curves}")
             say(f"to train it longer: python run_gan.py train {shlex.quote(str(out))} train.steps={2 * steps}")
+            if not quiet:
+                say_next("evaluate", out)
         return
     if not quiet:
         require_memory_to_train(config, open_device(config.train.device))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.common import Device, Features, Overwrite, console, progress, say
+from cli.common import Device, Features, Overwrite, console, say, say_next
 from data.files import printable
 
 app = typer.Typer(rich_markup_mode="markdown", help="List the trained generators of the repository; `zoo add` adds one from a run.")
@@ -23,15 +23,21 @@ def zoo(context: typer.Context) -> None:
 
     from gan import zoo
 
-    rows = Table(title_justify="left")
-    for heading in ("name", "learned", "pixels", "generator", "parameters", "steps", "score", "value", "MB"):
-        rows.add_column(heading, justify="right" if heading in ("pixels", "parameters", "steps", "value", "MB") else "left")
-    for card in map(zoo.card, zoo.names()):
-        score = card.scores[0]
-        numbers = f"{card.parameters:,}", f"{card.steps:,}", score["name"], f"{score['value']:.4g}", f"{card.bytes / 1e6:.1f}"
-        rows.add_row(*map(printable, (card.name, card.data, str(card.resolution), card.generator, *numbers)))
+    cards = [zoo.card(name) for name in zoo.names()]
+    if not cards:
+        say(f"there are no generators in {zoo.folder()} yet")
+        say_next("zoo", "add", "runs/quickstart", "quickstart")
+        return
+    rows = Table(title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for heading in ("name", "generator", "learned from", "score"):  # what is long goes on below itself
+        rows.add_column(heading, no_wrap=heading == "name", overflow="fold")
+    for card in cards:
+        size = f"{card.resolution} px, {card.parameters:,} parameters, {card.bytes / 1e6:.1f} MB"
+        score = f"{card.scores[0]['name']} {card.scores[0]['value']:.4g}"
+        rows.add_row(*map(printable, (card.name, f"{card.generator}, {size}", f"{card.data}, {card.steps:,} steps", score)))
     console.print(rows)
-    say(f"cards: {zoo.folder()}; draw from one: python run_gan.py sample zoo:NAME")
+    say(f"their cards: {zoo.folder()}")
+    say_next("sample", f"zoo:{cards[0].name}")
 
 
 @app.command()
@@ -48,6 +54,7 @@ def add(
 
     The reference is the run's own data, the test split where it has one. GAN_ZOO names another folder than zoo/.
     """
+    from data.waiting import progress
     from gan.evaluation import checkpoint_steps
     from gan.zoo_entry import add as make
     from gan.zoo_entry import require_free
@@ -62,7 +69,8 @@ def add(
     extractor = open_extractor(features, device=open_device(device))
     known = revision()
     text = known["commit"] and f"{known['commit']}{' with changes' if known['changed'] else ''}"
-    with progress("images") as advance:
-        card = make(run, name, step, extractor, count, text, advance, overwrite)
+    with progress("images", what="scoring") as advance:
+        card = make(run, name, step, extractor, count, text, advance, overwrite, advance.expect)
     score = card.scores[0]
     say(f"zoo:{name}: {score['name']} {score['value']:.4g}, {card.bytes / 1e6:.2f} MB in {card.dtype}")
+    say_next("sample", f"zoo:{name}")

@@ -12,11 +12,12 @@ _LATER = {
     "Feeder": "data.streaming",
     "StreamedSet": "data.streaming",
     "load": "data.datasets",
+    "look": "data.datasets",
     "names": "data.datasets",
     "register": "data.datasets",
 }
 
-__all__ = ["DataError", "EpochOrder", "Feeder", "ImageSet", "StreamedSet", "load", "names", "register"]
+__all__ = ["DataError", "EpochOrder", "Feeder", "ImageSet", "StreamedSet", "load", "look", "names", "register"]
 
 
 def __getattr__(name: str) -> object:

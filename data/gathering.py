@@ -18,6 +18,7 @@ from data.workers import cores
 
 PART = 64  # images that a thread decodes at a time
 SOON = 1.0  # seconds of decoding of which nothing is said, and after which a copy isn't worth its place
+SHORT = 16  # letters of a name beside the bar
 LONG = 5.0  # seconds yet to wait, of which also a log is told
 
 
@@ -94,7 +95,8 @@ class _Waiting:
         self.line = f"{about}{once}"
         speaking = speaks()
         options = {"unit": " images", "unit_scale": True, "delay": SOON, "leave": False, "dynamic_ncols": True}
-        self.bar = tqdm(total=count, desc=about, disable=None if speaking else True, **options)
+        short = name if len(name) <= SHORT else f"{name[:SHORT]}…"  # so that 80 columns have room for what is left
+        self.bar = tqdm(total=count, desc=f"decoding {short}", disable=None if speaking else True, **options)
         self.told = not self.bar.disable or not speaking
 
     def advance(self, n: int) -> None:

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from gan.kernels import conv2d
-from gan.plots import BLUE, GREY, INK, RED, pyplot, save_figure
+from gan.plots import BLUE, GREY, INK, RED, WIDTH, pyplot, save_figure
 
 ROOT = Path(__file__).parent.parent
 SIDE, LAYERS = 17, 6  # of the map, in pixels; how many layers the right column has gone through
@@ -52,12 +52,12 @@ def response(kernel: str, layers: int) -> np.ndarray:
 
 
 def draw_idea(path: Path) -> None:
-    figure, axes = pyplot().subplots(2, 3, figsize=(9.6, 5.4), layout="constrained", width_ratios=[2.1, 1, 1])
+    figure, axes = pyplot().subplots(2, 3, figsize=(WIDTH, 3.7), layout="constrained", width_ratios=[2.2, 1, 1])
     for row, kernel in zip(axes, CORNERS):
         draw_padding(row[0], kernel)
         for axis, layers in zip(row[1:], (1, LAYERS)):
             draw_response(axis, kernel, layers)
-    save_figure(figure, path, dpi=110)
+    save_figure(figure, path)
 
 
 def draw_padding(axis, kernel: str) -> None:
@@ -72,34 +72,36 @@ def draw_padding(axis, kernel: str) -> None:
                     plt.Rectangle((x + column, y + line), 1, 1, facecolor=BLUE if zero else "white", edgecolor=GREY, linewidth=0.8)
                 )
                 if zero:
-                    axis.text(x + column + 0.5, y + line + 0.5, "0", color="white", ha="center", va="center", fontsize=9)
-    axis.annotate("", (24, 2), (20.2, 2), arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.4})
-    axis.text(21.9, 2.5, "one 2×2\nconvolution", ha="center", va="bottom", color=INK, fontsize=10)
-    axis.set(xlim=(-0.5, 24.5), ylim=(-0.5, 4.5), aspect="equal")
-    axis.set_title(WORDS[kernel], fontsize=12, color=INK)
+                    axis.text(x + column + 0.5, y + line + 0.5, "0", color="white", ha="center", va="center", fontsize=7)
+    axis.annotate("", (25.8, 2), (20.4, 2), arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.4})
+    axis.text(23.1, 2.5, "one 2×2\nconvolution", ha="center", va="bottom", color=INK, fontsize=8)
+    axis.set(xlim=(-0.5, 26.5), ylim=(-0.5, 4.5), aspect="equal")
+    axis.set_title(WORDS[kernel], fontsize=9, color=INK)
     axis.axis("off")
 
 
 def draw_response(axis, kernel: str, layers: int) -> None:
     """The lit pixel after so many layers; the red cross is where it was."""
     axis.imshow(response(kernel, layers), cmap="gray_r", vmin=0, vmax=1)
-    axis.plot(SIDE // 2, SIDE // 2, "+", color=RED, markersize=13, markeredgewidth=2)
+    axis.plot(SIDE // 2, SIDE // 2, "+", color=RED, markersize=9, markeredgewidth=1.6)
     axis.set(xticks=[], yticks=[])
     shift = f"{layers / 2:g} px up and left" if kernel == "c2" else "centred"
-    axis.set_title(f"a lit pixel after {layers} layer{'s' * (layers > 1)}\n{shift}", fontsize=11, color=INK)
+    axis.set_title(f"a pixel, {layers} layer{'s' * (layers > 1)}\n{shift}", fontsize=9, color=INK)
 
 
-def draw_latents(path: Path, rows: int = 2, columns: int = 6) -> None:
-    """The first images of three rows of the faces study, the same latents in each, twice as large as they are."""
-    plt = pyplot()
-    figure, axes = plt.subplots(1, len(GRIDS), figsize=(9.6, 1.5), layout="constrained")
+def draw_latents(path: Path, columns: int = 10) -> None:
+    """The first images of three rows of the faces study, one below the other: a column has one latent."""
+    figure, axes = pyplot().subplots(len(GRIDS), 1, figsize=(WIDTH, 2), layout="constrained")
     with zipfile.ZipFile(ROOT / "results/studies/faces_cpu/grids.zip") as grids:
         for axis, (kernel, folder) in zip(axes, GRIDS.items()):
             grid = np.array(Image.open(io.BytesIO(grids.read(f"{folder}/seed_0.png"))))
-            axis.imshow(grid[: 34 * rows + 2, : 34 * columns + 2], interpolation="nearest")
-            axis.set_title(kernel, fontsize=12, color=INK)
-            axis.axis("off")
-    save_figure(figure, path, dpi=110)
+            places = [(34 * (i // 8), 34 * (i % 8)) for i in range(columns)]
+            row = [grid[top + 1 : top + 35, left + 1 : left + 35] for top, left in places]
+            axis.imshow(np.concatenate(row, axis=1), interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            axis.set_ylabel(kernel, fontsize=10, color=INK, rotation=0, ha="right", va="center")
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

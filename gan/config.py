@@ -221,13 +221,13 @@ class Dataset(Section):
 
 
 class Generator(Section):
-    family: Family = "dcgan"
+    family: Family = "dcgan"  # docs/models.md has what each is
     kernel: Kernel | None = None  # null: what the family was published with
-    upsampling: Upsampling | None = None
+    upsampling: Upsampling | None = None  # how maps are enlarged; null: as the family was published
     width: float | None = Field(default=None, gt=0)  # channels per unit of the family's plan, for its c3 row
     width_rule: Literal["same", "paper", "equal_parameters", "equal_macs"] = "same"  # paper: width x 3/k; equal: what c3 has
     latent: int = Field(default=128, gt=0)  # length of z ~ N(0, I)
-    norm: Literal["batch", "none"] | None = None
+    norm: Literal["batch", "none"] | None = None  # null: as the family was published
     padding: Padding = "zeros"  # how maps go on beyond their border, in every spatial layer: zeros tell position (Xu et al. 2021)
     flat_layers: int = Field(default=0, ge=0, le=64)  # more layers of the same size at each resolution: drift adds up over them
     conditional: bool = False  # both networks are told the class: docs/training.md
@@ -239,10 +239,10 @@ class Discriminator(Section):
     """The discriminator."""
 
     family: Family | None = None  # null: the generator's
-    kernel: Kernel | None = None
-    width: float | None = Field(default=None, gt=0)
+    kernel: Kernel | None = None  # null, here and below: what the family was published with
+    width: float | None = Field(default=None, gt=0)  # channels per unit of the family's plan
     norm: Literal["spectral", "batch", "none"] | None = None
-    padding: Padding = "zeros"
+    padding: Padding = "zeros"  # as the generator's
     attention: int | None = Field(default=None, gt=0)  # as the generator's
 
 

@@ -15,11 +15,13 @@ import gan.classification.features  # noqa: F401 (registers cifar_resnet)
 from data import DataError
 from data.checksums import sealed, whole
 from data.files import located, locked, write_atomically
+from data.names import BY_NAME
 from data.notes import note
 from data.sources.arrays import stored_arrays
 from data.sources.folder import FileSource
 from data.sources.opening import open_source
 from data.streaming import full_size_batches
+from data.waiting import progress
 from gan import checkpoint, sampling, zoo
 from gan.config import Config
 from gan.randomness import derive
@@ -31,7 +33,21 @@ from metrics.statistics import Statistics
 
 BATCH = 64
 PATIENCE = 60  # seconds to wait for another `evaluate`, which adds its scores in a moment
-DATASETS = ("cifar10", "cifar100", "shapes")
+
+
+def require_there(*names: str) -> None:
+    """Raise what `open_side` would for a name that is nothing, or a run without weights: before any other is opened and decoded."""
+    for text in names:
+        path, (name, _, split) = located(text), text.partition(":")
+        if RunFiles(path).settings_file.is_file():
+            RunFiles(path).checkpoint_of(None)
+        elif zoo.file_of(path) is None and not path.exists():
+            if name not in BY_NAME:
+                raise DataError(
+                    f"{text} is no run, zoo:NAME, folder, zip, pack, LSUN database or npz, and no data set "
+                    f"({', '.join(f'{n}[:test]' for n in BY_NAME)})"
+                )
+            data.look(name, split=split or "train")
 
 
 def open_side(
@@ -45,6 +61,7 @@ def open_side(
     shuffle: in a seeded order, for scores that average over parts: with files sorted by class, each part would lack classes.
     DataError, RunError, DeviceError, StatisticsError or ProtocolError in one sentence for what can't be opened.
     """
+    require_there(text)
     path = located(text)
     if path.suffix == ".npz" and _is_statistics(path):
         if count is not None:
@@ -55,17 +72,12 @@ def open_side(
         trained = sampling.load_generator(path, step, device)
         return generator_side(trained.generator, f"{path.name} step {trained.step}", seed, count or 10_000)
     name, _, split = text.partition(":")
-    if name in DATASETS:
+    if name in BY_NAME:
         if not split and path.exists():
             raise DataError(
                 f"{text} is a data set, and {path} is there, too: say ./{text} for that, or {text}:train for the data set"
             )
         return image_side(data.load(name, split=split or "train"), count, seed, shuffle)
-    if not path.exists():
-        raise DataError(
-            f"{text} is no run, zoo:NAME, folder, zip, pack, LSUN database or npz, and no data set "
-            f"({', '.join(f'{n}[:test]' for n in DATASETS)})"
-        )
     source = open_source(path)
     if source.both_splits:
         note(f"{path}: the images of its splits train and test, together")
@@ -211,51 +223,63 @@ def apply_protocol(name: str, real: str, *counts: int | None) -> tuple[str, int 
     if any(count is not None for count in counts):
         raise ProtocolError(f"protocol {name} settles how many images are scored; leave --count and --real-count out")
     dataset = real.partition(":")[0]
-    if dataset not in DATASETS:
-        raise ProtocolError(f"protocol {name} chooses the split of a data set ({', '.join(DATASETS)}); {real} is none")
+    if dataset not in BY_NAME:
+        raise ProtocolError(f"protocol {name} chooses the split of a data set ({', '.join(BY_NAME)}); {real} is none")
     return f"{dataset}:{protocol.split}", protocol.real, protocol.generated
 
 
 def checkpoint_steps(run: Path, which: str) -> list[int | str | None]:
-    """'last', 'best', 'all' or a step -> what load_generator takes."""
+    """'last', 'best', 'all' or a step -> what load_generator takes. RunError for what a run hasn't."""
     if which == "all":
         steps = [checkpoint.step_of(path) for path in checkpoint.saved(RunFiles(run).checkpoints)]
         if not steps:
             raise RunError(f"{run} has no checkpoint yet; train it first")
         return steps
-    if which in ("last", "best"):
-        return [None if which == "last" else "best"]
-    if not (which.isascii() and which.isdigit() and len(which) < 19):
+    if which not in ("last", "best") and not (which.isascii() and which.isdigit() and len(which) < 19):
         raise RunError(f"--checkpoint is last, best, all or a step, not {which!r}")
-    return [int(which)]
+    step = None if which == "last" else which if which == "best" else int(which)
+    if RunFiles(run).settings_file.is_file():  # what is no run, load_generator names
+        RunFiles(run).checkpoint_of(step)
+    return [step]
 
 
 class TrainingScores:
     """Scores while training: `evaluate.samples` images from the EMA against real images, all on the training device.
 
-    images: what the run trains on; the reference too unless `evaluate.split` is test. best: the name of the score that chooses the
-    best checkpoint. ProtocolError where the features can't give it.
+    Made before images are decoded, it opens the network, and finds out whether there are images to score against; `against` comes
+    after. best: the name of the score that chooses the best checkpoint. ProtocolError where the features can't give it.
     """
 
     LATENTS = "select"  # the random stream (gan.randomness) of their latents
 
-    def __init__(self, config: Config, images: data.ImageSet | data.StreamedSet, device: torch.device):
+    def __init__(self, config: Config, device: torch.device):
         e = config.evaluate
+        if e.split == "test":
+            data.look(**config.dataset.arguments, split="test")
         self.config = config
         self.extractor = open_extractor(e.features, e.weights, precision=e.precision, device=device)
         if e.best == "is" and not self.extractor.classes:
             raise ProtocolError(f"{self.extractor.name} gives no class probabilities, so no score 'is'; set evaluate.best=fid")
         self.best = self.extractor.score_name("fid" if e.best == "fid" else "inception_score")
-        images = data.load(**config.dataset.arguments, split="test") if e.split == "test" else images
-        side = image_side(images, min(e.real or len(images), len(images)), config.train.seed)
-        statistics = reference_statistics(self.extractor, side)  # once for all steps
+        self.real: Side | None = None
+
+    def against(self, images: data.ImageSet | data.StreamedSet, shown: bool = False) -> None:
+        """Take the reference: `images`, which the run trains on, unless `evaluate.split` is test. shown: beside a bar."""
+        e = self.config.evaluate
+        images = data.load(**self.config.dataset.arguments, split="test") if e.split == "test" else images
+        side = image_side(images, min(e.real or len(images), len(images)), self.config.train.seed)
+        with progress("images", side.count, "the reference of scores", shown) as advance:
+            statistics = reference_statistics(self.extractor, side, advance)  # once for all steps
         self.real = replace(side, statistics=statistics, batches=None)
 
-    def __call__(self, ema: nn.Module) -> dict[str, float]:
+    def __call__(self, ema: nn.Module, advance: Callable[[int], object] = lambda n: None) -> dict[str, float]:
         """{'fd_...': distance, 'score_...': Inception-Score-like}; changes nothing that trains.
 
         Of other latents than `evaluate` and `compare` take: what chooses the best checkpoint mustn't score it.
+        advance: called with the number of images after each batch.
         """
+        assert self.real is not None, "against comes first"
         side = generator_side(ema, "training", derive(self.config.train.seed, self.LATENTS), self.config.evaluate.samples)
-        scores, _ = score(self.extractor, self.real, side, ["fid", "is"] if self.extractor.classes else ["fid"])
+        wanted = ["fid", "is"] if self.extractor.classes else ["fid"]
+        scores, _ = score(self.extractor, self.real, side, wanted, progress=advance)
         return {s.name: s.value for s in scores}

@@ -52,15 +52,13 @@ class LoopState(Protocol):
 
 
 def announce_precision(asked: Tree, config: Tree, device: torch.device, resumed: bool, shown: bool) -> None:
-    """Print the precision that is used, where `shown`; and always warn of bf16 that this CPU emulates.
+    """Print what a precision of `auto` became, where `shown`; and always warn of bf16 that this CPU emulates.
 
     asked, config: the settings before and after `auto` was settled. resumed: the run goes on, in the precision it was begun with.
     """
-    if shown:
-        why = ""
-        if "train.precision" in asked.automatic():
-            why = " (auto: as this run was begun)" if resumed else f" (auto: what suits this {device.type.upper()})"
-        print(f"precision {config.train.precision}{why}", file=sys.stderr)
+    if shown and "train.precision" in asked.automatic():
+        why = "as this run was begun" if resumed else f"what suits this {device.type.upper()}"
+        print(f"precision {config.train.precision} (auto: {why})", file=sys.stderr)
     scored = getattr(config, "evaluate", None)
     used = {
         "train.precision": config.train.precision,
@@ -72,10 +70,10 @@ def announce_precision(asked: Tree, config: Tree, device: torch.device, resumed:
         print(f"warning: {' and '.join(slow)} is bf16, {EMULATED}: {advice}", file=sys.stderr)
 
 
-def announce_start(source: str, count: int, device: torch.device, step: int, steps: int) -> None:
-    """Print what is trained on, where, and from which step on."""
+def announce_start(source: str, count: int, device: torch.device, precision: str, step: int, steps: int) -> None:
+    """Print what is trained on, where and how, and from which step on. How long that takes is said once it is known."""
     start = f"goes on from step {step:,} of {steps:,}" if step else f"{steps:,} step{'s' * (steps > 1)}"
-    print(printable(f"{source}: {count:,} images; {device.type.upper()}; {start}"), file=sys.stderr)
+    print(printable(f"{source}: {count:,} images; {device.type.upper()}, {precision}; {start}"), file=sys.stderr)
 
 
 def set_precision(config: Tree, device: torch.device) -> None:

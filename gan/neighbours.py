@@ -38,9 +38,13 @@ class Neighbours:
 
 
 def find_neighbours(
-    trained: Trained, extractor: Extractor, count: int = 1000, seed: int = 0, progress: Callable[[int], object] = lambda n: None
-) -> Neighbours:
-    """Look for `count` samples of a run among the images that it was trained on. RunError below 20 training images."""
+    trained: Trained, extractor: Extractor, count: int = 1000, seed: int = 0,
+    progress: Callable[[int], object] = lambda n: None, expect: Callable[[int], object] = lambda n: None,
+) -> Neighbours:  # fmt: skip
+    """Look for `count` samples of a run among the images that it was trained on. RunError below 20 training images.
+
+    progress, expect: called with images whose features were computed, and with how many these will be.
+    """
     arguments = trained.config.dataset.arguments
     training = images_of(data.load(**arguments, split="train"), LARGEST, seed)
     if len(training) < 20:
@@ -51,6 +55,7 @@ def find_neighbours(
         held_out, source = training[:count], "training images, each beside the others"
     own = source != "the test split"
     samples = trained.sample(count, seed)
+    expect(len(training) + len(samples) + (0 if own else len(held_out)))
     found: dict[str, Memorisation] = {}
     spaces: list[Nearest] = []
     for space, embed in (("features", lambda x: features(extractor, x, progress)), ("pixels", pixels)):

@@ -1,6 +1,7 @@
 """How figures are drawn: one backend, one palette, one way into a file; and the figures of a GAN's run, curves and scores."""
 
 import io
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -12,12 +13,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+WIDTH = 6.4  # inches of a figure, two panels: shown 420 pixels wide, letters of 9 points are 8 pixels high
 INK, GREY, BLUE, RED = "#222222", "#444444", "#1f5fa8", "#d1495b"  # text; a line of its own; two sides of a comparison
 # Many lines: told apart in grayscale by lightness, dash and marker; colours after Okabe and Ito 2008, Color Universal Design.
 PALETTE = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
 OF_A_CLASS = "_intra:"  # in the name of the score of a single class
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP*X<>hd"
+STEPS = "step (generator updates)"
+# Numbers at a logarithmic axis: the first of these steps within a decade that gives LEAST_TICKS of them.
+NICE = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9), [1 + i / 10 for i in range(90)])
+LEAST_TICKS = 4
 
 
 def pyplot() -> ModuleType:
@@ -27,18 +33,46 @@ def pyplot() -> ModuleType:
     matplotlib.use("Agg")
     # Names of classes, files and rows are no formulas, whatever they hold and the user's own settings say.
     matplotlib.rcParams.update({"text.parse_math": False, "text.usetex": False})
+    matplotlib.rcParams.update({"font.size": 9, "axes.titlesize": 9.5, "legend.fontsize": 8.5})
     import matplotlib.pyplot
 
     return matplotlib.pyplot
 
 
-def figure_bytes(figure: "Figure", kind: str = "png", dpi: int = 130) -> bytes:
+def panels(count: int, height: float = 2.4, **options) -> tuple["Figure", list["Axes"]]:
+    """A figure of so many panels, two in a row, and the panels. options: as of pyplot.subplots."""
+    rows = -(-count // 2)
+    size = (WIDTH if count > 1 else 0.62 * WIDTH, height * rows)
+    figure, axes = pyplot().subplots(rows, min(count, 2), figsize=size, layout="constrained", squeeze=False, **options)
+    for axis in axes.flat[count:]:
+        axis.remove()
+    return figure, list(axes.flat[:count])
+
+
+def logarithmic(axis: "Axes") -> None:
+    """A logarithmic y axis with plain numbers from end to end, about five of them, however little of a decade it shows."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    for steps in NICE:
+        ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
+        if len(ticks) >= LEAST_TICKS:
+            break
+    axis.yaxis.set_major_locator(FixedLocator(ticks))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_ylim(low, high)
+
+
+def figure_bytes(figure: "Figure", kind: str = "png", dpi: int = 200) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, dpi=dpi)
     return buffer.getvalue()
 
 
-def save_figure(figure: "Figure", path: Path, dpi: int = 130) -> None:
+def save_figure(figure: "Figure", path: Path, dpi: int = 200) -> None:
     """Write a PNG, whole or not at all, and close the figure."""
     picture = figure_bytes(figure, "png", dpi)
     pyplot().close(figure)
@@ -60,24 +94,23 @@ def plot_curves(records: list[dict], path: Path) -> None:
     if not records:
         return
     steps = [r["step"] for r in records]
-    panels = [
-        ("losses", {"d_loss": ("discriminator", BLUE, "-"), "g_loss": ("generator", RED, "-")}),
+    drawn = [
+        ("losses", {"d_loss": ("discriminator", BLUE, "-"), "g_loss": ("generator", RED, "--")}),
         ("mean logits", {"d_real": ("D(x), real", BLUE, "-"), "d_fake": ("D(G(z)), generated", RED, "--")}),
     ]
     if any(r["penalty"] for r in records):
-        panels.append(("penalty", {"penalty": ("gradient penalty, unweighted", GREY, "-")}))
+        drawn.append(("penalty", {"penalty": ("gradient penalty, unweighted", GREY, "-")}))
     if "augmentation" in records[0]:
         lines = {"augmentation": ("probability", BLUE, "-"), "overfitting": ("overfitting, r_t", RED, "--")}
-        panels.append(("augmentation", lines))
-    total = len(panels) + len(scored)
-    figure, axes = pyplot().subplots(1, total, figsize=(3 + 3 * total, 3.2), layout="constrained")
-    for axis, (name, (at, values)) in zip(axes[len(panels) :], scored.items()):
+        drawn.append(("augmentation", lines))
+    figure, axes = panels(len(drawn) + len(scored))
+    for axis, (name, (at, values)) in zip(axes[len(drawn) :], scored.items()):
         axis.plot(at, values, "o-", color=BLUE, markersize=4)
-        axis.set(title=name, xlabel="step (generator updates)", xlim=(0, steps[-1]))
-    for axis, (title, lines) in zip(axes, panels):
+        axis.set(title=name, xlabel=STEPS, xlim=(0, steps[-1]))
+    for axis, (title, lines) in zip(axes, drawn):
         for key, (label, colour, style) in lines.items():
             axis.plot(steps, [r[key] for r in records], style, color=colour, label=label, linewidth=1.3)
-        axis.set(title=title, xlabel="step (generator updates)", xlim=(0, steps[-1]))
+        axis.set(title=title, xlabel=STEPS, xlim=(0, steps[-1]))
         axis.legend(frameon=False)
     tidy(axes)
     save_figure(figure, path)
@@ -96,27 +129,32 @@ def _series(records: list[dict], name: str) -> tuple[list[int], list[float]]:
 
 def plot_runs(runs: dict[str, list[dict]], path: Path) -> None:
     """Losses, mean logits and scores of several runs over steps, a panel each, as a PNG. runs: {name: records of metrics.jsonl}."""
-    panels = {
+    drawn = {
         "d_loss": "discriminator's loss",
         "g_loss": "generator's loss",
         "d_real": "D(x), real",
         "d_fake": "D(G(z)), generated",
     }
-    panels |= {name: name for records in runs.values() for name in score_names(records)}
-    columns = 2 if len(panels) <= 4 else 3
-    rows = -(-len(panels) // columns)
-    figure, axes = pyplot().subplots(rows, columns, figsize=(4.6 * columns, 3 * rows), layout="constrained", squeeze=False)
-    for axis, (key, title) in zip(axes.flat, panels.items()):
+    drawn |= {name: name for records in runs.values() for name in score_names(records)}
+    figure, axes = panels(len(drawn))
+    named = {}
+    for axis, (key, title) in zip(axes, drawn.items()):
         for i, (name, records) in enumerate(runs.items()):
             at, values = _series(records, key)
             style = {"color": PALETTE[i % len(PALETTE)], "linestyle": DASHES[i % len(DASHES)]}
-            axis.plot(at, values, label=name, linewidth=1.3, marker=MARKERS[i % len(MARKERS)] if key == title else None, **style)
-        axis.set(title=title, xlabel="step (generator updates)")
-    for axis in axes.flat[len(panels) :]:
-        axis.remove()
-    axes.flat[0].legend(axes.flat[0].lines, [printable(name) for name in runs], frameon=False)  # of itself it leaves _names out
-    tidy(axes.flat[: len(panels)])
+            marker = {"marker": MARKERS[i % len(MARKERS)], "markevery": max(1, len(at) // 6), "markersize": 4}
+            named[printable(name)] = axis.plot(at, values, linewidth=1.3, **marker, **style)[0]
+        axis.set(title=title, xlabel=STEPS)
+    legend_below(figure, named)
+    tidy(axes)
     save_figure(figure, path)
+
+
+def legend_below(figure: "Figure", named: dict) -> None:
+    """{name: handle} below the panels, by which the figure grows. Columns as they fit: a letter takes 5 points, a handle 45."""
+    columns = max(1, min(6, int(72 * figure.get_figwidth() // (45 + 5 * max(map(len, named))))))
+    figure.set_figheight(figure.get_figheight() + 0.19 * -(-len(named) // columns))
+    figure.legend(named.values(), named, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def plot_scores(scores: dict[int, dict[str, float]], path: Path) -> None:
@@ -126,13 +164,9 @@ def plot_scores(scores: dict[int, dict[str, float]], path: Path) -> None:
     """
     names = [name for name in next(iter(scores.values())) if OF_A_CLASS not in name]
     steps = sorted(scores)
-    columns = min(len(names), 4)
-    rows = -(-len(names) // columns)
-    figure, axes = pyplot().subplots(rows, columns, figsize=(4.2 * columns, 3.2 * rows), layout="constrained", squeeze=False)
-    for axis, name in zip(axes.flat, names):
+    figure, axes = panels(len(names))
+    for axis, name in zip(axes, names):
         axis.plot(steps, [scores[step][name] for step in steps], "o-", color=BLUE, markersize=4)
-        axis.set(title=name, xlabel="step (generator updates)")
-    for axis in axes.flat[len(names) :]:
-        axis.remove()
-    tidy(axes.flat[: len(names)])
+        axis.set(title=name, xlabel=STEPS)
+    tidy(axes)
     save_figure(figure, path)

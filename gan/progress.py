@@ -1,7 +1,9 @@
 """What a run shows and logs while it trains: progress bar, metrics.jsonl, timing.jsonl, TensorBoard, sample grids."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Self
 
@@ -10,6 +12,8 @@ from tqdm import tqdm
 
 from data import ImageSet, StreamedSet
 from data.files import duration, printable
+from data.waiting import Estimate
+from data.waiting import progress as waiting
 from gan import sampling
 from gan.config import Config
 from gan.randomness import derive, latents
@@ -17,6 +21,8 @@ from gan.run_directory import RunDirectory
 from gan.sampling import GRID_COLUMNS, save_grid, tiled
 from gan.state import Batches, State
 
+# Without the rate, which the images a second say: 80 columns show losses and scores whole.
+BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 SHORT = {"inception_score": "is"}  # of scores, beside the bar: else what stands before the features, fd of fd_efficientnet_lite0
 
 
@@ -32,10 +38,12 @@ class RunLog:
             return
         run.truncate_logs(step)
         self.images_per_step, self.step = images_per_step, step
-        self.bar = tqdm(total=steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True)
+        self.bar = tqdm(total=steps, initial=step, disable=not progress, dynamic_ncols=True, bar_format=BAR)
         self.pace = Pace(steps, step, self.bar)
         self.since = (step, time.perf_counter())  # of the last line in timing.jsonl
         self.shown: dict[str, str] = {}  # beside the bar
+        self.last = ""
+        self.scored = False
 
     @cached_property
     def board(self) -> SummaryWriter:
@@ -66,10 +74,19 @@ class RunLog:
         self.board.add_scalar("speed/images_per_s", images_per_s, step)
         return images_per_s
 
-    def show(self, values: dict[str, str]) -> None:
-        """Show these beside the bar, and what was shown under other names before."""
+    def show(self, values: dict[str, str], last: str = "") -> None:
+        """Show these beside the bar, and what was shown under other names before. last: what may be cut where that is narrow."""
         self.shown |= values
-        self.bar.set_postfix(self.shown)
+        self.last = last or self.last
+        words = [f"{name} {value}" for name, value in self.shown.items()]
+        self.bar.set_postfix_str(", ".join([*words, self.last] if self.last else words))
+
+    @contextlib.contextmanager
+    def scoring(self, count: int) -> Iterator[Estimate]:
+        """A bar of its own while so many images are scored; the first time, how long that takes is said, too."""
+        with waiting("images", count, "scoring", not self.bar.disable, words=not self.scored) as advance:
+            yield advance
+        self.scored = True
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +119,7 @@ class Writer(RunLog):
         images_per_s = self.log_speed(step)
         for name, value in losses.items():
             self.board.add_scalar(f"loss/{name}", value, step)
-        self.show({"D": f"{losses['d_loss']:.3f}", "G": f"{losses['g_loss']:.3f}", "images/s": f"{images_per_s:.0f}"})
+        self.show({"D": f"{losses['d_loss']:.3g}", "G": f"{losses['g_loss']:.3g}"}, f"{images_per_s:.0f} images/s")
 
     def scores(self, scores: dict[str, float], step: int) -> None:
         """Scores and instruments; in the main process only."""

@@ -214,9 +214,13 @@ def tiled(images: Tensor, columns: int, border: int = 0) -> Tensor:
     return torch.nn.functional.pad(grid, (0, 2, 0, 2), value=border)
 
 
-def save_grid(images: Tensor, path: Path, columns: int | None = None, scale: int = 1) -> None:
-    """One PNG of (N, 3, R, R) uint8 images, nearly square unless `columns` is given, `scale` pixels for each of theirs."""
-    save_picture(tiled(images, columns or square(len(images)), 255), path, scale)
+def save_grid(images: Tensor, path: Path, columns: int | None = None, scale: int | None = None) -> None:
+    """One PNG of (N, 3, R, R) uint8 images, nearly square unless `columns` is given.
+
+    scale: pixels for each of theirs; None: so many that one sees something, as `visible_scale`.
+    """
+    picture = tiled(images, columns or square(len(images)), 255)
+    save_picture(picture, path, scale or visible_scale(picture.shape[2]))
 
 
 def square(count: int) -> int:

@@ -28,7 +28,7 @@ from gan.loop import (
     set_precision,
     warn_device_change,
 )
-from gan.memory import require_memory_to_train
+from gan.memory import require_memory_to_train, require_space_to_train
 from gan.models.build import resolve_to_train
 from gan.plots import plot_curves
 from gan.probe import training_instruments
@@ -65,15 +65,18 @@ def train(config: Config, directory: str | Path, progress: bool = True, watch: W
     require_memory_to_train(config, processes.device)
     try:
         with resource_errors(directory, processes.device), contextlib.ExitStack() as stack:
-            run = batches = error = None
+            run = batches = scores = error = None
             asked = config
             try:
                 if processes.main:  # first: it takes the directory, and may have to download
                     kept = begun_config(directory)
                     config = config.settled(processes.device, kept)
                     announce_precision(asked, config, processes.device, kept is not None, progress)
+                    require_space_to_train(config, directory)
                     run = stack.enter_context(RunDirectory(directory, config))
                     _require_own_log(run, config)
+                    # What scores need is opened before images are decoded: it may be missing.
+                    scores = TrainingScores(config, processes.device) if config.evaluate.every else None
                     batches = Batches(config, processes)
             except Exception as e:
                 error = e
@@ -83,7 +86,7 @@ def train(config: Config, directory: str | Path, progress: bool = True, watch: W
             if failed:
                 raise SystemExit(1)  # the main process says why
             config = processes.tell(config)
-            return _train(config, processes, run, batches or Batches(config, processes), progress, watch)
+            return _train(config, processes, run, batches or Batches(config, processes), scores, progress, watch)
     finally:
         processes.stop()
 
@@ -97,7 +100,8 @@ def _require_own_log(run: RunDirectory, config: Config) -> None:
 
 
 def _train(
-    config: Config, processes: Processes, run: RunDirectory | None, batches: Batches, progress: bool, watch: Watch | None
+    config: Config, processes: Processes, run: RunDirectory | None, batches: Batches, scores: TrainingScores | None, progress: bool,
+    watch: Watch | None,
 ) -> Outcome | None:  # fmt: skip
     t = config.train
     set_precision(config, processes.device)
@@ -118,9 +122,12 @@ def _train(
             warn_device_change(saved, state.device, latest.parents[1])
             checkpoint.prune(run.checkpoints, t.keep_checkpoints)
     if run and progress:
-        announce_start(batches.set.source, len(batches.set), processes.device, state.step, t.steps)
+        announce_start(batches.set.source, len(batches.set), processes.device, t.precision, state.step, t.steps)
     take_step = Step(config, processes, state, batches)
-    keeper = BestKeeper(config, run, batches, processes) if config.evaluate.every and run else None
+    keeper = None
+    if scores and run:
+        scores.against(batches.set, progress)
+        keeper = BestKeeper(config, run, scores)
 
     with Writer(run, state.step, progress, config, batches) as writer, StopSignals() as signals:
         while state.step < t.steps:
@@ -131,7 +138,9 @@ def _train(
             if state.step % t.log_every == 0 or state.step == t.steps:
                 writer.losses(dict(zip(take_step.logged, flush_losses(state, processes, run))), state.step)
             if keeper and (state.step % config.evaluate.every == 0 or state.step == t.steps):
-                writer.scores(keeper.score(state), state.step)
+                with writer.scoring(config.evaluate.samples) as advance:
+                    found = keeper.score(state, advance)
+                writer.scores(found, state.step)
             if state.step % t.sample_every == 0 or state.step == t.steps:
                 writer.grid(state)
             # All processes must stop at the same step, so they ask each other now and then.
@@ -153,9 +162,8 @@ def _train(
 class BestKeeper:
     """Scores the EMA and keeps the checkpoint with the best score, by `evaluate.best`, beside the last ones."""
 
-    def __init__(self, config: Config, run: RunDirectory, batches: Batches, processes: Processes):
-        self.run = run
-        self.scores = TrainingScores(config, batches.set, processes.device)
+    def __init__(self, config: Config, run: RunDirectory, scores: TrainingScores):
+        self.run, self.scores = run, scores
         # Scores by other features or counts can't be compared: then the best is looked for anew.
         how, default = (e.model_dump(exclude={"every", "instruments"}) for e in (config.evaluate, Evaluate()))
         self.how = {**how, "sha256": self.scores.extractor.sha256, "latents": self.scores.LATENTS}
@@ -168,10 +176,11 @@ class BestKeeper:
         with checkpoint.load_errors(run.best):
             self.best = kept["score"] if {**default, **kept.get("how", {})} == self.how else None
 
-    def score(self, state: State) -> dict[str, float]:
+    def score(self, state: State, advance: Callable[[int], object] = lambda n: None) -> dict[str, float]:
+        """advance: called with the number of images after each batch."""
         if not state.finite():
             raise diverged(f"a weight is not finite by step {state.step}", self.run)
-        found = self.scores(state.ema)
+        found = self.scores(state.ema, advance)
         value = found[self.scores.best]
         if self.instruments:
             found |= training_instruments(state.ema, seed=self.seed)

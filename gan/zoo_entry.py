@@ -25,7 +25,7 @@ from gan.models.counting import parameter_count
 from gan.sampling import Trained, load_generator
 from gan.zoo import ROOT, ZooCard, ZooError
 from metrics.features import Extractor
-from metrics.scoring import Side, score
+from metrics.scoring import Side, passes, score
 
 LARGEST = 2_000_000  # bytes of an entry's weights
 QUICKSTART = "configs/quickstart.yaml"
@@ -34,9 +34,11 @@ QUICKSTART = "configs/quickstart.yaml"
 def add(
     run: str | Path, name: str, step: int | str | None, extractor: Extractor, count: int, revision: str | None,
     progress: Callable[[int], object] = lambda n: None, overwrite: bool = False,
+    expect: Callable[[int], object] = lambda n: None,
 ) -> ZooCard:  # fmt: skip
     """Store the EMA generator of a run as an entry, with the scores of `count` images of the weights as they are stored.
 
+    progress, expect: called with images that were looked at, and with how many these will be.
     ZooError for a name that can't be one or is taken, unless told to overwrite, and for too many weights; errors of opening and
     scoring as they come. An old entry of that name stays until the new one is whole.
     """
@@ -44,6 +46,7 @@ def add(
     found = load_generator(run, step, extractor.device)
     trained = Trained(found.generator, portable(found.config), found.step)
     real = reference(found.config)
+    expect((passes(real) or 0) + count)
     folder = zoo.folder()
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.safetensors"

@@ -77,7 +77,13 @@ class Score:
         known = {f.name for f in fields(Card)}
         card = Card(**{k: v for k, v in record["card"].items() if k in known})
         interval = tuple(record["interval"]) if record["interval"] else None
-        return cls(record["name"], record["value"], card, record["spread"], record["spread_of"], interval)
+        return cls(_name_now(record["name"], card), record["value"], card, record["spread"], record["spread_of"], interval)
+
+
+def _name_now(name: str, card: Card) -> str:
+    """What a score is called now: those with a network of somebody's own went without the digits of its weights once."""
+    label = f"{card.features}_{card.weights_sha256[:8]}"
+    return name.replace(card.features, label, 1) if ":" in card.features and label not in name else name
 
 
 def differences(a: Card, b: Card) -> list[str]:

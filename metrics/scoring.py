@@ -68,6 +68,13 @@ def require_known(wanted: Iterable[str]) -> None:
         raise ProtocolError(f"unknown score {unknown[0]!r}; choose among {', '.join([*known, INTRA])}, or say {ALL}")
 
 
+def require_given(extractor: Extractor, wanted: Iterable[str]) -> None:
+    """ProtocolError for a known score that the network can't give: before anything is decoded for it."""
+    known = SCORES.entries()
+    if lacking := [name for name in wanted if name in known and known[name].gatherer and not extractor.classes]:
+        raise ProtocolError(f"{extractor.name} gives no class probabilities, so there is no score {lacking[0]!r}; leave it out")
+
+
 def score(
     extractor: Extractor, real: Side, generated: Side, wanted: Iterable[str] = ("fid", "is"), seed: int = 0, splits: int = 10,
     progress: Callable[[int], None] = lambda n: None,

@@ -5,16 +5,15 @@ from statistics import fmean, stdev
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
 
 from data.files import in_short
-from gan.plots import DASHES, MARKERS, PALETTE, figure_bytes, pyplot, tidy
-from study.analysis import Line, curve_of
+from gan.plots import DASHES, MARKERS, PALETTE, WIDTH, figure_bytes, legend_below, logarithmic, pyplot, tidy
+from study.analysis import VALUE, Line, curve_of
 from study.folder import StudyFolder
 from study.study import Job, Study, StudyError
 from study.text import distance_text
 
-DIRECT = 120  # letters: names of more altogether would overlap if they stood beside their points
+DIRECT = 60  # letters: names of more altogether would overlap if they stood beside their points
 
 
 def _style(lines: list[Line], line: Line) -> dict:
@@ -36,9 +35,8 @@ def plot_curves(lines: list[Line]) -> Figure | None:
     facets = {facet: group for facet, group in facets.items() if group}
     if not facets:
         return None
-    figure, axes = pyplot().subplots(
-        len(facets), 2, figsize=(10, 3.9 * len(facets)), layout="constrained", sharey="row", squeeze=False
-    )
+    size = (WIDTH, 2.6 * len(facets) + 0.2)
+    figure, axes = pyplot().subplots(len(facets), 2, figsize=size, layout="constrained", sharey="row", squeeze=False)
     named = {}
     for row, (facet, group) in zip(axes, facets.items()):
         for line in group:
@@ -46,27 +44,25 @@ def plot_curves(lines: list[Line]) -> Figure | None:
             style = _style(lines, line)
             index = MARKERS.index(style["marker"])
             dash = DASHES[(index + index // len(PALETTE)) % len(DASHES)]
+            hollow = {} if line.values else {"markerfacecolor": "white"}
             for axis, scale in zip(row, (1, line.model["step_macs"] / 1e12)):
                 x = [step * scale for step in steps]
                 every = max(1, len(x) // 8)
-                named[line.short] = axis.plot(x, mean, dash, linewidth=1.4, markersize=4.5, markevery=every, **style)[0]
+                drawn = axis.plot(x, mean, dash, linewidth=1.3, markersize=4, markevery=every, **style, **hollow)[0]
+                if line.values or line.short not in named:  # of a name that converged in one facet, the full marker
+                    named[line.short] = drawn
                 low, high = [m - s for m, s in zip(mean, spread)], [m + s for m, s in zip(mean, spread)]
                 axis.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
-        row[0].set(ylabel=f"{_curve_name(group)} while training")
-        row[0].set_title(facet, loc="left", fontsize=11, fontweight="bold")
+        name, comma, unit = _curve_name(group).partition(", ")
+        row[0].set(ylabel=f"{name} while training{comma}{unit}")
+        row[0].set_title(facet, loc="left", fontweight="bold")
     axes[-1][0].set(xlabel="training steps")
-    axes[-1][1].set(xlabel="multiply-adds spent on training (10¹²)")
+    axes[-1][1].set(xlabel="multiply-adds spent (10¹²)")
     for axis in axes[:, 0]:
-        _logarithmic(axis)
+        logarithmic(axis)
     tidy(axes.flat)
-    _legend(figure, named)
+    legend_below(figure, named)
     return figure
-
-
-def _legend(figure: Figure, named: dict) -> None:
-    """{name: handle} below the panels, in as many columns as fit: a letter takes 5 points, a handle 45."""
-    columns = max(1, min(6, int(72 * figure.get_figwidth() // (45 + 5 * max(map(len, named))))))
-    figure.legend(named.values(), named, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
 def band(line: Line) -> tuple[list[int], list[float], list[float]]:
@@ -82,17 +78,25 @@ def band(line: Line) -> tuple[list[int], list[float], list[float]]:
 
 def _curve_name(lines: list[Line]) -> str:
     record = next(r["curve"][0] for line in lines for r in line.records if r["curve"])
-    return next(key for key in record if key != "step")
+    return _in_full(next(key for key in record if key != "step"))
+
+
+def _final_name(lines: list[Line]) -> str:
+    return _in_full(next(r["last"]["scores"][0]["name"] for line in lines for r in line.records if "last" in r))
+
+
+def _in_full(name: str) -> str:
+    return VALUE["classify"] if name == "test_error" else name
 
 
 def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
     """Distance against what a step costs: multiply-adds, and measured time where there is one; a row of panels per facet."""
-    panels = [("multiply-adds per training step (10⁹)", lambda line: line.model["step_macs"] / 1e9)]
+    panels = [("multiply-adds per step (10⁹)", lambda line: line.model["step_macs"] / 1e9)]
     if costs:
-        panels.append(("milliseconds per training step", lambda line: costs[line.row.label]["ms_per_step"]))
+        panels.append(("milliseconds per step", lambda line: costs[line.row.label]["ms_per_step"]))
     facets = {facet: [line for line in group if _shown(line)] for facet, group in _facets(lines).items()}
     facets = {facet: group for facet, group in facets.items() if group}
-    size = (5 * len(panels), 3.6 * len(facets))
+    size = (WIDTH if costs else 0.62 * WIDTH, 2.6 * len(facets) + 0.2)
     names = {line.short for group in facets.values() for line in group}
     direct = max(map(len, names), default=0) * len(names) <= DIRECT
     named = {}
@@ -108,25 +112,26 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
                 values = list(_shown(line).values())
                 spread = stdev(values) if len(values) > 1 else 0.0
                 fill = {"markerfacecolor": "white"} if line.problems + line.failures else {}
-                style = {"linestyle": "none", "capsize": 3, "markersize": 6, **fill, **_style(lines, line)}
+                style = {"linestyle": "none", "capsize": 2, "markersize": 5, **fill, **_style(lines, line)}
                 named[line.short] = axis.errorbar(x, y, spread, **style)
                 if not direct:
                     continue
-                # Below the point where another stands close above it, so that both stay legible.
+                # Below the point where another stands close above it, to the left where one stands beside: all stay legible.
                 crowned = any(abs(x - other[0]) < 0.1 * width and 0 < other[1] - y < 0.15 * height for other in points)
-                place = (7, -11) if crowned else (7, 5)
-                axis.annotate(line.short, (x, y), xytext=place, textcoords="offset points", fontsize=9)
-            axis.margins(0.12)
-        row[0].set(ylabel="distance, lower is better")
-        row[0].set_title(facet, loc="left", fontsize=11, fontweight="bold")
+                beside = any(0 < other[0] - x < 0.15 * width and abs(other[1] - y) < 0.1 * height for other in points)
+                place, align = ((-5, -10), "right") if beside and not crowned else ((5, -10 if crowned else 4), "left")
+                axis.annotate(line.short, (x, y), xytext=place, textcoords="offset points", fontsize=8.5, ha=align)
+            axis.margins(0.15)
+        row[0].set(ylabel=f"final {_final_name(group)}")
+        row[0].set_title(facet, loc="left", fontweight="bold")
         means = [fmean(_shown(line).values()) for line in group]
         if max(means) > 3 * min(means) > 0:  # one row that went wrong would squash the others
-            _logarithmic(row[0])
+            logarithmic(row[0])
     for axis, (label, _) in zip(axes[-1], panels):
         axis.set(xlabel=label)
     tidy(axes.flat)
     if not direct:
-        _legend(figure, named)
+        legend_below(figure, named)
     return figure
 
 
@@ -136,25 +141,36 @@ def _shown(line: Line) -> dict[int, float]:
 
 
 def plot_grids(study: Study, folder: StudyFolder, lines: list[Line], across: int = 6, down: int = 4) -> Figure | None:
-    """Samples of each row, side by side: the same place holds the same latent in every panel of one seed.
+    """Real images, then samples of each row: the same place holds the same latent in every panel of one seed.
 
-    That is the first seed that all rows with samples have; where there is none, each row's first, which its title then names.
+    That is the first seed that all rows with samples have; where there is none, each row's first, which its title then names. A
+    row of which not every run converged says so, and has a frame if none did.
     """
     shown = folder.shown_grids(study)
-    panels = [(line, shown[line.row.label]) for line in lines if line.row.label in shown]
-    if not panels:
+    rows = [(line, shown[line.row.label]) for line in lines if line.row.label in shown]
+    if not rows:
         return None
-    several = len(set(shown.values())) > 1
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    figure, axes = pyplot().subplots(rows, columns, figsize=(3.4 * columns, 2.5 * rows), layout="constrained", squeeze=False)
+    several, real = len(set(shown.values())) > 1, folder.real(study)
+    count = len(rows) + (real is not None)
+    figure, axes = pyplot().subplots(-(-count // 2), 2, figsize=(WIDTH, 2.5 * -(-count // 2)), layout="constrained", squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    for axis, (line, seed) in zip(axes.flat, panels):
-        grid = _grid(folder, Job(line.row, seed))
-        tile = (grid.shape[0] - 2) // 8
-        axis.imshow(grid[: down * tile + 2, : across * tile + 2], interpolation="nearest")
-        axis.set_title(f"{line.row.label}   {distance_text(line, 1)}" + f"   seed {seed}" * several, fontsize=9)
+    panels = list(axes.flat)
+    if real is not None:
+        _draw_grid(panels.pop(0), pyplot().imread(io.BytesIO(real)), study.config(study.jobs[0]).dataset.resolution, across, down)
+        axes.flat[0].set_title("real images")
+    for axis, (line, seed) in zip(panels, rows):
+        job = Job(line.row, seed)
+        _draw_grid(axis, _grid(folder, job), study.config(job).dataset.resolution, across, down)
+        title = f"{line.row.label}   {distance_text(line, 1)}" + f"   seed {seed}" * several
+        if line.problems:
+            title += f"\n{line.converged} of {len(line.records)} converged"
+        axis.set_title(title)
+        if line.records and not line.converged:
+            axis.axis("on")
+            axis.set(xticks=[], yticks=[])
+            for side in axis.spines.values():
+                side.set(visible=True, linewidth=1.5, linestyle="--")
     return figure
 
 
@@ -167,12 +183,12 @@ def _grid(folder: StudyFolder, job: Job) -> np.ndarray:
         raise StudyError(f"{file} is damaged ({in_short(error)}): delete it, and no samples of that run are shown") from None
 
 
-def _logarithmic(axis) -> None:
-    """A logarithmic y axis that is labelled with plain numbers."""
-    axis.set_yscale("log")
-    axis.yaxis.set_major_formatter(ScalarFormatter())
-    axis.yaxis.set_minor_formatter(ScalarFormatter())
+def _draw_grid(axis, grid: np.ndarray, resolution: int, across: int, down: int) -> None:
+    """The upper left part of a grid of eight columns (H, W, 3), whatever the scale that it was saved at."""
+    scale = max(1, round(grid.shape[1] / (8 * (resolution + 2) + 2)))
+    cell, border = scale * (resolution + 2), 2 * scale
+    axis.imshow(grid[: down * cell + border, : across * cell + border], interpolation="nearest")
 
 
 def image(figure: Figure, kind: str) -> bytes:
-    return figure_bytes(figure, kind, dpi=150)
+    return figure_bytes(figure, kind)

@@ -16,7 +16,7 @@ from data.files import write_atomically
 from gan import config as gan_config
 from gan.config import ConfigError, Tree
 from gan.run_directory import RunFiles, begun
-from study.study import CURVE_KEYS, Config, Job, Study, StudyError
+from study.study import CURVE_KEYS, Config, Job, Study, StudyError, folder_name
 
 RECORD = "record.json"  # of a run: settings, scores with their cards, curve, cost
 OF_RUN = ("record", "probe", "result")  # the JSON files of a run that an export keeps, all in runs.json
@@ -25,6 +25,7 @@ ADOPTED = ".study.yaml"  # what the runs read: editing study.yaml while they run
 RUNS = "runs.json"  # of an exported study: what its finished runs left
 TUNING = "tuning"  # of a study that tunes: the folder of that study
 GRIDS = "grids.zip"  # of an exported study: the sample grids that its report shows
+REAL = "real"  # among these: real images
 EXPORTED = ("study.yaml", "costs.json", "table.md", "table.csv", "table.json", "report.html")
 EXPORTED += ("curves.png", "tradeoff.png", "grids.png")
 RECORDED = {"label", "seed", "task", "length", "scoring", "config", "model", "status", "why", "curve"}  # that every record has
@@ -41,7 +42,12 @@ class StudyFolder:
         self.path = Path(path)
 
     def run(self, job: Job) -> Path:
-        return self.path / "runs" / job.name
+        """The run directory; of a row that an earlier version named otherwise, where that one put it."""
+        runs = self.path / "runs"
+        row = runs / job.row.slug
+        if not row.is_dir() and runs.is_dir():
+            row = next((other for other in runs.iterdir() if folder_name(other.name) == job.row.slug), row)
+        return row / f"seed_{job.seed}"
 
     @cached_property
     def _exported(self) -> dict[str, dict]:
@@ -51,7 +57,7 @@ class StudyFolder:
             return {}
         try:
             content = json.loads(file.read_text())
-            found = {r["run"]: {name: r[name] for name in OF_RUN if name in r} for r in content["runs"]}
+            found = {_run_name(r["run"]): {name: r[name] for name in OF_RUN if name in r} for r in content["runs"]}
             if whole(content) and all(whole(record) for left in found.values() for record in left.values()):
                 return found
             raise ValueError("a record isn't the one that was written")
@@ -66,7 +72,7 @@ class StudyFolder:
             return {}
         try:
             with zipfile.ZipFile(file) as grids:
-                return {name.removesuffix(".png"): grids.read(name) for name in grids.namelist()}
+                return {_run_name(name.removesuffix(".png")): grids.read(name) for name in grids.namelist()}
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
             raise StudyError(f"{file} is damaged: put the exported file back, or delete it, and no samples are shown") from None
 
@@ -183,6 +189,14 @@ class StudyFolder:
         file = self.run(job) / "grid.png"
         return file.read_bytes() if file.is_file() else self._exported_grids.get(job.name)
 
+    def real(self, study: Study) -> bytes | None:
+        """The first of the real images that the runs were compared with, a grid as that of the samples; None without any, and where
+        rows have images of their own."""
+        if len({repr(study.config(job).dataset.arguments) for job in study.jobs}) > 1:
+            return None
+        files = (self.run(job) / name for name in ("real.png", "samples/real.png") for job in study.jobs)
+        return next((file.read_bytes() for file in files if file.is_file()), self._exported_grids.get(REAL))
+
     def shown_grids(self, study: Study) -> dict[str, int]:
         """{row: seed} of the pictures that a report shows: the first seed that all rows with any have, else each one's first."""
         seeds: dict[str, list[int]] = {}
@@ -214,6 +228,7 @@ class StudyFolder:
         shown = self.shown_grids(study)
         grids = {job.name: self.grid(job) for job in jobs if job.seed == shown.get(job.row.label)}
         if grids:
+            grids[REAL] = self.real(study)
             write_atomically(target / GRIDS, _zipped({f"{name}.png": png for name, png in grids.items() if png}))
         lines = ",\n".join(json.dumps(run, separators=(",", ":")) for run in runs)  # one run per line: differences stay readable
         seal = sealed({"runs": runs})[KEY]
@@ -236,7 +251,13 @@ class StudyFolder:
 
 def _records_below(path: Path) -> set[str]:
     """The runs, ROW/seed_N, that have a record in a study's folder."""
-    return {file.parent.relative_to(path / "runs").as_posix() for file in path.glob(f"runs/*/*/{RECORD}")}
+    return {_run_name(file.parent.relative_to(path / "runs").as_posix()) for file in path.glob(f"runs/*/*/{RECORD}")}
+
+
+def _run_name(stored: str) -> str:
+    """ROW/seed_N as it is called now, of what an earlier version may have called otherwise."""
+    row, slash, seed = stored.rpartition("/")
+    return f"{folder_name(row)}{slash}{seed}"
 
 
 def _changes(old: Tree, new: Tree) -> list[str]:
@@ -261,7 +282,7 @@ def _remove_exported(target: Path, jobs: Iterable[Job]) -> None:
         run = folder.run(job)
         if not run.is_dir() or folder._has_weights(run):
             continue
-        for name in (*(f"{name}.json" for name in OF_RUN), "grid.png"):
+        for name in (*(f"{name}.json" for name in OF_RUN), "grid.png", "real.png"):
             (run / name).unlink(missing_ok=True)
         for directory in (run, run.parent, run.parent.parent):
             with contextlib.suppress(OSError):  # it holds something else

@@ -12,10 +12,11 @@ import filelock
 from tqdm import tqdm
 
 from data.checksums import sealed
+from data.files import duration, printable, reason, write_atomically
 from data.files import locked as held
-from data.files import printable, reason, write_atomically
 from gan.evaluation import open_side
 from gan.loop import EMULATED, Diverged, Interrupted
+from gan.progress import BAR
 from gan.run_directory import read_log
 from gan.timing import instructions, machine
 from metrics.features import open_extractor
@@ -69,8 +70,8 @@ def run_all(
     total, jobs = len(study.jobs), [job for job in study.jobs if not folder.done(study, job)]
     say(f"{folder.path}: {total} runs, {total - len(jobs)} done, {len(jobs)} to do")
     if jobs:
-        check_runs([study.config(job) for job in jobs])
         check_scoring(study)
+        check_runs(study, jobs, path)
         tell_study_precision(study, jobs, say)
     failed = []
     gpus = gpus_for(study)
@@ -82,17 +83,21 @@ def run_all(
             ends = run_submitit(folder, jobs, "local", options, at_once, bar.tick)
         else:
             ends = run_submitit(folder, jobs, "slurm", options, len(jobs), bar.tick)
+        causes: set[str] = set()  # each is said in full once
         with contextlib.closing(ends):  # whatever ends this loop, the runs are asked to save before the lock is given up
             for end in ends:
                 if end.code == 0 and (record := folder.finished(study, end.job)):
                     folder.note_failure(end.job, None)
-                    bar.write(f"{end.job.name}: {outcome(record)}")
+                    bar.end(end.job.name, f"{end.job.name}: {outcome(record)}")
                 else:
                     failed.append(end)
                     said = end.said or "it ended without a result"
                     folder.note_failure(end.job, said)
                     log = folder.run(end.job) / "log.txt" if launcher == "here" else folder.path / "submitit"
-                    bar.write(f"{end.job.name} failed: {said} (all of it: {log})")
+                    cause = said.replace(end.job.name, "RUN")
+                    why = "for the same reason" if cause in causes else f"{said} (all of it: {log})"
+                    bar.end(end.job.name, f"{end.job.name} failed: {why}")
+                    causes.add(cause)
     if failed:
         kept = "; the others are kept" if len(failed) < total else ""
         say(f"{len(failed)} of {total} runs failed{kept}: fix the cause and repeat the command", "red")
@@ -118,23 +123,24 @@ def tell_study_precision(study: Study, jobs: list[Job], say: Callable) -> None:
 
 
 def run_one(study: Study, path: Path, name: str) -> dict:
-    """Do one run, named ROW/seed_N, in this process; returns its record."""
+    """Do one run, named ROW/seed_N, in this process; returns its record. Bars are for people: not where stderr is a log."""
     follow_parent()
     found = [job for job in study.jobs if job.name == name]
     if not found:
         raise StudyError(f"--only {name}: the study has no such run; it has {', '.join(job.name for job in study.jobs)}")
     folder = StudyFolder(path)
     folder.require_weights(study, found)
-    return run_job(study, folder, found[0])
+    return run_job(study, folder, found[0], shown=sys.stderr.isatty())
 
 
-def run_job(study: Study, folder: StudyFolder, job: Job) -> dict:
+def run_job(study: Study, folder: StudyFolder, job: Job, shown: bool = False) -> dict:
     """Do what is still missing of one run, and return its record, which also lies in its folder as record.json.
 
     A run that diverges has a record too: status "diverged", with the reason. Everything else that goes wrong is raised.
+    shown: what takes long has a bar.
     """
     config, directory = study.config(job), folder.run(job)
-    run = open_run(config, directory)
+    run = open_run(config, directory, shown)
     if reference := run.open(study.scoring):
         _require_reference(study, folder, job, reference)
     *earlier, code = noted(directory)
@@ -236,31 +242,53 @@ def terminated_as_interrupt(launcher: str = "here") -> Iterator[None]:
 
 
 class Progress:
-    """Steps (epochs of classifiers) done over all runs of a study, read from their logs."""
+    """Steps (epochs of classifiers) done over all runs of a study, read from their logs; how many runs; what those at work do."""
 
     def __init__(self, study: Study, folder: StudyFolder, shown: bool):
         self.folder = folder
+        self.runs = {job.name: folder.run(job) for job in study.jobs}
         self.lengths = {job.name: study.config(job).length for job in study.jobs}
         self.done: dict[str, float] = {job.name: study.config(job).length for job in study.jobs if folder.done(study, job)}
+        self.ended = set(self.done)
         total, done = sum(self.lengths.values()), self._count()
-        unit = "step" if study.task == "gan" else "epoch"
-        self.bar = tqdm(total=total, initial=done, unit=unit, unit_scale=True, disable=None if shown else True)
+        unit = " steps" if study.task == "gan" else " epochs"
+        options = {"unit": unit, "unit_scale": True, "dynamic_ncols": True, "disable": None if shown else True}
+        self.bar = tqdm(total=total, initial=done, bar_format=BAR, **options)
+        self.start, self.first = time.monotonic(), done
         self.ticks = 0
 
     def tick(self) -> None:
         self.ticks += 1
         if self.ticks % 5 == 0 and not self.bar.disable:
+            self.bar.set_postfix_str(self._at_work(), refresh=False)
             self.bar.update(self._count() - self.bar.n)
 
     def _count(self) -> float:
         for name, length in self.lengths.items():
             if self.done.get(name, 0) < length:
-                log = read_log(self.folder.path / "runs" / name)
+                log = read_log(self.runs[name])
                 self.done[name] = min(log[-1].get("epoch", log[-1]["step"]), length) if log else 0
         return sum(self.done.values())
 
-    def write(self, text: str) -> None:
-        self.bar.write(printable(text), file=sys.stderr)
+    def _at_work(self) -> str:
+        """'5 of 18 runs, c2/seed_1 41 %, c3/seed_1 scoring': the last part is cut where it is narrow."""
+        words = [self._counted()]
+        for name, length in self.lengths.items():
+            if name not in self.ended and (done := self.done.get(name, 0)):
+                words.append(f"{name} scoring" if done >= length else f"{name} {done / length:.0%}")
+        return ", ".join(words)
+
+    def _counted(self) -> str:
+        return f"{len(self.ended)} of {len(self.runs)} runs"
+
+    def end(self, name: str, said: str) -> None:
+        """A run has ended: say how, how many have, and about how long the others will take."""
+        self.ended.add(name)
+        self.done[name] = self.lengths[name]
+        total, reached = sum(self.lengths.values()), self._count()
+        done, passed = reached - self.first, time.monotonic() - self.start
+        to_go = f", about {duration(passed / done * (total - reached))} to go" if done > 0 and reached < total else ""
+        self.bar.write(f"{printable(said)} ({self._counted()}{to_go})", file=sys.stderr)
 
     def __enter__(self) -> "Progress":
         return self

@@ -3,6 +3,8 @@
 Rows share seeds: runs of one seed see the same images in the same order and the same latents, so that rows are compared in pairs.
 """
 
+import difflib
+import hashlib
 import itertools
 import math
 import re
@@ -28,6 +30,7 @@ Config = gan_config.Config | classification_config.Config
 IMAGE_KEYS = ("name", "path", "resolution", "crop", "on_bad", "categories", "hold_out")
 
 MOST = 10_000  # runs of a study
+LONG = 40  # letters of a row's folder
 
 # What the scores taken in training depend on, which are drawn on one axis, and the best checkpoint that they choose.
 CURVE_KEYS = {key for key in gan_config.KEYS if key.startswith("evaluate.")} - {"evaluate.weights", "evaluate.instruments"}
@@ -48,7 +51,18 @@ class Row:
     @property
     def slug(self) -> str:
         """The label as a folder's name."""
-        return re.sub(r"[^A-Za-z0-9.=-]+", "_", self.label).strip("_")
+        return folder_name(self.label)
+
+
+def folder_name(label: str) -> str:
+    """Letters, digits, `.`, `-` and `_`, at most LONG of them: the end of a longer name is a hash of all of it.
+
+    The names that earlier versions made, with `=` and of any length, become the same ones.
+    """
+    name = re.sub(r"[^A-Za-z0-9.-]+", "_", label).strip("_")
+    if len(name) <= LONG:
+        return name
+    return f"{name[: LONG - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)
@@ -140,7 +154,7 @@ class Study(Section):
         if seeds is not None:
             tree["seeds"] = list(seeds)
         if isinstance(tree.get("base"), str):
-            tree["base"] = read_yaml(file.parent / tree["base"])
+            tree["base"] = read_yaml(_base(file, tree["base"]))
         try:
             study = cls.model_validate(tree)
         except ValidationError as error:
@@ -253,14 +267,14 @@ class Study(Section):
         for _, keys in row.parts:  # a label of the row's own that also names what the baseline sets: its other settings instead
             if len(keys) > 1 and keys & self.baseline.keys():
                 others = keys - self.baseline.keys()
-                shared += [f"{key.partition('.')[2]}={value}" for key, value in row.settings.items() if key in others]
+                shared += [f"{key.partition('.')[2]} {value}" for key, value in row.settings.items() if key in others]
         return " ".join(shared), " ".join(own) or row.label
 
     def tuning(self) -> Self:
         """The study of the settings that rows choose among: a row for each of its rows with each combination of the grid."""
         assert self.tune is not None
         rows = [
-            {"label": " ".join([row.label, *(f"{key.partition('.')[2]}={value}" for key, value in zip(self.tune.grid, values))])}
+            {"label": " ".join([row.label, *(f"{key.partition('.')[2]} {value}" for key, value in zip(self.tune.grid, values))])}
             | row.settings
             | dict(zip(self.tune.grid, values))
             for row in self.rows
@@ -381,6 +395,16 @@ class Study(Section):
                     "against other real images: give all rows one scoring.reference, or a baseline of settings that pairs rows "
                     "of the same images, such as {generator.kernel: c3}"
                 )
+
+
+def _base(file: Path, base: str) -> Path:
+    """The file that a study's `base` names. StudyError where there is none."""
+    found = file.parent / base
+    if found.is_file():
+        return found
+    near = difflib.get_close_matches(found.name, [other.name for other in found.parent.glob("*.yaml")], 1)
+    hint = f"; did you mean {Path(base).with_name(near[0])}?" if near else ""
+    raise StudyError(f"{file} has the base {base}, a path relative to the folder of that file, and there is no {found}{hint}")
 
 
 def _one_sided(kernel: object) -> object:

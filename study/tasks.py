@@ -3,6 +3,7 @@
 `open` comes before `train`, so that what scoring needs but can't be opened is reported before hours of training.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -10,7 +11,10 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from data.files import UserError, located
+from data.datasets import look
+from data.files import UserError
+from data.space import require_space
+from data.waiting import progress
 from gan import sampling
 from gan.classification import config as classification_config
 from gan.classification.result import read_result
@@ -18,7 +22,7 @@ from gan.classification.training import train as train_classifier
 from gan.config import Config
 from gan.evaluation import generator_side, open_side, reference_of
 from gan.loop import Interrupted
-from gan.memory import require_memory_to_train
+from gan.memory import require_memory_to_train, space_to_train
 from gan.models.build import build
 from gan.models.classifiers import build_classifier
 from gan.models.counting import macs, parameter_count
@@ -31,9 +35,9 @@ from gan.timing import training_macs
 from gan.training import train
 from metrics.devices import open_device
 from metrics.features import Extractor, open_extractor
-from metrics.scoring import Side, identified, score
-from study import study
-from study.study import Scoring
+from metrics.scoring import Side, identified, passes, score
+from study.folder import StudyFolder
+from study.study import Job, Scoring, Study, StudyError
 
 DIVERSITY_IMAGES = 1000
 PROBED = 1000  # images that the instruments look at, of each kind
@@ -55,8 +59,9 @@ class Materials:
 class GanRun:
     """One GAN: its cost, the scores of its last and best checkpoint, its diversity, the instruments."""
 
-    def __init__(self, config: Config, directory: Path):
-        self.config, self.directory = config, directory
+    def __init__(self, config: Config, directory: Path, shown: bool = False):
+        """shown: what takes long has a bar."""
+        self.config, self.directory, self.shown = config, directory, shown
 
     def open(self, scoring: Scoring) -> Side:
         """Features and real images to score with; returns the reference. What can't be opened raises, with a reason."""
@@ -74,7 +79,7 @@ class GanRun:
 
     def train(self) -> None:
         """To its end, or on to it. Diverged."""
-        train(self.config, self.directory, progress=False)
+        train(self.config, self.directory, progress=self.shown)
 
     def curve(self) -> list[dict]:
         """The scores taken in training: [{"step": ..., name: value, ...}]."""
@@ -100,7 +105,8 @@ class GanRun:
         found: dict = {"advantage": advantage(self.directory), "last": self._scored(trained)}
         found["diversity"] = diversity(trained.generator, own.images, seed)
         z = latents(derive(seed, "grid"), 0, GRID, self.config.generator.latent).to(device)
-        sampling.save_grid(sampling.grid(trained.generator, z), self.directory / "grid.png", sampling.GRID_COLUMNS)
+        sampling.save_grid(sampling.grid(trained.generator, z), self.directory / "grid.png", sampling.GRID_COLUMNS, scale=1)
+        sampling.save_grid(own.images[:GRID], self.directory / "real.png", sampling.GRID_COLUMNS, scale=1)
         if RunFiles(self.directory).best.exists():
             best = sampling.load_generator(self.directory, "best", device)
             found["best"] = found["last"] if best.step == trained.step else self._scored(best)
@@ -111,7 +117,9 @@ class GanRun:
         extractor, seed = self.materials.extractor, self.config.train.seed
         name = f"{self.directory.parent.name} step {trained.step}"
         side = generator_side(trained.generator, name, seed, self.materials.samples)
-        scores, warnings = score(extractor, self.materials.real, side, ["fid", "is"] if extractor.classes else ["fid"], seed)
+        wanted, real = ["fid", "is"] if extractor.classes else ["fid"], self.materials.real
+        with progress("images", passes(real, side), "scoring", self.shown) as advance:
+            scores, warnings = score(extractor, real, side, wanted, seed, progress=advance)
         return {"step": trained.step, "scores": [s.to_dict() for s in scores], "warnings": warnings}
 
     def _instruments(self, real: Real, device: torch.device) -> dict[str, float]:
@@ -128,15 +136,16 @@ class GanRun:
 class ClassifierRun:
     """One classifier: its cost, and its test error with a card."""
 
-    def __init__(self, config: classification_config.Config, directory: Path):
-        self.config, self.directory = config, directory
+    def __init__(self, config: classification_config.Config, directory: Path, shown: bool = False):
+        """shown: what takes long has a bar."""
+        self.config, self.directory, self.shown = config, directory, shown
 
     def open(self, scoring: Scoring) -> None:
         """Nothing: the training itself opens the test images."""
 
     def train(self) -> None:
         """To its end, or on to it. Diverged."""
-        train_classifier(self.config, self.directory, progress=False)
+        train_classifier(self.config, self.directory, progress=self.shown)
 
     def curve(self) -> list[dict]:
         """Test error over training: [{"step": ..., "test_error": percent}]."""
@@ -162,26 +171,63 @@ class ClassifierRun:
         """Nothing: the training has drawn its pictures."""
 
 
-def check_runs(configs: list[study.Config]) -> None:
-    """Raise the first reason why none of these runs could even start: known in a moment, and said once for all of them."""
-    reasons = []
-    for config in configs:
-        try:
-            require_memory_to_train(config, open_device(config.train.device))
-            path = config.dataset.path
-            if config.dataset.name == "folder" and path and not located(path).exists():
-                raise study.StudyError(f"there is nothing at {path}, nor below GAN_DATA: dataset.path names the images to train on")
-            return
-        except Interrupted:  # Ctrl-C, just now
-            raise
-        except UserError as error:
-            reasons.append(error)
-    if reasons:
-        raise reasons[0]
+def check_runs(study: Study, jobs: list[Job], path: Path) -> None:
+    """Raise, before any of these runs starts, what some or all of them would end with; each cause once, with the rows it concerns.
+
+    Their data are looked for, and their feature networks opened; the memory of one run and the checkpoints of all must have room.
+    """
+    of_rows = {job.row.label: study.config(job) for job in jobs}
+    causes: dict[str, list[str]] = {}
+    looked: dict[str, str | None] = {}  # what was found wrong, by what was looked for
+    for label, config in of_rows.items():
+        for what, check in _needs(study, config):
+            if what not in looked:
+                looked[what] = _trouble(check)
+            if trouble := looked[what]:
+                causes.setdefault(trouble, []).append(label)
+                break
+    if causes:
+        named = [cause if len(rows) == len(of_rows) else f"{', '.join(rows)}: {cause}" for cause, rows in causes.items()]
+        raise StudyError("; ".join(named))
+    reasons = [_trouble(lambda config=config: _require_memory(config)) for config in of_rows.values()]
+    if all(reasons):  # else the others are trained, and these are counted as failed
+        raise StudyError(str(reasons[0]))
+    folder, sizes = StudyFolder(path), {label: space_to_train(config, path) for label, config in of_rows.items()}
+    there = sum(file.stat().st_size for job in jobs for file in RunFiles(folder.run(job)).checkpoints.glob("*.pt"))
+    needed = sum(sizes[job.row.label] for job in jobs) - there
+    advice = "free some, set train.keep_checkpoints=1, or choose another --out"
+    require_space(path, needed, f"the study, with the checkpoints of {len(jobs)} runs,", advice)
 
 
-def open_run(config: study.Config, directory: Path) -> GanRun | ClassifierRun:
-    return GanRun(config, directory) if isinstance(config, Config) else ClassifierRun(config, directory)
+def _needs(study: Study, config: Config | classification_config.Config) -> Iterator[tuple[str, Callable[[], object]]]:
+    """(what a run of these settings needs, in words that are equal for equal things; what raises if it isn't there)."""
+    arguments, scored = config.dataset.arguments, config.evaluate if isinstance(config, Config) and config.evaluate.every else None
+    splits = {"train", study.scoring.split if isinstance(config, Config) else "test", *([scored.split] if scored else [])}
+    for split in sorted(splits, reverse=True):  # train first
+        yield f"{arguments} {split}", lambda split=split: look(**arguments, split=split)
+    if scored:
+        features, weights, precision = scored.features, scored.weights, scored.precision
+        yield f"{features} {weights} {precision}", lambda: open_extractor(features, weights, precision=precision)
+
+
+def _trouble(check: Callable[[], object]) -> str | None:
+    """What a check raises, in words."""
+    try:
+        check()
+    except Interrupted:  # Ctrl-C, just now
+        raise
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _require_memory(config: Config | classification_config.Config) -> None:
+    require_memory_to_train(config, open_device(config.train.device))
+
+
+def open_run(config: Config | classification_config.Config, directory: Path, shown: bool = False) -> GanRun | ClassifierRun:
+    """shown: what takes long has a bar."""
+    return GanRun(config, directory, shown) if isinstance(config, Config) else ClassifierRun(config, directory, shown)
 
 
 def diversity(generator: torch.nn.Module, real: Tensor, seed: int) -> float:

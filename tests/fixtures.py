@@ -17,7 +17,7 @@ from gan.sampling import save_images
 from gan.training import train
 from metrics.features import extractor as features
 from metrics.features.network import Network
-from tests.helpers import save_split
+from tests.helpers import save_split, tiny_network
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TINY = {
@@ -80,16 +80,15 @@ def call(monkeypatch, capsys):
     return run
 
 
-def tiny_network():
-    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 6))
+def other_network():
+    return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 5))
 
 
 @pytest.fixture
 def tiny_networks(tmp_path, monkeypatch):
     """A cache of this test's own, and features that take a millisecond, by import path: tests.helpers.FEATURES."""
     monkeypatch.setenv("GAN_CACHE", str(tmp_path / "cache"))
-    other = lambda: nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 5))
-    monkeypatch.setitem(sys.modules, "tiny_networks", SimpleNamespace(build=tiny_network, other=other))
+    monkeypatch.setitem(sys.modules, "tiny_networks", SimpleNamespace(build=tiny_network, other=other_network))
 
 
 @pytest.fixture

@@ -39,8 +39,25 @@ def _fits(name: str, classes: tuple[str, ...]) -> bool:
     return set(classes) <= set(CIFAR10_CLASSES) if name == "cifar10" else len(classes) == 100
 
 
-@register("cifar10", splits=True, holds=partial(_holds, "cifar10"))
-@register("cifar100", splits=True, holds=partial(_holds, "cifar100"))
+def _root(request: Request) -> Path:
+    if request.resolution != 32:
+        raise DataError(f"{request.name} is 32×32 and isn't rescaled: set dataset.resolution=32, not {request.resolution}")
+    root = request.root  # where the thing itself was named, torchvision wants where it lies
+    return root.parent if root.name in PUBLISHED[request.name] else root
+
+
+def look(request: Request) -> None:
+    """DataError where there is nothing to read, and no place to download to."""
+    name, root = request.name, _root(request)
+    zipped = _zip_of_split(root, request.split) if root.is_file() else root / f"{name}-{request.split}.zip"
+    if root.is_file() or zipped.is_file():
+        FileSource(zipped)
+    elif request.download and not _holds(name, root):
+        _require_room_for_a_download(name, root, bool(request.path))
+
+
+@register("cifar10", splits=True, holds=partial(_holds, "cifar10"), look=look)
+@register("cifar100", splits=True, holds=partial(_holds, "cifar100"), look=look)
 def cifar(request: Request) -> ImageSet:
     """CIFAR-10 or CIFAR-100 (fine labels); classes in alphabetical order, which is torchvision's.
 
@@ -50,11 +67,7 @@ def cifar(request: Request) -> ImageSet:
 
     Returns: images (N, 3, 32, 32) uint8. Raises DataError (resolution not 32, nothing found, corrupt, no network).
     """
-    name, root, split = request.name, request.root, request.split
-    if request.resolution != 32:
-        raise DataError(f"{name} is 32×32 and isn't rescaled: set dataset.resolution=32, not {request.resolution}")
-    if root.name in PUBLISHED[name]:  # the thing itself was named, torchvision wants where it lies
-        root = root.parent
+    name, root, split = request.name, _root(request), request.split
     if root.is_file():
         return _from_zip(name, _zip_of_split(root, split), split, request.on_bad)
     if (root / f"{name}-{split}.zip").is_file():

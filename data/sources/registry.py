@@ -82,6 +82,7 @@ class DataSet:
     """open: request -> a Source, or an ImageSet that is ready. splits: it has a test split of its own; categories: it has those.
 
     paths: it's looked for at `dataset.path`. holds: whether what lies at a path is of this data set; None: who knows.
+    look: raises what `open` would for images that aren't there, where `open` itself decodes them; None: it doesn't.
     """
 
     open: "Callable[[Request], Source | ImageSet]"
@@ -89,6 +90,7 @@ class DataSet:
     categories: bool
     paths: bool = True
     holds: Callable[[Path], bool] | None = None
+    look: Callable[[Request], object] | None = None
 
 
 _DATA_SETS: dict[str, DataSet] = {}
@@ -96,7 +98,8 @@ Open = TypeVar("Open", bound="Callable[[Request], Source | ImageSet]")
 
 
 def register(
-    name: str, *, splits: bool = False, categories: bool = False, paths: bool = True, holds: Callable[[Path], bool] | None = None
+    name: str, *, splits: bool = False, categories: bool = False, paths: bool = True, holds: Callable[[Path], bool] | None = None,
+    look: Callable[[Request], object] | None = None,
 ) -> Callable[[Open], Open]:  # fmt: skip
     """Decorates the function that opens the data set `name`: Request -> a Source, which is then decoded, cropped, held out from and
     streamed as asked; or an ImageSet, of which all that is done.
@@ -104,13 +107,14 @@ def register(
     splits: it always has a test split of its own, and `dataset.hold_out` is refused. categories: it has `dataset.categories`.
     paths: it's looked for at `dataset.path`, which is refused otherwise. holds: whether what lies at a path is of this data set:
     where it isn't, and the user named a path but no data set, images there mean `folder`; None: it's asked for all the same.
+    look: of a function that decodes or downloads, what says beforehand that there is nothing to open, by a DataError.
     ValueError for a name that is taken.
     """
 
     def add(function: Open) -> Open:
         if name in _DATA_SETS:
             raise ValueError(f"there is a data set '{name}' already, of {_DATA_SETS[name].open.__module__}")
-        _DATA_SETS[name] = DataSet(function, splits, categories, paths, holds)
+        _DATA_SETS[name] = DataSet(function, splits, categories, paths, holds, look)
         return function
 
     return add

@@ -39,7 +39,7 @@ def shapes(resolution: int = 32, split: str = "train", count: int | None = None,
     return ImageSet(images, labels, CLASSES, f"shapes {split} split, generated from seed {seed}")
 
 
-@register("shapes", splits=True, paths=False)
+@register("shapes", splits=True, paths=False, look=lambda request: None)
 def _default_shapes(request: Request) -> ImageSet:
     return shapes(request.resolution, request.split)
 

@@ -29,7 +29,7 @@ class Exported:
 
 
 def export(
-    source: Source, out: Path, count: int | None = None, progress: Callable[[int], None] = lambda n: None, on_bad: str = "keep"
+    source: Source, out: Path, count: int | None = None, progress: Callable[[int], None] = lambda n: None, on_bad: str = "refuse"
 ) -> Exported:
     """Write `out`/data.mdb; its name should be CATEGORY_train_lmdb. Keys are 40 hexadecimal digits, as LSUN's.
 

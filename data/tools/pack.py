@@ -24,6 +24,7 @@ from data.decoding import FILTER, Crop
 from data.images import DataError
 from data.sources.pack import FORMAT, ROW, PackSource, key, parts, sealed, total_sha256, unsealed, verify
 from data.sources.source import Source, unusable
+from data.space import require_space
 
 PART = 64  # images that a worker decodes at a time
 COMMIT = 1024, 2**26  # images or bytes between two commits: what a kill can cost
@@ -48,7 +49,7 @@ def pack(
     out: Path,
     squares: Squares,
     workers: int = 1,
-    on_bad: str = "skip",
+    on_bad: str = "refuse",
     progress: Callable[[int], None] = lambda n: None,
 ) -> PackSource:
     """Make the pack `out`, or go on making it, or find it made.
@@ -73,6 +74,10 @@ def pack(
         if out.exists():
             progress(len(source))
             return _made_already(out, job)
+        if squares.stored == "raw":
+            there = partial.stat().st_size if partial.exists() else 0
+            needed = len(source) * 3 * squares.size**2 - there
+            require_space(out, needed, f"{out}", "free some, or choose another --out or --format webp")
         growing = _GrowingPack(partial, job, _space(len(source), squares.size))
         try:
             progress(growing.state["next"])

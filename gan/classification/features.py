@@ -17,6 +17,7 @@ from gan.models.classifiers import Classifier, build_classifier
 from metrics.features.network import FeatureError, Network, Options, register, state_sha256
 
 SHIPPED = Path(__file__).with_name("cifar_resnet.safetensors")
+SHIPPED_SHA256 = "a2287c831b0e2d609627e8f4e147974496d72a0196c05eddf3bdf2d7413dbf0e"
 MAKE = "make one with `python run_gan.py classify --export FILE`"
 
 
@@ -24,9 +25,9 @@ MAKE = "make one with `python run_gan.py classify --export FILE`"
 def cifar_resnet(options: Options) -> Network:
     """The classifier of an exported file, by default of SHIPPED. Its sha256 is that of the weights, checked against its card.
 
-    Scores with different weights carry different sha256 on their cards, so they are never put side by side. FeatureError for a
-    missing, damaged or foreign file; for other networks or data than the name says only without `insist`, which adds the first 8
-    digits of the sha256 to the name.
+    Weights other than those of SHIPPED have the first 8 digits of their sha256 in their name: networks that differ never score
+    under one. FeatureError for a missing, damaged or foreign file, and without `insist` for other networks or data than the name
+    says.
     """
     weights = Path(options.weights or SHIPPED)
     tensors, metadata = _load(weights)
@@ -43,15 +44,14 @@ def cifar_resnet(options: Options) -> Network:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FeatureError(f"{weights} holds no classifier of this program ({type(error).__name__}): {MAKE}") from error
     sha256 = state_sha256(model)
-    name, trouble = "cifar_resnet", None
+    trouble = None
     if sha256 != promised:  # whoever insists wants other weights, no damaged ones
         raise FeatureError(f"the weights in {weights} are damaged, for they aren't those of its card: {MAKE}")
     if family != "resnet" or not source.startswith("cifar10 "):
         trouble = f"are of a {family} trained on {source}"
     if trouble and not options.insist:
         raise FeatureError(f"the weights in {weights} {trouble}: {MAKE}, or insist and get scores under another name")
-    if trouble:
-        name = f"cifar_resnet_{sha256[:8]}"
+    name = "cifar_resnet" if sha256 == SHIPPED_SHA256 else f"cifar_resnet_{sha256[:8]}"
     return Network(
         name=name, sha256=sha256, trunk=Trunk(model), head=model.head, dim=model.dim, classes=model.classes, size=size,
         resize=options.resize or "clean", mean=mean, std=std,

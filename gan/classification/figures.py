@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gan.plots import BLUE, GREY, RED, pyplot, save_figure, tidy
+from gan.plots import BLUE, GREY, RED, panels, pyplot, save_figure, tidy
 
 
 def plot_curves(records: list[dict], path: Path) -> None:
@@ -12,7 +12,7 @@ def plot_curves(records: list[dict], path: Path) -> None:
     trained, tested = ([r for r in records if key in r] for key in ("loss", "test_loss"))
     if not trained or not tested:
         return
-    figure, axes = pyplot().subplots(1, 3, figsize=(12, 3.2), layout="constrained")
+    figure, axes = panels(3)
     per_epoch = tested[-1]["step"] / max(tested[-1]["epoch"], 1)
 
     def draw(axis, rows: list[dict], value, **style) -> None:

@@ -1,5 +1,6 @@
 """The result of a finished classifier: its test accuracy with a card, and the export of its weights."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from gan.classification.state import Batches, State, Tested
 from gan.models.classifiers import Classifier, build_classifier
 from gan.models.counting import parameter_count
 from gan.models.summary import macs
-from gan.run_directory import RunError, RunFiles
+from gan.run_directory import RunError, RunFiles, begun_config
 from metrics.features.network import state_sha256
 from metrics.protocol import library_versions
 
@@ -60,6 +61,21 @@ def read_result(file: Path) -> dict:
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
     raise RunError(f"{file} is damaged; delete it, and the same `classify` writes it again") from None
+
+
+def finished(path: str | Path, config: Config) -> dict | None:
+    """The result of a run with these settings that has nothing left to do; None for any other. Nothing is decoded or loaded."""
+    files, kept = RunFiles(path), begun_config(path, Config)
+    last = files.latest()
+    if kept is None or last is None or kept.difference(config.settled("cpu", kept)):
+        return None
+    if not (files.curves.is_file() and files.confusion.is_file()):
+        return None
+    with contextlib.suppress(RunError):  # none, or a damaged one, which is written again
+        result = read_result(files.result)
+        if (result["card"]["steps"], result["card"]["epochs"]) == (checkpoint.step_of(last), config.train.epochs):
+            return result
+    return None
 
 
 def export(run: Path, file: Path) -> None:

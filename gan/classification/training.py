@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import data
 from gan import checkpoint
 from gan.classification.config import Config, Train
 from gan.classification.figures import plot_confusion, plot_curves
@@ -23,6 +24,7 @@ from gan.loop import (
     Interrupted,
     StopSignals,
     announce_precision,
+    announce_start,
     compiled,
     diverged,
     flush_losses,
@@ -30,7 +32,7 @@ from gan.loop import (
     set_precision,
     warn_device_change,
 )
-from gan.memory import require_memory_to_train
+from gan.memory import require_memory_to_train, require_space_to_train
 from gan.processes import Processes, world_size
 from gan.run_directory import RunDirectory, RunError, begun_config, read_log
 
@@ -59,6 +61,9 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
     kept = begun_config(directory, Config)
     asked, config = config, config.settled(processes.device, kept)
     announce_precision(asked, config, processes.device, kept is not None, progress)
+    require_space_to_train(config, directory)
+    for split in ("train", "test"):  # before either is decoded
+        data.look(**config.dataset.arguments, split=split)
     with resource_errors(directory, processes.device), RunDirectory(directory, config) as run:
         return _train(config, processes, run, Batches(config, processes.device), progress)
 
@@ -84,6 +89,8 @@ def _train(config: Config, processes: Processes, run: RunDirectory, batches: Bat
             raise diverged(f"a weight in {latest} is not finite", run)
         warn_device_change(saved, device, run.path)
         checkpoint.prune(run.checkpoints, t.keep_checkpoints)
+    if progress:
+        announce_start(batches.source, len(batches.train), device, t.precision, state.step, steps)
     network = compiled(state.model) if t.compile else state.model
     tested = None
 

@@ -57,7 +57,7 @@ def table(config: Config) -> Table:
     reach, sight = receptive_fields(config)
     rows = Table(title=f"{resolution}×{resolution} pixels", title_justify="left")
     for heading in ("", f"generator ({config.generator.family})", f"discriminator ({config.discriminator.family})"):
-        rows.add_column(heading)
+        rows.add_column(heading, overflow="fold")
     rows.add_row("kernel", config.generator.kernel, config.discriminator.kernel)
     rows.add_row("upsampling", config.generator.upsampling, "-")
     if (config.generator.padding, config.discriminator.padding) != ("zeros", "zeros"):

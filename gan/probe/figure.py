@@ -1,5 +1,8 @@
-"""One picture of what the instruments found: position above, high frequencies below, each panel with its reading in the title."""
+"""One picture of what the instruments found, two panels in a row, each with its reading in the title."""
 
+import textwrap
+from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from gan.plots import BLUE, INK, RED, pyplot, save_figure
+from gan.plots import BLUE, INK, RED, logarithmic, panels, pyplot, save_figure
 from gan.probe import Probe
 from gan.probe.table import layers_of
 
@@ -15,41 +18,48 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 STYLE = {
-    "font.size": 9, "axes.titlesize": 9.5, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
+    "font.size": 9, "axes.titlesize": 9, "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
     "axes.edgecolor": "#888888", "text.color": INK, "axes.labelcolor": INK, "legend.frameon": False,
 }  # fmt: skip
+LINE = 27  # letters of a title above a panel
+Draw = Callable[["Axes"], None]
 
 
 def draw_probe(found: Probe, path: Path) -> None:
-    """Write the figure of a probe as a PNG, whole or not at all."""
+    """Write the figure of a probe as a PNG, whole or not at all. What was not measured has no panel."""
     record, pictures = found.record, found.pictures
-    plt = pyplot()
-    with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(14.5, 7.8), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1, wspace=0.03, hspace=0.04)
-        figure.suptitle(_title(record["card"]), x=0.01, ha="left", fontsize=12, fontweight="bold")
-        cells = figure.add_gridspec(2, 4, width_ratios=(1, 1, 1.1, 1))
-        _drawn(figure.add_subplot(cells[0, 0]), pictures["images"], "Generated")
-        _landing(figure.add_subplot(cells[0, 1]), record, pictures["landing"])
-        _border(figure.add_subplot(cells[0, 2]), record, pictures)
-        _drifts(figure.add_subplot(cells[0, 3]), record)
-        if "real" in pictures:
-            _drawn(figure.add_subplot(cells[1, 0]), pictures["real"], f"Real\n{record['card']['real']}")
-        _constant(figure.add_subplot(cells[1, 1]), record, pictures["constant"])
-        _spectrum(figure.add_subplot(cells[1, 2]), record, pictures)
-        _phases(figure.add_subplot(cells[1, 3]), record)
-        save_figure(figure, path, dpi=110)
+    shown: list[Draw] = [lambda axis: _drawn(axis, pictures["images"], "Generated images")]
+    left: list[Draw] = [  # where long titles have room
+        lambda axis: _landing(axis, record, pictures["landing"]),
+        lambda axis: _border(axis, record, pictures),
+        lambda axis: _spectrum(axis, record, pictures),
+    ]
+    right: list[Draw] = [lambda axis: _drifts(axis, record), lambda axis: _constant(axis, record, pictures["constant"])]
+    if any("taps" in row for row in record["layers"]):
+        right.append(lambda axis: _phases(axis, record))
+    if "real" in pictures:
+        source = "\n".join(textwrap.wrap(record["card"]["real"], LINE, max_lines=2, placeholder=" …"))
+        shown.append(lambda axis: _drawn(axis, pictures["real"], f"Real images\n{source}"))
+    else:
+        shown, right = [], [*shown, *right]
+    drawn = [*shown, *(draw for pair in zip_longest(left, right) for draw in pair if draw)]
+    with pyplot().rc_context(STYLE):
+        figure, axes = panels(len(drawn), height=2.9)
+        figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+        figure.suptitle(_title(record["card"]), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+        for draw, axis in zip(drawn, axes):
+            draw(axis)
+        save_figure(figure, path)
 
 
 def _title(card: dict) -> str:
     state = f"after {card['step']:,} steps" if card["step"] else "untrained"
-    network = f"{card['family']}, {layers_of(card)}, {card['resolution']} px, {state}"
-    return f"{network}.  Above: position and borders.  Below: checkerboards."
+    return f"{card['family']}, {layers_of(card)}\n{card['resolution']} px, {state}"
 
 
 def _drawn(axis: "Axes", images: Tensor, title: str) -> None:
-    axis.imshow(make_grid(images, nrow=4, padding=1, pad_value=255).permute(1, 2, 0).numpy())
-    axis.set_title(title, wrap=True)
+    axis.imshow(make_grid(images, nrow=4, padding=1, pad_value=255).permute(1, 2, 0).numpy(), interpolation="nearest")
+    axis.set_title(title)
     axis.axis("off")
 
 
@@ -66,11 +76,9 @@ def _landing(axis: "Axes", record: dict, energy: Tensor) -> None:
         axis.plot((x + r * angle.cos()).numpy(), (y + r * angle.sin()).numpy(), "--", color=RED, linewidth=1.3, label="its spread")
     drift, spread = _text(numbers["drift_px"]), _text(numbers["spread_px"])
     geometry = _text(numbers["geometric_drift_px"])
-    axis.set(
-        title=f"S1  A nudge to one seed cell lands {drift} px off\n(per axis; by padding alone {geometry}), spread {spread} px"
-    )
+    axis.set_title(f"S1  A seed cell lands {drift} px off\n(padding alone: {geometry}), spread {spread} px")
     axis.set(xlabel="output pixels to the right", ylabel="output pixels down", xlim=(-half, half), ylim=(half, -half))
-    axis.legend(loc="lower right", fontsize=7.5, frameon=True, framealpha=0.9, edgecolor="none")
+    axis.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9, edgecolor="none")
 
 
 def _border(axis: "Axes", record: dict, pictures: dict[str, Tensor]) -> None:
@@ -80,12 +88,12 @@ def _border(axis: "Axes", record: dict, pictures: dict[str, Tensor]) -> None:
     shown = pictures[f"map {layer['name']}"]
     image = axis.imshow((shown / shown.mean()).numpy(), cmap="Greys_r", vmin=0, vmax=2, interpolation="nearest")
     axis.figure.colorbar(image, ax=axis, shrink=0.8, label="over the map's mean", pad=0.03)
-    axis.set_title(f"Mean activation before the painting layer:\nthe outermost pixels have {_text(layer['border'])} of the others'")
+    axis.set_title(f"Mean activation before painting,\nborder pixels {_text(layer['border'])} of the others'")
     axis.set_xticks([])
     axis.set_yticks([])
     lines = [("generated", record["numbers"])] + ([("real", record["real"])] if "real" in record else [])
     found = [f"{name} {row['border_left_right']:+.3f}, {row['border_top_bottom']:+.3f}" for name, row in lines]
-    axis.set_xlabel("S4  picture's border, left-right and top-bottom:\n" + "; ".join(found), fontsize=8.5)
+    axis.set_xlabel("\n".join(["S4  border, left-right and top-bottom", *found]), fontsize=8.5)
 
 
 def _drifts(axis: "Axes", record: dict) -> None:
@@ -99,29 +107,27 @@ def _phases(axis: "Axes", record: dict) -> None:
     """W1 and W2 of each layer that doubles its map."""
     rows = [row for row in record["layers"] if "taps" in row]
     axis.set_title("Unequal output phases\n(0: no checkerboard)")
-    if not rows:
-        axis.axis("off")
-        return
     _pairs(axis, rows, ("phase_gain", "W2  kernels as they are"), ("overlap_variation", "W1  number of taps"), 1.0)
     axis.set_xlabel("std / mean over phases")
 
 
 def _pairs(axis: "Axes", rows: list[dict], solid: tuple[str, str], hatched: tuple[str, str], least: float) -> None:
-    """Two bars with their values for each layer, first layer on top."""
+    """Two bars with their values for each layer, below its name, first layer on top."""
     y = torch.arange(len(rows)).flip(0).numpy()
     size = 8 if len(rows) <= 4 else 6.5
-    filled = axis.barh(y + 0.19, [row[solid[0]] for row in rows], 0.34, color=BLUE, label=solid[1])
+    filled = axis.barh(y + 0.13, [row[solid[0]] for row in rows], 0.24, color=BLUE, label=solid[1])
     open_ = axis.barh(
-        y - 0.19, [row[hatched[0]] for row in rows], 0.34, color="white", edgecolor=INK, hatch="////", label=hatched[1]
+        y - 0.13, [row[hatched[0]] for row in rows], 0.24, color="white", edgecolor=INK, hatch="////", label=hatched[1]
     )
     for bars in (filled, open_):
         axis.bar_label(bars, fmt=lambda value: f"{value:.2f}" if value >= 0.005 else "0", padding=3, fontsize=size)
-    gap = "\n" if len(rows) <= 4 else ", "
-    axis.set_yticks(y, [f"{row['layer']}{gap}{row['size']} → {row['scale'] * row['size']} px" for row in rows], fontsize=size)
-    axis.tick_params(axis="y", length=0)
+    axis.set_yticks([])
+    for place, row in zip(y, rows):
+        label = f" {row['layer']}, {row['size']} → {row['scale'] * row['size']} px"
+        axis.text(0, place + 0.28, label, fontsize=size, va="bottom")
     axis.set_xlim(0, max(least, *(1.2 * row[key] for row in rows for key in (solid[0], hatched[0]))))
-    axis.set_ylim(-0.7 - 0.25 * len(rows), len(rows) - 0.5)
-    axis.legend(fontsize=7.5, loc="lower right", borderaxespad=0)
+    axis.set_ylim(-0.5 - 0.3 * len(rows), len(rows) - 0.3)
+    axis.legend(fontsize=8, loc="lower right", borderaxespad=0)
 
 
 def _constant(axis: "Axes", record: dict, flattened: Tensor) -> None:
@@ -130,7 +136,7 @@ def _constant(axis: "Axes", record: dict, flattened: Tensor) -> None:
     cut = flattened[:, :, :side, :side].clamp(-1, 1).add(1).div(2)
     axis.imshow(make_grid(cut[:4], nrow=2, padding=1, pad_value=1).permute(1, 2, 0).numpy(), interpolation="nearest")
     texture = _text(record["numbers"]["constant_texture"])
-    axis.set_title(f"W3  Constant seed maps are painted with\na texture of {texture} grey levels (0: flat stays flat)")
+    axis.set_title(f"W3  Constant maps, painted:\n{texture} grey levels (0: flat)")
     axis.axis("off")
 
 
@@ -139,14 +145,15 @@ def _spectrum(axis: "Axes", record: dict, pictures: dict[str, Tensor]) -> None:
     numbers, ours = record["numbers"], pictures["spectrum"]
     rho = torch.arange(1, len(ours)).numpy() / (record["card"]["resolution"] / 2)
     axis.axvspan(0.75, 2**0.5, color="#eeeeee", zorder=0)
-    axis.semilogy(rho, ours[1:].numpy(), "-", color=BLUE, linewidth=1.9, label="generated")
-    title, peaks = "I4  Power spectrum", f"I2  peaks at period 2: {numbers['nyquist_peaks_db']:+.1f} dB"
+    axis.plot(rho, ours[1:].numpy(), "-", color=BLUE, linewidth=1.9, label="generated")
+    title, peaks = "I4  Spectrum", f"I2  peaks at period 2: {numbers['nyquist_peaks_db']:+.1f} dB"
     if "spectrum_real" in pictures:
-        axis.semilogy(rho, pictures["spectrum_real"][1:].numpy(), "--", color=INK, linewidth=1.4, label="real")
+        axis.plot(rho, pictures["spectrum_real"][1:].numpy(), "--", color=INK, linewidth=1.4, label="real")
         floor = _text(record["floor"]["spectrum_gap"])
-        title += f": gap {_text(numbers['spectrum_gap'])} in the grey part\n(two halves of the real images: {floor})"
+        title += f": gap {_text(numbers['spectrum_gap'])} where grey\n(two halves of real images: {floor})"
         peaks += f" (real {record['real']['nyquist_peaks_db']:+.1f})"
     axis.set(title=title, xlabel=f"frequency / Nyquist frequency\n{peaks}", ylabel="mean power", xlim=(0, 2**0.5))
+    logarithmic(axis)
     axis.legend(fontsize=8, loc="upper right")
 
 

@@ -51,12 +51,12 @@ def _numbers(record: dict) -> Table:
     title = f"{printable(card['what'])}: {card['family']}, {layers_of(card)}, {card['resolution']} px, {state}"
     rows = Table(title=title, title_justify="left", caption_justify="left")
     rows.add_column("")
-    rows.add_column("instrument", no_wrap=True)
-    rows.add_column("generated", justify="right", no_wrap=True)
+    rows.add_column("instrument", overflow="fold")  # nothing is cut where the terminal is narrow
+    rows.add_column("generated", justify="right", overflow="fold")
     if "real" in record:
-        rows.add_column("real", justify="right")
-        rows.add_column("real against real", justify="right")
-    rows.add_column("what it says")
+        rows.add_column("real", justify="right", overflow="fold")
+        rows.add_column("real against real", justify="right", overflow="fold")
+    rows.add_column("what it says", overflow="fold")
     compared = {number.name for number in numbers_of("pairs")}
     for number in listed():
         key = number.name
@@ -77,7 +77,7 @@ def _layers(record: dict) -> Table:
     rows = Table(title="layers of the generator", title_justify="left")
     measured = numbers_of("layers")
     for heading in ("layer", "", "pixels", "S1 drift", "by padding", "taps per phase", *(number.code for number in measured)):
-        rows.add_column(heading, justify="left" if heading in ("layer", "") else "right")
+        rows.add_column(heading, justify="left" if heading in ("layer", "") else "right", overflow="fold")
     for row in record["layers"]:
         taps = " ".join(f"{count:g}" for count in row.get("taps", ()))
         rest = [_text(row.get(number.name)) for number in measured]

@@ -42,6 +42,8 @@ class Extractor:
         self.precision = settled(_one_of("precision", precision, PRECISIONS), self.device)
         self.batch_size = 16 if self.device.type == "cpu" else 64  # more than 16 spill the cache
         self._genuine = network.genuine
+        # Behind a path to somebody's function may be other weights tomorrow: networks that differ never score under one name.
+        self.label = f"{network.name}_{network.sha256[:8]}" if ":" in network.name else network.name
         self._trunk = network.trunk.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
         self._head = None if network.head is None else network.head.eval().requires_grad_(False).to(self.device)
         self._mean = torch.tensor(network.mean, device=self.device).view(1, 3, 1, 1)
@@ -59,11 +61,11 @@ class Extractor:
         return torch.cat(features), torch.cat(probabilities) if probabilities else None
 
     def score_name(self, base: str) -> str:
-        """'fid', 'inception_score', 'kid', … as they are on the genuine 2015 Inception network; else 'fd_<name>', ….
+        """'fid', 'inception_score', 'kid', … as they are on the genuine 2015 Inception network; else 'fd_<label>', ….
 
-        A base that isn't in SCORES keeps its own name: 'precision_<name>'.
+        A base that isn't in SCORES keeps its own name: 'precision_<label>'.
         """
-        return base if self._genuine else f"{SCORES.get(base, base)}_{self.name}"
+        return base if self._genuine else f"{SCORES.get(base, base)}_{self.label}"
 
     def _embed(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         large = max(1, AT_ONCE // images[0].numel())  # resized as float32, a few large images would take gigabytes

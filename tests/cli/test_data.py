@@ -28,18 +28,20 @@ def run(*arguments):
 def test_from_a_folder_to_a_database_to_a_pack(write_folder, tmp_path):
     folder = write_folder({f"{i:02}.png": encoded(noise(i, (20, 20))) for i in range(9)} | {"bad.png": b""})
     database, packed, picture = tmp_path / "noise_train_lmdb", tmp_path / "a.pack", tmp_path / "grid.png"
-    assert "10 images of folder folder" in run("export", folder, "--out", database)
-    assert "10 images of lsun noise" in run("pack", database, "--size", 16, "--out", packed, "--workers", 1)
+    assert "10 images of folder folder" in run("export", folder, "--out", database, "--on-bad", "keep")
+    assert "10 images of lsun noise" in run("pack", database, "--size", 16, "--out", packed, "--workers", 1, "--on-bad", "skip")
     text = run("info", packed)
     assert "left out 1 images" in text and "not an image" in text and "Lanczos" in text
     assert "fingerprint" in run("info", database)
     assert "all 9 images have the pixels" in run("verify", packed)
-    run("grid", packed, "--out", picture)
+    run("grid", packed, "--out", picture, "--scale", 1)
     assert Image.open(picture).size == (3 * 18 + 2, 3 * 18 + 2)
     with pytest.raises(DataError, match="is no pack: make one"):
         run("verify", database)
     with pytest.raises(DataError, match="--on-bad skip"):
-        run("pack", database, "--size", 16, "--out", tmp_path / "b.pack", "--on-bad", "refuse")
+        run("pack", database, "--size", 16, "--out", tmp_path / "b.pack")  # by default
+    with pytest.raises(DataError, match="--on-bad skip"):
+        run("export", folder, "--out", tmp_path / "other_train_lmdb")
 
 
 def test_verify_says_which_image_is_broken(write_folder, tmp_path):
@@ -138,7 +140,7 @@ def test_reporting_finishes_the_pack_lists_all_and_fails(write_folder, small, tm
 
 def test_export_says_what_cannot_be_decoded(write_folder, small, tmp_path):
     folder = write_folder({"a.png": small(1)[0], "bad.png": b"no image"})
-    text = run("export", folder, "--out", tmp_path / "x_train_lmdb")
+    text = run("export", folder, "--out", tmp_path / "x_train_lmdb", "--on-bad", "keep")
     assert "2 images of folder" in text and "can't be decoded: 1 images: bad.png (not an image)" in text
     text = run("export", folder, "--out", tmp_path / "y_train_lmdb", "--on-bad", "skip")
     assert "1 images of folder" in text and "left out 1 images: bad.png (not an image)" in text
@@ -147,7 +149,7 @@ def test_export_says_what_cannot_be_decoded(write_folder, small, tmp_path):
 def test_a_grid_of_few_small_images_counts_those_that_are_shown(write_folder, tmp_path):
     folder = write_folder({f"{i}.png": encoded(noise(i, (20, 24))) for i in range(4)} | {"bad.png": b"no image"})
     picture = tmp_path / "a.png"
-    text = run("grid", folder, "--out", picture)
+    text = run("grid", folder, "--out", picture, "--scale", 1)
     assert "4 of 5 images at 20 pixels" in text and "left out 1 images: bad.png (not an image)" in text
     assert Image.open(picture).size == (2 * 22 + 2, 2 * 22 + 2)
     with pytest.raises(DataError, match=r"none of 5 images can be used, the first is .*\): choose") as error:
@@ -215,7 +217,10 @@ def test_a_key_that_is_set_twice_is_refused(call, tmp_path):
 def test_a_data_set_is_drawn_by_its_name(tmp_path):
     said = run("grid", "shapes:test", "--out", tmp_path / "a.png", "--count", 4)
     assert "4 of " in said and "images of shapes:test at 32 pixels" in said
-    assert Image.open(tmp_path / "a.png").size == (2 * 34 + 2, 2 * 34 + 2)
+    assert Image.open(tmp_path / "a.png").size == (11 * (2 * 34 + 2), 11 * (2 * 34 + 2))  # about 800
+    assert "next: python run_gan.py train dataset.name=shapes" in said
+    said = run("info", "shapes:test")
+    assert "shapes test split" in said and "next: python run_gan.py data grid shapes:test --out grid.png" in said
     run("grid", "shapes:test", "--out", tmp_path / "b.png", "--count", 4, "--seed", 1)
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
     refused = CliRunner().invoke(app, ["grid", "shapes", "--out", str(tmp_path / "c.png"), "--size", "64"])

@@ -12,7 +12,7 @@ from PIL import Image
 from rich.table import Table
 
 from cli import main as cli
-from cli.common import console, run_name, split_arguments
+from cli.common import console, default_run, run_name, split_arguments
 from gan.classification import config as classification_config
 from gan.config import Config
 from gan.run_directory import read_log
@@ -143,8 +143,8 @@ def test_the_same_command_goes_on_in_the_same_directory(file, call, tmp_path, mo
         text = file.read_text().replace("steps: 4", f"steps: {steps}")
         file.write_text(text)
         assert call("train", "mine/tiny.yaml", "train.seed=3", "-q")[0] == 0
-    assert [p.name for p in Path("runs").iterdir()] == ["mine-tiny_seed=3"]
-    assert [record["step"] for record in read_log("runs/mine-tiny_seed=3")] == [1, 2, 3, 4, 5, 6]
+    assert [p.name for p in Path("runs").iterdir()] == ["mine-tiny_seed-3"]
+    assert [record["step"] for record in read_log("runs/mine-tiny_seed-3")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_the_table_and_the_directory_are_shown_unless_quiet(file, call, tmp_path):
@@ -169,14 +169,26 @@ def test_the_default_configuration_is_the_quickstart():
     ("path", "overrides", "name"),
     [
         ("configs/quickstart.yaml", [], "quickstart"),
-        ("configs/cifar10/sngan.yaml", ["generator.kernel=c2sp", "train.seed=1"], "cifar10-sngan_kernel=c2sp_seed=1"),
-        ("configs/cifar10/sngan.yaml", ["train.seed=1", "generator.kernel=c2sp"], "cifar10-sngan_kernel=c2sp_seed=1"),
-        ("mine.yaml", ["dataset.path=/data/my images"], "mine_path=-data-my-images"),
-        ("mine.yaml", ["dataset.path=../.."], "mine_path=..-.."),
+        ("configs/cifar10/sngan.yaml", ["generator.kernel=c2sp", "train.seed=1"], "cifar10-sngan_kernel-c2sp_seed-1"),
+        ("configs/cifar10/sngan.yaml", ["train.seed=1", "generator.kernel=c2sp"], "cifar10-sngan_kernel-c2sp_seed-1"),
+        ("mine.yaml", ["dataset.path=/data/my images"], "mine_path--data-my-images"),
+        ("mine.yaml", ["dataset.path=../.."], "mine_path-..-.."),
     ],
 )
 def test_a_run_is_named_after_its_file_and_changes(path, overrides, name):
     assert run_name(Path(path), overrides) == name
+
+
+def test_a_long_name_ends_with_a_hash_and_runs_of_earlier_versions_go_on_under_theirs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file, changes = Path("configs/quickstart.yaml"), ["train.seed=1", "dataset.path=" + "a/very/long/path" * 5]
+    name = run_name(file, changes)
+    assert len(name) <= 60 and run_name(file, [*changes[:1], changes[1] + "x"])[:40] == name[:40] and "=" not in name
+    assert run_name(file, [*changes[:1], changes[1] + "x"]) != name
+    assert default_run(file, changes[:1]) == Path("runs/quickstart_seed-1")
+    (tmp_path / "runs/quickstart_seed=1").mkdir(parents=True)
+    (tmp_path / "runs/quickstart_seed=1/config.yaml").touch()
+    assert default_run(file, changes[:1]) == Path("runs/quickstart_seed=1")
 
 
 @pytest.mark.parametrize(

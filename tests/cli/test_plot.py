@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cli.plot import names
-from gan.plots import plot_curves, pyplot, score_names
+from gan.plots import LEAST_TICKS, logarithmic, panels, plot_curves, pyplot, score_names
 from gan.sampling import visible_scale
 from tests.helpers import one_error
 
@@ -24,7 +24,7 @@ def test_runs_are_drawn_into_one_picture_which_is_not_replaced(run, other, call,
         file.write(json.dumps({"step": 5, "fd_f": 2.0}) + "\n")  # after the last checkpoint
     out = tmp_path / "both.png"
     status, _, err = call("plot", run, other, "--out", out)
-    assert status == 0 and err == f"2 runs: {out}\n" and out.stat().st_size > 5000
+    assert status == 0 and err == f"2 runs: {out}\nnext: python run_gan.py sample {run} {other}\n" and out.stat().st_size > 5000
     status, _, err = call("plot", run, other, "--out", out)
     assert status == 1 and "say --overwrite" in one_error(err)
 
@@ -50,9 +50,26 @@ def test_scores_taken_in_training_are_drawn_and_instruments_are_not(tmp_path, mo
     monkeypatch.setattr(pyplot(), "close", drawn.append)
     plot_curves(records, tmp_path / "curves.png")
     monkeypatch.undo()
+    dashes = [line.get_linestyle() for line in drawn[0].axes[0].lines]
+    assert len(set(dashes)) == 2  # told apart without their colours
     assert [axis.get_title() for axis in drawn[0].axes] == ["losses", "mean logits", "fd_f"]
     assert drawn[0].axes[2].lines[0].get_ydata().tolist() == [3.0, 2.0]
     pyplot().close(drawn[0])
+
+
+@pytest.mark.parametrize("ends", [(70, 176), (110, 400), (40, 44), (1, 1e6), (0.002, 0.3)])
+def test_a_logarithmic_axis_has_numbers_from_end_to_end(ends):
+    figure, (axis,) = panels(1)
+    axis.plot([0, 1], ends)
+    logarithmic(axis)
+    figure.canvas.draw()
+    low, high = axis.get_ylim()
+    shown = [label for label in axis.get_yticklabels() if low <= label.get_position()[1] <= high]
+    assert len(shown) >= LEAST_TICKS and all(label.get_text() for label in shown)
+    points = [axis.transData.transform((0, label.get_position()[1])) for label in shown]
+    places = axis.transAxes.inverted().transform(points)[:, 1]
+    assert max(b - a for a, b in zip([0, *places], [*places, 1])) < 0.45
+    pyplot().close(figure)
 
 
 def test_the_same_latents_stand_side_by_side(run, other, call, tmp_path):
@@ -71,10 +88,10 @@ def test_grids_have_names_of_their_own(run, other, call):
     for arguments in (["--count", 4], ["--count", 9], ["--count", 4, "--seed", 1], ["--count", 4, "--checkpoint", 2]):
         assert call("sample", run, *arguments)[0] == 0
     assert call("sample", run, other, "--count", 4)[0] == 0
+    assert call("sample", run, "--count", 4, "--scale", 2)[0] == 0
     found = {file.name for file in run.glob("samples/*seed*.png")}
-    steps = {
-        f"step_0000000{step}_seed_{rest}.png" for step, rest in ((4, "0_4"), (4, "0_9"), (4, "1_4"), (2, "0_4"), (4, "0_4_other"))
-    }
+    rests = {4: ("0_4", "0_9", "1_4", "0_4_other", "0_4_x2"), 2: ("0_4",)}
+    steps = {f"step_0000000{step}_seed_{rest}.png" for step, found_of in rests.items() for rest in found_of}
     assert found == steps
 
 

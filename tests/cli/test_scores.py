@@ -16,7 +16,8 @@ from gan.training import train
 from metrics import scoring
 from metrics.protocol import PROTOCOLS, Score, require_alike
 from metrics.statistics import Statistics
-from tests.helpers import FEATURES, NAME, PulledPlug, one_error
+from tests.fixtures import other_network
+from tests.helpers import FEATURES, LABEL, NAME, PulledPlug, label_of, one_error
 
 OTHER = "module:tiny_networks.other"
 
@@ -32,7 +33,7 @@ def test_evaluate_writes_scores_with_cards_and_prints_them(run, call):
     assert (status, out) == (0, "")
     (record,) = json.loads((run / "scores.json").read_text())
     fd, kd = map(Score.from_dict, record["scores"])
-    assert (record["step"], fd.name, kd.name) == (4, NAME, f"kd_{FEATURES}") and fd.value > 0
+    assert (record["step"], fd.name, kd.name) == (4, NAME, f"kd_{LABEL}") and fd.value > 0
     assert (fd.card.generated, fd.card.generated_count, fd.card.real_count) == ("run step 4", 30, 50)
     assert (fd.card.ema, fd.card.batch_norm, fd.card.seed) == (True, "eval", 2) and "fifty.zip" in fd.card.real
     assert NAME in err and f"{fd.value:.4g}" in err and "run step 4 (30 images) against" in err
@@ -107,7 +108,7 @@ def test_a_later_evaluate_adds_to_an_earlier_one(run, call):
         assert call("evaluate", run, "--scores", "fid", "--count", 20, *more)[0] == 0
     records = json.loads((run / "scores.json").read_text())
     found = [(r["step"], s["name"], s["card"]["seed"]) for r in records for s in r["scores"]]
-    assert found == [(2, NAME, 0), (4, f"fd_{OTHER}", 0), (4, NAME, 1)]
+    assert found == [(2, NAME, 0), (4, f"fd_{label_of(OTHER, other_network)}", 0), (4, NAME, 1)]
 
 
 def test_a_kill_loses_only_the_checkpoint_at_work(run, call, monkeypatch):
@@ -176,7 +177,7 @@ EVALUATE_REFUSES = [
     (["{run}", "--scores", "fidd"], "unknown score 'fidd'"),
     (["{run}", "--scores", "is"], "gives no class probabilities"),
     (["{run}", "--real", "nowhere"], "nowhere is no run, zoo:NAME, folder, zip, pack, LSUN database or npz"),
-    (["{run}", "--real-count", "51"], "has 50 images, fewer than the 51"),
+    (["{run}", "--real-count", "51", "--scores", "fid"], "has 50 images, fewer than the 51"),
     (["{run}", "--features", "incepton"], "did you mean 'inception'"),
 ]
 

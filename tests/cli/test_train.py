@@ -24,7 +24,7 @@ def begun(tiny, call, tmp_path):
 
 def test_a_run_goes_on_by_its_folder_and_says_from_which_step(begun, call):
     status, _, err = call("train", begun, "train.steps=4")
-    assert status == 0 and "50 images; CPU; goes on from step 2 of 4" in err.replace("CUDA", "CPU")
+    assert status == 0 and "50 images; CPU, fp32; goes on from step 2 of 4" in err.replace("CUDA", "CPU")
     assert read_config(begun).train.steps == 4 and read_log(begun)[-1]["step"] == 4
     assert err.splitlines()[-1] == f"next: python run_gan.py evaluate {begun}"
 
@@ -32,7 +32,7 @@ def test_a_run_goes_on_by_its_folder_and_says_from_which_step(begun, call):
 def test_a_start_names_data_device_and_steps(tiny, call, tmp_path):
     (tmp_path / "tiny.yaml").write_text(tiny("dcgan", "train.steps=1").dump())
     _, _, err = call("train", tmp_path / "tiny.yaml", "--out", tmp_path / "run")
-    assert "fifty.zip" in err and ": 50 images; " in err and "; 1 step\n" in err and "precision fp32" in err
+    assert "fifty.zip" in err and ": 50 images; " in err and ", fp32; 1 step\n" in err
 
 
 def test_a_finished_run_says_so_without_looking_at_its_images(begun, call, monkeypatch):
@@ -95,8 +95,14 @@ def test_a_classifier_goes_on_by_its_folder(pictures, call, tmp_path):
     run = tmp_path / "classifier"
     status, _, err = call("classify", *small, "train.batch_size=25", "train.device=cpu", "--out", run, "-q")
     assert status == 0, err
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*")}
     status, _, err = call("classify", run)
-    assert status == 0 and "accuracy on 30 test images" in err and f"run directory: {run}" in err
+    assert status == 0 and f"{run} is finished, 1 epochs" in err and "accuracy on 30 test images" in err
+    assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == before
+    assert err.splitlines()[-1] == f"next: python run_gan.py classify {run} --export weights.safetensors"
+    (run / "result.json").write_text("{")
+    status, _, err = call("classify", run)
+    assert status == 0 and f"run directory: {run}" in err and "50 images; CPU, fp32; goes on from step 2 of 2" in err
     status, _, err = call("train", run)
     assert status == 1 and "is a run of `classify`" in one_error(err)
 

@@ -312,7 +312,7 @@ def test_a_terminal_sees_a_bar(folder, monkeypatch):
     seen = Terminal()
     monkeypatch.setattr(sys, "stderr", seen)
     load("folder", folder, R)
-    assert f"decoding {N} images of folder" in seen.getvalue() and f"/{N:.1f}" in seen.getvalue()
+    assert "decoding folder: " in seen.getvalue() and f"/{N:.1f}" in seen.getvalue()
     assert seen.getvalue().endswith("\r")  # and then no more of it
     seen.truncate(0)
     load("folder", folder, R)

@@ -70,7 +70,7 @@ def test_the_command_writes_numbers_and_a_picture(run, call):
     assert (status, out) == (0, ""), err
     record = json.loads((run / "neighbours.json").read_text())
     assert (record["step"], record["samples"]) == (4, 20) and f"{run}/neighbours.png" in err
-    assert np.asarray(Image.open(run / "neighbours.png")).shape == (10 * 34 + 2, 9 * 34 + 2, 3)
+    assert np.asarray(Image.open(run / "neighbours.png")).shape == (3 * (10 * 34 + 2), 3 * (9 * 34 + 2), 3)
     assert all(line in err for line in neighbours.sentences(record)) and (run / "scores.json").is_file()
     whole, picture = (run / "neighbours.json").read_text(), (run / "neighbours.png").read_bytes()
     assert neighbours.read_neighbours(run) == (record, picture)

@@ -212,7 +212,7 @@ def test_a_failing_write_leaves_no_half_folder(tmp_path, before, error):
 )
 def test_a_grid_has_its_images_in_rows_with_two_pixels_between(tmp_path, count, columns, across, down):
     images = random_images(count)
-    save_grid(images, tmp_path / "new" / "grid.png", columns)
+    save_grid(images, tmp_path / "new" / "grid.png", columns, scale=1)
     grid = pixels(tmp_path / "new" / "grid.png")
     assert grid.shape == (3, down * 10 + 2, across * 10 + 2)
     for i, image in enumerate(images):

@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from data.files import UserError
 from gan import checkpoint, sampling
 from gan.config import ConfigError
 from gan.evaluation import TrainingScores, reference_of
+from gan.memory import space_to_train
 from gan.randomness import derive
 from gan.run_directory import RunError, read_log
 from gan.training import train
@@ -119,7 +122,7 @@ def test_a_run_without_a_best_checkpoint_says_how_to_get_one(run, call):
 
 def test_a_later_worse_score_does_not_replace_the_best(tiny, tmp_path, monkeypatch):
     distances = iter([3.0, 2.0, 5.0, 2.0])
-    monkeypatch.setattr(TrainingScores, "__call__", lambda self, ema: {NAME: next(distances)})
+    monkeypatch.setattr(TrainingScores, "__call__", lambda self, ema, *_: {NAME: next(distances)})
     train(tiny("dcgan", *SCORED, "evaluate.every=3"), tmp_path, progress=False)
     best = checkpoint.load(tmp_path / "checkpoints/best.pt")
     assert (best["step"], best["score"]) == (6, 2.0)
@@ -128,7 +131,7 @@ def test_a_later_worse_score_does_not_replace_the_best(tiny, tmp_path, monkeypat
 @pytest.mark.parametrize("best, expected", [("fid", (6, 2.0)), ("is", (9, 7.0))])
 def test_the_chosen_score_chooses_the_best(tiny, tmp_path, monkeypatch, with_classes, best, expected):
     found = iter([(3.0, 6.0), (2.0, 1.0), (5.0, 7.0), (9.0, 7.0)])
-    monkeypatch.setattr(TrainingScores, "__call__", lambda self, ema: dict(zip(("fd_classy", "score_classy"), next(found))))
+    monkeypatch.setattr(TrainingScores, "__call__", lambda self, ema, *_: dict(zip(("fd_classy", "score_classy"), next(found))))
     train(tiny("dcgan", *SCORED, "evaluate.every=3", f"evaluate.best={best}"), tmp_path, progress=False)
     kept = checkpoint.load(tmp_path / "checkpoints/best.pt")
     assert (kept["step"], kept["score"]) == expected
@@ -154,7 +157,7 @@ def test_a_best_of_before_there_was_a_choice_is_kept(tiny, tmp_path):
 def test_scores_are_taken_against_the_part_that_is_asked_for(tiny, tmp_path, monkeypatch, memory):
     sides = []
     call = TrainingScores.__call__
-    monkeypatch.setattr(TrainingScores, "__call__", lambda self, ema: (sides.append(self.real), call(self, ema))[1])
+    monkeypatch.setattr(TrainingScores, "__call__", lambda self, ema, *_: (sides.append(self.real), call(self, ema))[1])
     held = ["dataset.hold_out=0.3", "train.steps=5", f"dataset.memory={memory}", "dataset.workers=0"]
     for split in ("train", "test"):
         train(tiny("dcgan", *SCORED, *held, f"evaluate.split={split}"), tmp_path / split, progress=False)
@@ -190,7 +193,7 @@ def test_settings_of_evaluate_may_change_when_a_run_goes_on(tiny, tmp_path):
 def test_reference_images_are_as_many_as_asked_for_or_all(tiny, tmp_path, monkeypatch, real):
     sides = []
     call = TrainingScores.__call__
-    monkeypatch.setattr(TrainingScores, "__call__", lambda self, ema: (sides.append(self.real), call(self, ema))[1])
+    monkeypatch.setattr(TrainingScores, "__call__", lambda self, ema, *_: (sides.append(self.real), call(self, ema))[1])
     train(tiny("dcgan", *SCORED, f"evaluate.real={real}", "train.steps=5"), tmp_path, progress=False)
     assert sides[0].count == sides[0].statistics.count == min(real, 50)
 
@@ -200,6 +203,29 @@ def test_unknown_features_end_a_training_before_its_first_step_in_one_sentence(t
     status, _, err = call("train", tmp_path / "c.yaml", "--out", tmp_path / "run", "-q")
     assert status == 1 and "did you mean 'inception'" in one_error(err)
     assert read_log(tmp_path / "run") == []
+
+
+def test_what_scores_need_is_looked_for_before_images_are_decoded(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("gan.training.Batches", lambda *_: pytest.fail("decoded"))
+    for wrong, words in (("evaluate.features=incepton", "did you mean 'inception'"), ("evaluate.split=test", "has no test split")):
+        with pytest.raises(UserError, match=words):
+            train(tiny("dcgan", *SCORED, wrong), tmp_path, progress=False)
+
+
+def test_a_run_whose_checkpoints_have_no_room_is_refused_before_images_are_decoded(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("gan.training.Batches", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr("data.space.shutil.disk_usage", lambda _: SimpleNamespace(free=10_000))
+    with pytest.raises(UserError, match=r"a run with its checkpoints takes at least .*, and .* are free .*: free some, choose"):
+        train(tiny("dcgan"), tmp_path, progress=False)
+
+
+def test_the_room_that_checkpoints_take_is_what_they_have(tiny, tmp_path):
+    config = tiny("dcgan", "train.steps=4", "train.checkpoint_every=2")
+    expected = space_to_train(config, tmp_path)
+    train(config, tmp_path, progress=False)
+    sizes = [file.stat().st_size for file in (tmp_path / "checkpoints").glob("*.pt")]
+    assert len(sizes) == 2 and expected == pytest.approx(3 * sizes[0], rel=0.4)  # buffers and names are not counted
+    assert expected < 3 * sizes[0] and space_to_train(config, tmp_path) == max(0, expected - sum(sizes))
 
 
 def test_instruments_are_logged_beside_the_scores_and_change_nothing_that_trains(tiny, tmp_path, tiny_networks):

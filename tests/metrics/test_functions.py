@@ -14,7 +14,7 @@ from metrics.frechet import frechet_from_features
 from metrics.is_score import inception_score
 from metrics.kernel_mmd import kernel_distance
 from metrics.prdc import density_coverage, precision_recall
-from tests.helpers import FEATURES, NAME, random_images
+from tests.helpers import FEATURES, LABEL, NAME, random_images
 
 pytestmark = [
     pytest.mark.usefixtures("tiny_networks"),
@@ -58,11 +58,11 @@ def test_the_distance_is_that_of_the_features_whatever_the_images_come_in(way, e
 def test_the_other_scores_are_those_of_the_features(embedded):
     a, b = embedded
     kid = metrics.kernel_distance(A, B, FEATURES, seed=3)
-    assert (kid.value, kid.spread) == pytest.approx(kernel_distance(a, b, size=30, seed=3)) and kid.name == f"kd_{FEATURES}"
+    assert (kid.value, kid.spread) == pytest.approx(kernel_distance(a, b, size=30, seed=3)) and kid.name == f"kd_{LABEL}"
     assert [s.value for s in metrics.precision_recall(A, B, FEATURES)] == list(precision_recall(a, b))
     assert [s.value for s in metrics.density_coverage(A, B, FEATURES)] == list(density_coverage(a, b))
     found = metrics.scores(A, B, ["fid", "pr"], FEATURES)
-    assert list(found) == [NAME, f"precision_{FEATURES}", f"recall_{FEATURES}"]
+    assert list(found) == [NAME, f"precision_{LABEL}", f"recall_{LABEL}"]
     assert found[NAME].card == metrics.precision_recall(A, B, FEATURES)[0].card
 
 

@@ -126,3 +126,11 @@ def test_an_unknown_protocol_is_refused_with_the_known_ones():
 def test_a_protocol_needs_a_data_set_with_splits(real):
     with pytest.raises(ProtocolError, match=rf"protocol sn chooses the split of a data set.*; {real} is none"):
         apply_protocol("sn", real)
+
+
+def test_scores_with_a_network_of_ones_own_from_before_names_had_digits_stand_beside_those_of_now():
+    card = replace(CARD, features="module:mine.net")
+    now = Score("fd_module:mine.net_aaaaaaaa_intra:cat", 1.0, card)
+    before = {**now.to_dict(), "name": "fd_module:mine.net_intra:cat"}
+    assert Score.from_dict(before) == Score.from_dict(now.to_dict()) == now
+    assert Score.from_dict({**now.to_dict(), "name": "fd_tiny", "card": {**before["card"], "features": "tiny"}}).name == "fd_tiny"

@@ -369,7 +369,7 @@ def test_a_network_of_ones_own_never_gives_a_fid(monkeypatch):
     own = SimpleNamespace(network=lambda: nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten()))
     monkeypatch.setitem(sys.modules, "own", own)
     extractor = open_extractor("module:own.network", size=32)
-    assert list(values(score(extractor, side(), side(), ["fid"])[0])) == ["fd_module:own.network"]
+    assert list(values(score(extractor, side(), side(), ["fid"])[0])) == ["fd_module:own.network_e3b0c442"]
 
 
 # --- passes over the images --------------------------------------------------------------------------------------------------

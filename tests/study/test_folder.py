@@ -177,6 +177,33 @@ def test_damaged_grids_are_named(exported):
         StudyFolder(light.path).shown_grids(study)
 
 
+def test_runs_that_an_earlier_version_named_otherwise_go_on_where_they_are(study_file, tmp_path):
+    study = Study.load(study_file(rows=[{"label": "lr_g=1e-5", "train.lr_g": 1e-5}, {"label": "base"}], axes={}, baseline="base"))
+    folder, job = StudyFolder(tmp_path / "out"), study.jobs[0]
+    leave_result(folder, study, job)
+    assert folder.run(job) == tmp_path / "out/runs/lr_g_1e-5/seed_0"
+    shutil.move(tmp_path / "out/runs/lr_g_1e-5", tmp_path / "out/runs/lr_g=1e-5")
+    assert folder.run(job) == tmp_path / "out/runs/lr_g=1e-5/seed_0" and folder.done(study, job)
+    assert folder.run(study.jobs[2]) == tmp_path / "out/runs/lr_g=1e-5/seed_1" and folder.left_out(study) == []
+    folder.adopt(study)
+    folder.export(study, tmp_path / "light")
+    runs = tmp_path / "light/runs.json"
+    runs.write_text(runs.read_text().replace("lr_g_1e-5/seed_0", "lr_g=1e-5/seed_0"))
+    assert StudyFolder(tmp_path / "light").done(study, job)
+
+
+def test_real_images_are_shown_and_exported_where_all_rows_have_the_same(exported, study_file, tmp_path):
+    study, folder, light = exported
+    assert folder.real(study) is None
+    (folder.run(study.jobs[1]) / "real.png").write_bytes(b"real images")
+    assert folder.real(study) == b"real images"
+    folder.export(study, light.path)
+    again = StudyFolder(light.path)
+    assert again.real(study) == b"real images" and again.shown_grids(study) == {"c2": 0, "c3": 0}
+    several = Study.load(study_file(axes={"generator.kernel": ["c2", "c3"], "dataset.name": ["shapes", "cifar10"]}))
+    assert StudyFolder(light.path).real(several) is None
+
+
 def test_runs_that_were_exported_and_left_the_study_are_named(exported):
     study, _, light = exported
     assert light.left_out(study.model_copy(update={"seeds": [0]})) == ["c2/seed_1", "c3/seed_1"]

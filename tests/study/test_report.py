@@ -86,6 +86,7 @@ def test_the_report_is_one_file_and_says_the_same_in_all_forms(study, monkeypatc
     assert "Kernels &lt;&amp;&gt; more" in html and "12.00 ± 2.83" in html
     assert html.count("data:image/png;base64,") == 2  # curves and trade-off: no run left a grid
     assert "http" not in html and "<script" not in html
+    assert html.count("overflow-x") == 1  # the settings alone scroll sideways
     table = list(csv.DictReader((folder.path / "table.csv").open()))
     assert [(r["row"], float(r["final_mean"]), float(r["ms_per_step"])) for r in table] == [("c2", 12.0, 5.0), ("c3", 9.5, 5.0)]
     record = json.loads((folder.path / "table.json").read_text())

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import pytest
 import torch
@@ -47,15 +48,18 @@ def test_a_study_trains_scores_and_reports_every_run_and_then_has_nothing_to_do(
 
 
 def test_one_failing_row_leaves_the_others(study_of, fifty, tmp_path, call, monkeypatch):
-    rows = [{"label": "gone", "dataset.path": str(tmp_path / "gone.zip")}, {"label": "there"}]
+    with zipfile.ZipFile(tmp_path / "broken.zip", "w") as broken:
+        for i in range(40):
+            broken.writestr(f"{i}.png", b"no image")
+    rows = [{"label": "broken", "dataset.path": str(tmp_path / "broken.zip")}, {"label": "there"}]
     scoring = {"samples": 30, "features": "module:tiny_features.build", "reference": str(fifty)}
     study = study_of(rows=rows, axes={}, baseline="there", scoring=scoring)
     code, _, said = call("compare", study, "--out", tmp_path / "out", "--workers", "2", "--quiet")
     assert code == 1
-    assert "gone/seed_0 failed: error:" in said and "gone.zip" in said
+    assert "broken/seed_0 failed: error:" in said and "broken.zip" in said and "of 2 runs" in said
     assert "1 of 2 runs failed" in said and "repeat the command" in said
     assert (tmp_path / "out/runs/there/seed_0/record.json").is_file()
-    assert "gone, seed 0 failed: error:" in (tmp_path / "out/table.md").read_text()
+    assert "broken, seed 0 failed: error:" in (tmp_path / "out/table.md").read_text()
     monkeypatch.setattr(launch, "command", lambda folder, job: [sys.executable, "-S", "-c", "raise SystemExit('error: again')"])
     said = call("compare", study_of(rows=rows[1:], axes={}, baseline="there"), "--out", tmp_path / "alone", "--quiet")[2]
     assert "1 of 1 runs failed: fix the cause" in said
@@ -99,7 +103,7 @@ def test_a_study_grows_by_seeds_until_it_knows_enough(study_of, tmp_path, call, 
     assert code == 0, said
     assert "2 seeds for intervals of ± 1 %" in said and Study.load(out).seeds in ([0, 1], [0, 1, 2])  # by how alike they come out
     code, printed, said = call("compare", file, "--out", out, "--seeds", "0,1,2")
-    assert code == 0 and "3 of 3" in printed and Study.load(out).seeds == [0, 1, 2]
+    assert code == 0 and printed.startswith("Against c3. ") and "3 of 3" in printed and Study.load(out).seeds == [0, 1, 2]
     code, printed, said = call("compare", file, "--plan", "--pilot", out)
     assert code == 0 and "| ± 10%" in printed and "as its runs took them" in printed, said
 
@@ -114,9 +118,10 @@ def test_rows_are_tuned_before_they_are_compared(study_of, tmp_path, call, in_th
     record = json.loads((out / "runs/c2/seed_0/record.json").read_text())
     assert record["config"]["train"]["lr_g"] == chosen["c2"]["train.lr_g"]
     assert len(list(out.glob("tuning/runs/*/seed_7/record.json"))) == 4
-    assert "## Tuning" in printed and printed.count("| chosen |") >= 2 and "Tuning" in (out / "report.html").read_text()
+    written = (out / "table.md").read_text()
+    assert "## Tuning" in written and written.count("| chosen |") >= 2 and "Tuning" in (out / "report.html").read_text()
     code, printed, said = call("compare", file, "--out", out, "--report")
-    assert code == 0 and "## Tuning" in printed and "1 of 1" in printed
+    assert code == 0 and (out / "table.md").read_text() == written and "1 of 1" in printed
 
 
 def test_a_stopped_study_goes_on_to_the_same_bits(study_of, tmp_path, call, monkeypatch):

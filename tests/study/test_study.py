@@ -7,7 +7,7 @@ import pytest
 from gan.config import ConfigError
 from gan.models.build import build_generator
 from gan.models.counting import parameter_count
-from study.study import Job, Study, StudyError
+from study.study import Job, Study, StudyError, folder_name
 from tests.helpers import ROOT
 
 STUDIES = sorted(ROOT.glob("configs/studies/*.yaml"))
@@ -109,6 +109,15 @@ def test_a_base_is_found_beside_the_study_file(study_file, tmp_path):
     assert study.config(study.jobs[0]).train.batch_size == 16
 
 
+def test_rows_have_short_folders_without_an_equals_sign(study_file):
+    labels = ["lr=1e-5", "a" * 60, "a" * 59 + "b", "c2sp, paper's rule"]
+    rows = [{"label": label, "train.lr_g": 1e-5 * (i + 1)} for i, label in enumerate(labels)]
+    slugs = [row.slug for row in Study.load(study_file(rows=rows, axes={}, baseline=labels[0])).rows]
+    assert slugs[0] == "lr_1e-5" and slugs[3] == "c2sp_paper_s_rule"
+    assert len(set(slugs)) == 4 and len(slugs[1]) == 40 and slugs[1][:31] == slugs[2][:31]
+    assert [folder_name(former) for former in ("lr=1e-5", "a" * 60, slugs[1])] == [*slugs[:2], slugs[1]]
+
+
 def test_overrides_reach_every_run(study_file):
     study = Study.load(study_file(settings={"train.steps": 7}), ["train.steps=3"])
     assert {study.config(job).train.steps for job in study.jobs} == {3}
@@ -135,7 +144,7 @@ def test_overrides_reach_every_run(study_file):
         ({"settings": {"train.seed": 3}}, StudyError, "train.seed is set by the study's `seeds`"),
         ({"settings": {"train.device": "cuda:1"}}, StudyError, "CUDA_VISIBLE_DEVICES"),
         ({"settings": {"train.lr_g": datetime.date(2020, 1, 1)}}, ConfigError, "train.lr_g: '2020-01-01' is wrong"),
-        ({"base": "nowhere.yaml"}, ConfigError, "nowhere.yaml"),
+        ({"base": "nowhere.yaml"}, StudyError, r"has the base nowhere.yaml, a path relative to the folder of that file"),
         (
             {"axes": {"evaluate.samples": [60, 50]}, "baseline": {"evaluate.samples": 60}},
             StudyError,
@@ -203,7 +212,7 @@ def test_facets_are_what_differs_beside_the_baseline_even_where_values_coincide(
     assert [loaded.facet(row) for row in loaded.rows] == [("c2", "c2"), ("c3", "c2"), ("c2", "c3"), ("c3", "c3")]
     rows = [{"label": f"{k} slow", "generator.kernel": k, "train.lr_g": 0.1} for k in ("c2", "c3")]
     loaded = Study.load(study_file(rows=rows, axes={}, baseline={"generator.kernel": "c3"}))
-    assert [loaded.facet(row) for row in loaded.rows] == [("lr_g=0.1", "c2"), ("lr_g=0.1", "c3")]
+    assert [loaded.facet(row) for row in loaded.rows] == [("lr_g 0.1", "c2"), ("lr_g 0.1", "c3")]
 
 
 def test_what_was_worked_out_is_kept_with_the_study_and_not_with_a_copy_that_differs(study_file):

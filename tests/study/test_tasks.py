@@ -1,15 +1,17 @@
 """What one run of a study does: its cost, its scores, and what tells that it didn't converge."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from data import DataError
+from data.files import UserError
 from gan.loop import Interrupted
 from gan.run_directory import RunError
 from study.folder import StudyFolder
 from study.run import run_job
-from study.study import Study
+from study.study import Study, StudyError
 from study.tasks import GanRun, advantage, check_runs, diversity
 
 
@@ -27,7 +29,7 @@ def test_generators_are_as_large_as_their_c3_row_unless_the_study_says_otherwise
 def test_the_best_checkpoint_is_scored_beside_the_last(study_of, tmp_path):
     study = Study.load(study_of())
     result = run_job(study, StudyFolder(tmp_path / "out"), study.jobs[0])
-    lowest = min(result["curve"], key=lambda r: r["fd_module:tiny_features.build"])
+    lowest = min(result["curve"], key=lambda r: r[result["last"]["scores"][0]["name"]])
     assert result["best"]["step"] == lowest["step"] and result["last"]["step"] == 8
     assert result["last"]["scores"][0]["card"]["generated_count"] == 30
 
@@ -75,7 +77,7 @@ def test_the_advantage_is_that_of_the_last_tenth_of_what_was_logged(tmp_path):
     assert advantage(tmp_path) == pytest.approx((0.25 + 0 + 0.25 + 1) / 4)
 
 
-def test_ctrl_c_while_runs_are_checked_stops_the_study(study_file, monkeypatch):
+def test_ctrl_c_while_runs_are_checked_stops_the_study(study_file, tmp_path, monkeypatch):
     study = Study.load(study_file())
 
     def interrupted(*_):
@@ -83,4 +85,28 @@ def test_ctrl_c_while_runs_are_checked_stops_the_study(study_file, monkeypatch):
 
     monkeypatch.setattr("study.tasks.require_memory_to_train", interrupted)
     with pytest.raises(Interrupted):
-        check_runs([study.config(job) for job in study.jobs])
+        check_runs(study, study.jobs, tmp_path)
+
+
+def test_what_rows_need_is_looked_for_before_any_starts_and_each_cause_is_said_once(study_of, tmp_path):
+    gone = [{"label": f"gone {i}", "dataset.path": str(tmp_path / "gone.zip"), "train.lr_g": 1e-4 * i} for i in (1, 2)]
+    rows = [{"label": "there"}, *gone, {"label": "split", "evaluate.split": "test"}]
+    scoring = {"samples": 30, "features": "module:tiny_features.build", "reference": str(tmp_path / "any.zip")}
+    study = Study.load(study_of(rows=rows[:3], axes={}, baseline="there", scoring=scoring))
+    with pytest.raises(StudyError, match=r"^gone 1, gone 2: there is nothing at .*gone.zip") as found:
+        check_runs(study, study.jobs, tmp_path)
+    assert str(found.value).count("gone.zip") == 1 and "there:" not in str(found.value)
+    study = Study.load(study_of({"evaluate.split": "test"}))
+    with pytest.raises(StudyError, match=r"^\S*fifty.zip has no test split"):  # of all rows: none is named
+        check_runs(study, study.jobs, tmp_path)
+    study = Study.load(study_of({"evaluate.features": "incepton"}))
+    with pytest.raises(StudyError, match="did you mean 'inception'"):
+        check_runs(study, study.jobs, tmp_path)
+
+
+def test_the_checkpoints_of_all_runs_must_have_room(study_of, tmp_path, monkeypatch):
+    study = Study.load(study_of(seeds=[0, 1, 2]))
+    check_runs(study, study.jobs, tmp_path / "out")
+    monkeypatch.setattr("data.space.shutil.disk_usage", lambda _: SimpleNamespace(free=100_000))
+    with pytest.raises(UserError, match=r"the study, with the checkpoints of 6 runs, takes at least"):
+        check_runs(study, study.jobs, tmp_path / "out")

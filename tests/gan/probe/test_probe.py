@@ -10,6 +10,7 @@ from data.checksums import sealed
 from data.sources.shapes import shapes
 from gan.checkpoint import CheckpointError
 from gan.models.build import build, resolve
+from gan.plots import pyplot
 from gan.probe import measure, probe, summary, training_instruments, write_record
 from gan.probe.figure import draw_probe
 from gan.probe.inputs import Real, halves, real_images, untrained
@@ -192,6 +193,21 @@ def test_figure_and_tables(run, tiny, real, tmp_path):
         assert (tmp_path / "deep" / "probe.png").read_bytes().startswith(b"\x89PNG")
         numbers, layers = tables(found.record)
         assert numbers.row_count == len(listed()) and layers.row_count == len(found.record["layers"])
+
+
+def test_a_figure_has_no_empty_panel_and_titles_that_touch_nothing(run, real, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("gan.probe.figure.save_figure", lambda figure, path: drawn.append(figure))
+    for found in (measure(run, real=real, **SMALL), measure(run, **SMALL)):
+        draw_probe(found, tmp_path / "probe.png")
+    for figure, count in zip(drawn, (8, 7)):
+        titled = [axis for axis in figure.axes if axis.get_title(loc="left")]
+        assert len(titled) == count and len(figure.axes) == count + 1  # and a bar of colours
+        figure.canvas.draw()
+        boxes = [axis._left_title.get_window_extent() for axis in titled]
+        assert not [(i, j) for i, a in enumerate(boxes) for j, b in enumerate(boxes[:i]) if a.overlaps(b)]
+        assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
+        pyplot().close(figure)
 
 
 def test_every_number_is_in_the_table(run, real):

@@ -243,7 +243,7 @@ def test_an_own_network_sees_imagenet_normalised_images(own):
     assert probabilities is None and extractor.classes is None and extractor.dim == 3
     expected = (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
     torch.testing.assert_close(features, expected.expand(2, 3))
-    assert extractor.score_name("kid") == "kd_module:my_networks.build"
+    assert extractor.score_name("kid") == f"kd_module:my_networks.build_{extractor.sha256[:8]}"
 
 
 def test_an_own_networks_sha256_is_that_of_its_weights(own):
@@ -252,8 +252,11 @@ def test_an_own_networks_sha256_is_that_of_its_weights(own):
         nn.init.constant_(network.scale, 2)
         return network
 
-    first, second, changed = (open_extractor(own(build), size=32).sha256 for build in (Means, Means, other))
+    found = [open_extractor(own(build), size=32) for build in (Means, Means, other)]
+    first, second, changed = (extractor.sha256 for extractor in found)
     assert first == second != changed and len(first) == 64
+    names = [extractor.score_name("fid") for extractor in found]
+    assert names[0] == names[1] != names[2]
 
 
 def test_random_weights_are_the_same_every_time_and_the_random_state_is_left_alone(own):
