@@ -133,8 +133,8 @@ def _print_rows(rows: dict[str, object], classes: tuple[str, ...]) -> None:
 
 def _is_set(source: Path) -> bool:
     """Whether it names a data set, cifar10:test, and no file that is there."""
+    from data.by_name import BY_NAME
     from data.files import located
-    from data.names import BY_NAME
 
     return str(source).partition(":")[0] in BY_NAME and not located(source).exists()
 

@@ -21,7 +21,7 @@ study = Study.model_validate(
         "axes": {"generator.kernel": ["c3", "c2sp"]},
         "baseline": {"generator.kernel": "c3"},
         "seeds": [0, 1],
-        "scoring": {"samples": min(1000, 10 * STEPS), "real": min(1000, 10 * STEPS)},
+        "scoring": {"samples": min(1000, 20 * STEPS), "real": min(1000, 20 * STEPS)},
     }
 )
 

@@ -13,9 +13,9 @@ from torch import nn
 import data
 import gan.classification.features  # noqa: F401 (registers cifar_resnet)
 from data import DataError
+from data.by_name import BY_NAME
 from data.checksums import sealed, whole
 from data.files import located, locked, write_atomically
-from data.names import BY_NAME
 from data.notes import note
 from data.sources.arrays import stored_arrays
 from data.sources.folder import FileSource
@@ -25,11 +25,11 @@ from data.waiting import progress
 from gan import checkpoint, sampling, zoo
 from gan.config import Config
 from gan.randomness import derive
-from gan.run_directory import RunError, RunFiles
+from gan.run_directory import RunError, RunFiles, read_config
 from metrics.features import Extractor, open_extractor
 from metrics.protocol import PROTOCOLS, ProtocolError, Score, differences
 from metrics.scoring import Side, identified, reference_statistics, score
-from metrics.statistics import Statistics
+from metrics.statistics import Statistics, StatisticsError
 
 BATCH = 64
 PATIENCE = 60  # seconds to wait for another `evaluate`, which adds its scores in a moment
@@ -40,7 +40,10 @@ def require_there(*names: str) -> None:
     for text in names:
         path, (name, _, split) = located(text), text.partition(":")
         if RunFiles(path).settings_file.is_file():
+            read_config(path)
             RunFiles(path).checkpoint_of(None)
+        elif path.suffix == ".npz" and not path.exists():
+            raise StatisticsError(f"there are no statistics at {path}")
         elif zoo.file_of(path) is None and not path.exists():
             if name not in BY_NAME:
                 raise DataError(
@@ -239,6 +242,7 @@ def checkpoint_steps(run: Path, which: str) -> list[int | str | None]:
         raise RunError(f"--checkpoint is last, best, all or a step, not {which!r}")
     step = None if which == "last" else which if which == "best" else int(which)
     if RunFiles(run).settings_file.is_file():  # what is no run, load_generator names
+        read_config(run)
         RunFiles(run).checkpoint_of(step)
     return [step]
 

@@ -20,7 +20,7 @@ from data.checksums import sealed, whole
 from data.files import write_atomically
 from gan.evaluation import image_side
 from gan.run_directory import RunError, RunFiles
-from gan.sampling import Trained, png, tiled
+from gan.sampling import Trained, png, tiled, visible_scale
 from metrics.features import Extractor
 from metrics.neighbours import Memorisation, Nearest, memorisation_of, nearest
 
@@ -98,7 +98,8 @@ def pixels(images: Tensor) -> Tensor:
 
 def save_neighbours(found: Neighbours, run: Path) -> None:
     """Write RUN/neighbours.json, and RUN/neighbours.png, whose sha256 it has: what is shown together was found together."""
-    files, picture = RunFiles(run), png(tiled(found.picture, 1 + 2 * BESIDE, 255))
+    files, grid = RunFiles(run), tiled(found.picture, 1 + 2 * BESIDE, 255)
+    picture = png(grid, visible_scale(grid.shape[2]))
     record = sealed({**found.record, "picture_sha256": sha256(picture).hexdigest()})
     write_atomically(files.neighbours, (json.dumps(record, indent=2) + "\n").encode())
     write_atomically(files.neighbours_figure, picture)

@@ -242,13 +242,13 @@ def beside(grids: Sequence[Tensor], gap: int = 12) -> Tensor:
 
 def save_picture(picture: Tensor, path: Path, scale: int = 1) -> None:
     """(3, H, W) uint8 as a PNG, each pixel a square of scale × scale."""
-    picture = picture.repeat_interleave(scale, 1).repeat_interleave(scale, 2) if scale > 1 else picture
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, png(picture))
+    write_atomically(path, png(picture, scale))
 
 
-def png(picture: Tensor) -> bytes:
-    """(3, H, W) uint8 as a PNG."""
+def png(picture: Tensor, scale: int = 1) -> bytes:
+    """(3, H, W) uint8 as a PNG, each pixel a square of scale × scale."""
+    picture = picture.repeat_interleave(scale, 1).repeat_interleave(scale, 2) if scale > 1 else picture
     buffer = io.BytesIO()
     Image.fromarray(picture.permute(1, 2, 0).numpy()).save(buffer, "png")
     return buffer.getvalue()

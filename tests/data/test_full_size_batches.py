@@ -13,7 +13,7 @@ from PIL import Image
 from data import DataError
 from data.sources.opening import open_source
 from data.streaming import AT_ONCE, DECODING, IN_FLIGHT, full_size_batches
-from data.tools.pack import pack
+from data.tools.pack import Squares, pack
 
 
 def picture(seed, width=7, height=5):
@@ -155,7 +155,7 @@ def test_a_database_and_a_pack_give_their_images(root, write_lsun, tmp_path):
     wanted = gather(root, range(8))
     for path in (directory, directory.parent, directory / "data.mdb"):
         assert len(open_source(path)) == 8 and torch.equal(gather(path, [3, 0], 1), wanted[[3, 0]])
-    packed = pack(open_source(directory), tmp_path / "a.pack", 5, "cut").path
+    packed = pack(open_source(directory), tmp_path / "a.pack", Squares(5, "cut")).path
     assert len(open_source(packed)) == 8 and torch.equal(gather(packed, range(8)), wanted[:, :, :, 1:6])
 
 

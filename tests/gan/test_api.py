@@ -99,7 +99,7 @@ WRONG = [
     (lambda run: gan.load(run, device="cpu").walk(steps=1), "a walk has at least 2 steps"),
     (lambda run: gan.train({"generator": {"kernl": "c2"}}, run), "did you mean generator.kernel"),
     (lambda run: gan.train({"generator": {"kernel": "c2"}}, run), "holds a run with other settings"),
-    (lambda run: gan.train(None, run, every=0), "each 1 or more steps"),
+    (lambda run: gan.train(None, run, every=0), "between callbacks, at least 1, not 0"),
 ]
 
 

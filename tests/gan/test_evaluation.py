@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +17,7 @@ from data.tools.export import export
 from data.tools.pack import Squares, pack
 from gan import sampling
 from gan.evaluation import add_scores, checkpoint_steps, choice, merge, open_side, read_scores, reference_of
-from gan.run_directory import RunError
+from gan.run_directory import RunError, RunFiles
 from metrics.protocol import Card, ProtocolError, Score
 from metrics.scoring import identified
 from metrics.statistics import Statistics, StatisticsError, fingerprint
@@ -278,9 +279,17 @@ def test_a_count_chooses_by_seed_and_more_than_there_are_is_refused(kind, fifty,
         open_side(text, 51)
 
 
-@pytest.mark.parametrize("which, steps", [("last", [None]), ("best", ["best"]), ("all", [2, 4]), ("2", [2])])
+@pytest.mark.parametrize("which, steps", [("last", [None]), ("all", [2, 4]), ("2", [2])])
 def test_checkpoints_are_chosen_by_word_or_step(run, which, steps):
     assert checkpoint_steps(run, which) == steps
+
+
+def test_a_best_checkpoint_that_was_not_kept_is_said(run, tmp_path):
+    with pytest.raises(RunError, match="keeps no best checkpoint; train it with"):
+        checkpoint_steps(run, "best")
+    shutil.copytree(run, tmp_path / "copy")
+    shutil.copy(RunFiles(run).checkpoint_of(None), RunFiles(tmp_path / "copy").best)
+    assert checkpoint_steps(tmp_path / "copy", "best") == ["best"]
 
 
 @pytest.mark.parametrize("which", ["first", "-1", "2.5", "", "²", "٣", "9" * 5000])

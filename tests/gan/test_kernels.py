@@ -322,7 +322,7 @@ def hooked():
         (lambda: convert(nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(3, 3, 3, padding=1))), "c2sp"), "would be lost"),
         (lambda: SymmetricConv2d(4, 4, 4, 1, 2), "positional"),
         (lambda: convert(nn.Sequential(hooked()), "c2sp"), "carries hooks"),
-        (lambda: convert(nn.Sequential(Scaled(3, 3, 3, padding=1)), "c2sp"), "a Scaled does more"),
+        (lambda: convert(nn.Sequential(Scaled(3, 3, 3, padding=1)), "c2sp"), "what Scaled adds"),
         (lambda: convert(nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 3, 3, padding=1))), "c2sp"), "first"),
     ],
 )

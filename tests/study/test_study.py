@@ -27,7 +27,7 @@ def test_the_study_that_the_documentation_shows_is_whole(tmp_path):
     study = Study.load(tmp_path / "study.yaml")
     assert len(study.jobs) == 3 * 2 * 3 and study.scoring.split == "test"
     assert [(a.label, b.label) for a, b in study.contrast_pairs] == [("c2sp nearest", "c2 nearest")]
-    assert len(study.tuning().jobs) == 6 * 9
+    assert len(study.tuning().jobs) == 6 * 9 * 2
 
 
 def labels(study):

@@ -12,7 +12,9 @@ R = 16
 
 @pytest.fixture
 def packed(write_folder, small, tmp_path):
-    return pack(open_source(write_folder({f"{i}.png": image for i, image in enumerate(small(5))})), tmp_path / "a.pack", R).path
+    return pack(
+        open_source(write_folder({f"{i}.png": image for i, image in enumerate(small(5))})), tmp_path / "a.pack", Squares(R)
+    ).path
 
 
 @pytest.mark.parametrize("text", [b"", b"words", b"\xff\xfe", b"{}", b"[1]", b"null", b'{"format": 1, "count": "9"}'])

@@ -37,8 +37,8 @@ def by_tens(monkeypatch):
     monkeypatch.setattr(data.tools.pack, "PART", 5)
 
 
-def pack_of(path, out, size=R, crop="center", stored="raw", **options):
-    return pack(open_source(path), out, Squares(size, crop, stored), **options)
+def pack_of(path, out, size=R, crop="center", stored="raw", on_bad="skip", **options):
+    return pack(open_source(path), out, Squares(size, crop, stored), on_bad=on_bad, **options)
 
 
 def everything(source):
