@@ -78,11 +78,15 @@ def _decoded(source: Source, resolution: int, on_bad: str, crop: Crop, once: str
     bad = sorted(problems)
     advice = f"{advice_for(min(small))}, or " if len(small) == len(bad) > 0 else ""
     if len(bad) == count:
-        raise DataError(f"none of the {count:,} images can be used, the first is {problems[0]}: {advice}choose other images")
+        raise DataError(
+            f"{source.path}: none of the {count:,} images can be used, the first is {problems[0]}: {advice}choose other images"
+        )
     if bad and on_bad == "refuse":
         first = ", ".join(problems[i] for i in bad[:3]) + (", …" if len(bad) > 3 else "")
         advice = advice or "fix them, or "
-        raise DataError(f"{len(bad):,} of {count:,} images can't be used: {first}; {advice}leave them out with dataset.on_bad=skip")
+        raise DataError(
+            f"{source.path}: {len(bad):,} of {count:,} images can't be used: {first}; {advice}leave them out with dataset.on_bad=skip"
+        )
     return (np.delete(pixels, bad, axis=0) if bad else pixels), bad
 
 
