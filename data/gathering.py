@@ -85,7 +85,8 @@ def _decoded(source: Source, resolution: int, on_bad: str, crop: Crop, once: str
         first = ", ".join(problems[i] for i in bad[:3]) + (", …" if len(bad) > 3 else "")
         advice = advice or "fix them, or "
         raise DataError(
-            f"{source.path}: {len(bad):,} of {count:,} images can't be used: {first}; {advice}leave them out with dataset.on_bad=skip"
+            f"{source.path}: {len(bad):,} of {count:,} images can't be used: {first}; "
+            f"{advice}leave them out with dataset.on_bad=skip"
         )
     return (np.delete(pixels, bad, axis=0) if bad else pixels), bad
 

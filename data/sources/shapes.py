@@ -7,6 +7,7 @@ Shapes are signed distances (negative inside), which gives smooth edges for one 
 
 import hashlib
 import math
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -39,9 +40,16 @@ def shapes(resolution: int = 32, split: str = "train", count: int | None = None,
     return ImageSet(images, labels, CLASSES, f"shapes {split} split, generated from seed {seed}")
 
 
+_drawn: WeakValueDictionary[tuple[int, str], ImageSet] = WeakValueDictionary()  # sets that are in use are not drawn again
+
+
 @register("shapes", splits=True, paths=False, look=lambda request: None)
 def _default_shapes(request: Request) -> ImageSet:
-    return shapes(request.resolution, request.split)
+    key = request.resolution, request.split
+    found = _drawn.get(key)
+    if found is None:
+        found = _drawn[key] = shapes(*key)
+    return found
 
 
 def draw(index: Tensor, resolution: int, key: int) -> Tensor:

@@ -73,3 +73,9 @@ def test_refuses_what_it_cannot_draw():
         load("shapes", resolution=8)
     with pytest.raises(DataError, match="at least 1"):
         shapes(32, count=0)
+
+
+def test_a_set_that_is_in_use_is_not_drawn_again():
+    first = load("shapes", resolution=16, split="test")
+    assert load("shapes", resolution=16, split="test") is first
+    assert load("shapes", resolution=16, split="train") is not first
