@@ -13,8 +13,6 @@ PAGE = ROOT / "docs/python.md"
 
 @pytest.mark.filterwarnings("ignore:.*images are no more than the.*features")
 def test_the_examples_of_the_page_do_what_they_say(tmp_path, monkeypatch):
-    if "shapes32-c2sp" not in gan.zoo.names():
-        pytest.skip("the page draws from zoo:shapes32-c2sp, which has to be made first: run_gan.py zoo add RUN shapes32-c2sp")
     monkeypatch.chdir(tmp_path)
     text = PAGE.read_text().replace("```", "\n")  # the end of a block ends the output
     found = doctest.DocTestParser().get_doctest(text, {}, PAGE.name, str(PAGE), 0)

@@ -223,3 +223,4 @@ def test_every_entry_that_comes_along_is_whole_and_draws():
         assert images.shape == (4, 3, card.resolution, card.resolution) and images.float().std() > 10
         assert card.bytes == (zoo.folder() / f"{name}.safetensors").stat().st_size <= zoo_entry.LARGEST
         assert zoo_entry.command(trained.config) == card.command and card.steps == trained.step
+    assert zoo.names()
