@@ -56,6 +56,7 @@ def add(
     """
     from data.waiting import progress
     from gan.evaluation import checkpoint_steps
+    from gan.sampling import load_generator
     from gan.zoo_entry import add as make
     from gan.zoo_entry import require_free
     from metrics.devices import open_device
@@ -68,9 +69,9 @@ def add(
     (step,) = checkpoint_steps(run, checkpoint)
     extractor = open_extractor(features, device=open_device(device))
     known = revision()
-    text = known["commit"] and f"{known['commit']}{' with changes' if known['changed'] else ''}"
+    text = f"{known['commit']}{' with changes' if known['changed'] else ''}" if known["commit"] else None
     with progress("images", what="scoring") as advance:
-        card = make(run, name, step, extractor, count, text, advance, overwrite, advance.expect)
+        card = make(load_generator(run, step, extractor.device), name, extractor, count, text, overwrite, advance)
     score = card.scores[0]
     say(f"zoo:{name}: {score['name']} {score['value']:.4g}, {card.bytes / 1e6:.2f} MB in {card.dtype}")
     say_next("sample", f"zoo:{name}")

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import yaml
 from data import DataError
 from data.checksums import sealed
 from data.files import folder_beside, locked, swap_in, write_atomically
+from data.waiting import Estimate
 from gan import weights, zoo
 from gan.config import Config
 from gan.evaluation import generator_side, reference_of
@@ -32,21 +33,20 @@ QUICKSTART = "configs/quickstart.yaml"
 
 
 def add(
-    run: str | Path, name: str, step: int | str | None, extractor: Extractor, count: int, revision: str | None,
-    progress: Callable[[int], object] = lambda n: None, overwrite: bool = False,
-    expect: Callable[[int], object] = lambda n: None,
+    found: Trained, name: str, extractor: Extractor, count: int, revision: str | None, overwrite: bool = False,
+    waiting: Estimate | None = None,
 ) -> ZooCard:  # fmt: skip
-    """Store the EMA generator of a run as an entry, with the scores of `count` images of the weights as they are stored.
+    """Store a run's EMA generator as an entry, with the scores of `count` images of the weights as they are stored.
 
-    progress, expect: called with images that were looked at, and with how many these will be.
+    revision: of the code, for the card. waiting: a bar of images.
     ZooError for a name that can't be one or is taken, unless told to overwrite, and for too many weights; errors of opening and
     scoring as they come. An old entry of that name stays until the new one is whole.
     """
     require_free(name, overwrite)
-    found = load_generator(run, step, extractor.device)
     trained = Trained(found.generator, portable(found.config), found.step)
     real = reference(found.config)
-    expect((passes(real) or 0) + count)
+    if waiting:
+        waiting.expect((passes(real) or 0) + count)
     folder = zoo.folder()
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.safetensors"
@@ -56,7 +56,8 @@ def add(
         dtype = store(trained, beside)
         stored = load_generator(beside, None, extractor.device)
         side = generator_side(stored.generator, f"zoo:{name}", 0, count)
-        scores, _ = score(extractor, real, side, ["fid", "is"] if extractor.classes else ["fid"], progress=progress)
+        wanted = ["fid", "is"] if extractor.classes else ["fid"]
+        scores, _ = score(extractor, real, side, wanted, progress=waiting or (lambda n: None))
         g, d = stored.config.generator, stored.config.dataset
         card = ZooCard(
             name=name, data=real.name, resolution=d.resolution, generator=f"{g.family} {g.upsampling} {g.kernel}",

@@ -13,6 +13,7 @@ from data.files import locked
 from gan import zoo, zoo_entry
 from gan.config import Config
 from gan.models.build import resolve_to_train
+from gan.sampling import load_generator
 from metrics.protocol import Score
 from tests.helpers import FEATURES, NAME, ROOT, one_error
 
@@ -64,7 +65,7 @@ def test_the_score_is_that_of_the_stored_weights(run, tmp_path, monkeypatch, tin
     trained = gan.load(run, device="cpu")
     weights = sum(t.numel() for t in trained.generator.state_dict().values())
     monkeypatch.setattr(zoo_entry, "LARGEST", weights * 3)
-    card = zoo_entry.add(run, "half", None, extractor, 20, None)
+    card = zoo_entry.add(load_generator(run, None), "half", extractor, 20, None)
     assert card.dtype == "bfloat16" and card.bytes <= weights * 3 and card.revision is None
     stored = gan.load("zoo:half", device="cpu")
     assert all(torch.equal(t, t.bfloat16().float()) for t in stored.generator.parameters())
@@ -85,7 +86,7 @@ def test_weights_that_are_too_large_leave_an_old_entry_alone(entry, run, monkeyp
     before = {file.name: file.read_bytes() for file in entry.iterdir()}
     monkeypatch.setattr(zoo_entry, "LARGEST", 1000)
     with pytest.raises(zoo.ZooError, match="train a narrower generator"):
-        zoo_entry.add(run, "tiny", None, gan_extractor(), 20, None, overwrite=True)
+        zoo_entry.add(load_generator(run, None), "tiny", gan_extractor(), 20, None, overwrite=True)
     assert {file.name: file.read_bytes() for file in entry.iterdir()} == before
 
 
@@ -137,17 +138,17 @@ def test_a_kill_between_weights_and_card_leaves_the_old_entry_or_the_new(entry, 
             patch.setattr(zoo_entry, "write_atomically", kill)
         else:
             patch.setattr(zoo_entry.os, "replace", lambda a, b: kill() if a == zoo.pending("tiny") else replace(a, b))
-        zoo_entry.add(run, "tiny", 2, gan_extractor(), 20, None, overwrite=True)
+        zoo_entry.add(load_generator(run, 2), "tiny", gan_extractor(), 20, None, overwrite=True)
     step = 4 if before == "the card" else 2
     assert zoo.card("tiny").steps == step
     assert torch.equal(gan.load("tiny", device="cpu").sample(3), gan.load(run, step, device="cpu").sample(3))
-    zoo_entry.add(run, "tiny", 2, gan_extractor(), 20, None, overwrite=True)
+    zoo_entry.add(load_generator(run, 2), "tiny", gan_extractor(), 20, None, overwrite=True)
     assert sorted(file.name for file in entry.iterdir()) == ["tiny.json", "tiny.safetensors"]
 
 
 def test_one_name_is_made_by_one_process_at_a_time(entry, run):
     with locked(entry / ".tiny.lock"), pytest.raises(zoo.ZooError, match="zoo:tiny is being made by another process: wait for it"):
-        zoo_entry.add(run, "tiny", None, gan_extractor(), 20, None, overwrite=True)
+        zoo_entry.add(load_generator(run, None), "tiny", gan_extractor(), 20, None, overwrite=True)
 
 
 @pytest.mark.parametrize(
