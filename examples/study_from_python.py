@@ -1,6 +1,6 @@
 """A study from Python: two kernels and two seeds, trained, scored alike, and put into one table.
 
-PYTHONPATH=. python examples/study_from_python.py [STEPS] [FOLDER]
+PYTHONPATH=. python examples/study_from_python.py [STEPS] [FOLDER] [SEED ...]
 """
 
 import sys
@@ -20,7 +20,7 @@ study = Study.model_validate(
         "settings": {"train.steps": STEPS, "train.batch_size": 16, "train.checkpoint_every": STEPS, "train.sample_every": STEPS},
         "axes": {"generator.kernel": ["c3", "c2sp"]},
         "baseline": {"generator.kernel": "c3"},
-        "seeds": [0, 1],
+        "seeds": [int(seed) for seed in sys.argv[3:]] or [0, 1],
         "scoring": {"samples": min(1000, 20 * STEPS), "real": min(1000, 20 * STEPS)},
     }
 )

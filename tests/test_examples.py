@@ -35,5 +35,5 @@ def test_a_converted_network_is_smaller_and_learns(tmp_path):
 
 
 def test_a_study_from_python_ends_in_a_table_and_a_report(tmp_path):
-    out = run("study_from_python.py", 2, tmp_path / "study", folder=tmp_path)
+    out = run("study_from_python.py", 2, tmp_path / "study", 0, folder=tmp_path)
     assert "c2sp" in out and "failed: none" in out and (tmp_path / "study/report.html").is_file()
