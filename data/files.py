@@ -96,16 +96,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """As `replacing`, a folder that takes the place of `path`, which must not exist or be empty."""
-    beside = _beside(path)
-    try:
-        beside.mkdir()
+    with folder_beside(path) as beside:
         yield beside
         os.sync()  # once, and not after each of ten thousand files
         os.replace(beside, path)
-    except BaseException as error:
-        _remove(beside)
-        _name(error, path, beside)
-        raise
 
 
 @contextmanager
