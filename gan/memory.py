@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from gan.models.counting import example_labels
 from gan.run_directory import RunError, RunFiles
 
 COPIES = 5  # of a weight while a GAN trains: itself, the gradient, two averages of Adam, and of the generator's the EMA
+CLASSIFIER_COPIES = 3  # itself, the gradient, momentum
 CLASSES = 10  # of a classifier whose data set hasn't been opened yet
 ADVICE = "lower train.batch_size, generator.latent or the widths"
 
@@ -35,14 +37,14 @@ def require_memory_to_train(config: Config | classification.Config, device: torc
     what = "the run"
     try:
         with torch.device("meta"):
-            weights, largest = _of_gan(config) if isinstance(config, Config) else _of_classifier(config)
+            networks = _networks(config)
+            size = 4 * sum(copies * sum(p.numel() for p in network.parameters()) for network, copies, _ in networks)
+            if device.type == "cpu":
+                size += 4 * _map_values(config, networks, (capacity() or math.inf) - size)
     except RuntimeError as error:
         if not lacks_memory(error):
             raise
         raise RunError(f"{what} would take more memory than any machine has: {ADVICE}") from None
-    size = 4 * weights
-    if device.type == "cpu":
-        size += 4 * largest * config.train.batch_size
     require_memory(size, what, ADVICE)
 
 
@@ -76,27 +78,52 @@ def _checkpoint(config: Config | classification.Config) -> int:
     return 4 * (4 * values[0] + 3 * values[1])
 
 
-def _of_gan(config: Config) -> tuple[int, int]:
-    """(values kept for all weights and their copies, values of the largest feature map per image of a batch)."""
+class Weighed(NamedTuple):
+    """A network on the meta device."""
+
+    network: nn.Module
+    copies: int  # of its weights while it trains
+    shape: tuple[int, ...]  # of what it takes, one image
+
+
+def _networks(config: Config | classification.Config) -> list[Weighed]:
+    resolution = config.dataset.resolution
+    if not isinstance(config, Config):
+        model = build_classifier(**config.model.model_dump(), classes=CLASSES)
+        return [Weighed(model, CLASSIFIER_COPIES, (3, resolution, resolution))]
     config = resolve(config)
     generator, discriminator = build_generator(config), build_discriminator(config)
-    resolution = config.dataset.resolution
-    weights = COPIES * sum(p.numel() for p in generator.parameters())
-    weights += (COPIES - 1) * sum(p.numel() for p in discriminator.parameters())
-    largest = max(_largest(generator, generator.latent), _largest(discriminator, 3, resolution, resolution))
-    return weights, largest // config.train.gradient_accumulation
+    return [
+        Weighed(generator, COPIES, (generator.latent,)),
+        Weighed(discriminator, COPIES - 1, (3, resolution, resolution)),
+    ]
 
 
-def _of_classifier(config: classification.Config) -> tuple[int, int]:
-    model, resolution = build_classifier(**config.model.model_dump(), classes=CLASSES), config.dataset.resolution
-    return 3 * sum(p.numel() for p in model.parameters()), _largest(model, 3, resolution, resolution)
+def _map_values(config: Config | classification.Config, networks: list[Weighed], room: float) -> int:
+    """Values of the largest feature map of a batch; 0 where it takes less than `room` bytes in any case.
+
+    To know its size the network has to run; on the meta device PyTorch imports its compiler for that, which takes seconds.
+    """
+    images = config.train.batch_size // (config.train.gradient_accumulation if isinstance(config, Config) else 1)
+    side = 2 * config.dataset.resolution  # of maps: more than any has
+    most = max(_channels(layer) for network, *_ in networks for layer in _layers(network))
+    if 4 * most * side**2 * images < room:
+        return 0
+    return images * max(_largest(network, *shape) for network, _, shape in networks)
+
+
+def _layers(network: nn.Module) -> list[nn.Module]:
+    return [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
+
+
+def _channels(layer: nn.Module) -> int:
+    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
 
 
 def _largest(network: nn.Module, *shape: int) -> int:
     """Values of the largest map of one image, among the outputs of its convolutions and linear layers."""
     found = [1]
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(lambda _, __, out: found.append(out.numel())) for layer in layers]
+    hooks = [layer.register_forward_hook(lambda _, __, out: found.append(out.numel())) for layer in _layers(network)]
     with torch.no_grad():
         network.eval()(torch.zeros(1, *shape, device="meta"), *example_labels(network, 1, "meta"))
     for hook in hooks:

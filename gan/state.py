@@ -18,6 +18,12 @@ from gan.processes import Processes
 from gan.randomness import derive, step_uniform
 from metrics.statistics import fingerprint
 
+# What a step yields, in the order it is computed: losses; mean D(x) and D(G(z)); the unweighted penalties, which count n times in
+# an update that stands for n.
+LOGGED = ("d_loss", "d_real", "d_fake", "penalty", "g_loss")
+ADAPTIVE = ("overfitting", "augmentation")  # r_t and the probability that it made
+FORMERLY_LOGGED = ("d_loss", "g_loss", "d_real", "d_fake", "penalty")  # in checkpoints that don't name theirs
+
 
 class Classes(NamedTuple):
     """The classes of a data set."""
@@ -50,7 +56,8 @@ class State:
         self.optimizer_g = torch.optim.Adam(self.generator.parameters(), lr=t.lr_g, betas=betas, fused=True)
         self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), lr=t.lr_d, betas=betas, fused=True)
         self.step = 0
-        self.pending: list[Tensor] = []
+        self.logged = LOGGED + (ADAPTIVE if self.adaptive else ())
+        self.pending: list[Tensor] = []  # the values named in `logged` of the steps that are not logged yet
         self.device = processes.device
 
     def set_learning_rates(self, g: float, d: float) -> None:
@@ -94,6 +101,7 @@ class State:
             "optimizer_g": optimizer_g,
             "optimizer_d": optimizer_d,
             "pending": [t.cpu() for t in self.pending],
+            "logged": list(self.logged),
             "device": self.device.type,
             **({"adaptive": self.adaptive.numbers.cpu()} if self.adaptive else {}),
             **({"classes": list(self.generator.class_names)} if self.generator.classes else {}),
@@ -106,7 +114,9 @@ class State:
             getattr(self, name).load_state_dict(saved[name])
         for optimizer in (self.optimizer_g, self.optimizer_d):
             require_shapes(optimizer, {"step", "exp_avg", "exp_avg_sq"})
-        self.pending = [t.to(self.device) for t in saved["pending"]]
+        names = saved.get("logged", FORMERLY_LOGGED + self.logged[len(LOGGED) :])
+        order = [names.index(name) for name in self.logged]
+        self.pending = [t[order].to(self.device) for t in saved["pending"]]
         if self.adaptive:
             self.adaptive.numbers = saved["adaptive"].to(self.device)
 

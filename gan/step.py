@@ -15,11 +15,7 @@ from gan.loop import compiled
 from gan.objectives import LOSSES, certainty, difference_penalty, gradient_penalty, r1_penalty
 from gan.processes import Processes
 from gan.randomness import choose_classes, step_noise, step_uniform
-from gan.state import Batches, State
-
-# Losses; mean D(x) and D(G(z)); the unweighted penalties, which count n times in an update that stands for n.
-LOGGED = ("d_loss", "g_loss", "d_real", "d_fake", "penalty")
-ADAPTIVE = ("overfitting", "augmentation")  # r_t and the probability that it made
+from gan.state import LOGGED, Batches, State
 
 
 class Batch(NamedTuple):
@@ -70,7 +66,6 @@ class Step:
     def __init__(self, config: Config, processes: Processes, state: State, batches: Batches):
         self.config, self.processes, self.state, self.batches = config, processes, state, batches
         self.loss = LOSSES[config.objective.loss]
-        self.logged = LOGGED + (ADAPTIVE if state.adaptive else ())
         self.G, self.D = processes.parallel(state.generator), processes.parallel(state.discriminator)
         # DistributedDataParallel waits for gradients of D's weights, which G's step has none of: there D is called bare.
         self.frozen_D = self.D if processes.world == 1 else state.discriminator
@@ -78,7 +73,7 @@ class Step:
             self.G, self.D, self.frozen_D = (compiled(module) for module in (self.G, self.D, self.frozen_D))
 
     def __call__(self) -> Tensor:
-        """Returns the values named in `logged`, float32, still on the device."""
+        """Returns the values named in state.logged, float32, still on the device."""
         state, now = self.state, schedules.at(self.config, self.state.step)
         inputs = self.inputs()
         state.set_learning_rates(now.lr_g, now.lr_d)
@@ -169,7 +164,7 @@ class Step:
         g_loss = self.update_generator(inputs.generator, inputs.strengths)
         last, mean = found[-1], found.mean(dim=0)
         penalty = last if self.config.objective.penalty_every == 1 else mean  # the last update may have none
-        return torch.cat([last[:1], g_loss, last[1:3], penalty[3:4], mean[4:]])
+        return torch.cat([last[:3], penalty[3:4], g_loss, mean[4:]])
 
     def update_discriminator(self, batch: Batch, strengths: Strengths) -> Tensor:
         """One update of D. Returns d_loss, mean D(x), mean D(G(z)), the unweighted penalty, and r_t where augmentation adapts."""

@@ -136,7 +136,7 @@ def _train(
             state.pending.append(values)
             writer.tick()
             if state.step % t.log_every == 0 or state.step == t.steps:
-                writer.losses(dict(zip(take_step.logged, flush_losses(state, processes, run))), state.step)
+                writer.losses(dict(zip(state.logged, flush_losses(state, processes, run))), state.step)
             if keeper and (state.step % config.evaluate.every == 0 or state.step == t.steps):
                 with writer.scoring(config.evaluate.samples) as advance:
                     found = keeper.score(state, advance)
@@ -152,7 +152,7 @@ def _train(
                     message = f"interrupted at step {state.step}, saved in {path}; the same command goes on from there"
                     raise Interrupted(message, signals.received or signal.SIGTERM)
             if watch and run:
-                watch(state.step, lambda values=values: dict(zip(take_step.logged, values.tolist())), state.ema)
+                watch(state.step, lambda values=values: dict(zip(state.logged, values.tolist())), state.ema)
     if run is None:
         return None
     plot_curves(read_log(run.path), run.curves)

@@ -17,8 +17,8 @@ class _Binomial(nn.Module):
 
     def __init__(self, gain: float):
         super().__init__()
-        line = torch.tensor([1.0, 3.0, 3.0, 1.0])
-        self.register_buffer("taps", gain * line.outer(line) / 64, persistent=False)
+        line = (1, 3, 3, 1)
+        self.register_buffer("taps", torch.tensor([[gain * a * b / 64 for a in line] for b in line]), persistent=False)
 
     def weight(self, x: Tensor) -> Tensor:
         """The same taps for every channel of x: (C, 1, 4, 4)."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from gan.config import Config, ConfigError
+from gan.config import Config, ConfigError, Generator
 from gan.kernels import parse_kernel, turn_corners
 from gan.models.attention import insert_attention
 from gan.models.counting import macs, parameter_count
@@ -76,13 +76,13 @@ def build_generator(config: Config, classes: int | None = None) -> GeneratorFram
     """The generator of a resolved config, its width by generator.width_rule; initial weights from torch's global generator."""
     config = resolve(config)
     classes = _classes(config, classes)
-    rule, layers = config.generator.width_rule, _layers(config)
+    rule, layers = config.generator.width_rule, _layers(config.generator, _fuse(config))
     if rule == "paper":  # x 3/k, in multiples of four for the four channel groups
         layers = replace(layers, width=layers.width * 3 / parse_kernel(layers.kernel)[0], multiple=4)
     elif rule in ("equal_parameters", "equal_macs"):
         width, multiple = matched_width(config, classes)
         layers = replace(layers, width=width, multiple=multiple)
-    return _generator(config, layers, classes)
+    return _generator(config.generator, config.dataset.resolution, layers, classes)
 
 
 def build_discriminator(config: Config, classes: int | None = None) -> DiscriminatorFrame:
@@ -110,17 +110,15 @@ def _classes(config: Config, classes: int | None) -> int:
     return classes or CLASSES.get(config.dataset.name, 10)
 
 
-def _layers(config: Config) -> Layers:
-    g = config.generator
-    return Layers(g.kernel, g.width, g.norm, g.upsampling, fuse=_fuse(config), padding=g.padding, flat=g.flat_layers)
+def _layers(g: Generator, fuse: bool = False) -> Layers:
+    return Layers(g.kernel, g.width, g.norm, g.upsampling, fuse=fuse, padding=g.padding, flat=g.flat_layers)
 
 
 def _fuse(config: Config) -> bool:
     return config.train.fused == "auto"
 
 
-def _generator(config: Config, layers: Layers, classes: int) -> GeneratorFrame:
-    g = config.generator
+def _generator(g: Generator, resolution: int, layers: Layers, classes: int) -> GeneratorFrame:
     family = FAMILIES[g.family]
     if layers.flat and not family.flat_layers:
         raise ConfigError(
@@ -128,7 +126,7 @@ def _generator(config: Config, layers: Layers, classes: int) -> GeneratorFrame:
             f"{', '.join(name for name, other in FAMILIES.items() if other.flat_layers)}"
         )
     joined = g.latent if classes and layers.norm != "batch" else 0  # numbers that tell the class, behind z
-    generator = family.generator(config.dataset.resolution, g.latent + joined, layers)
+    generator = family.generator(resolution, g.latent + joined, layers)
     _check_padding(generator, layers.padding, "generator", g.family)
     turn_corners(generator)
     if g.attention:
@@ -175,20 +173,24 @@ def _check_padding(network: nn.Module, padding: str, section: str, family: str) 
         )
 
 
-@functools.lru_cache(maxsize=256)
-def matched_width(config: Config, classes: int = 0, tolerance: float = 0.02) -> tuple[float, int]:
+def matched_width(config: Config, classes: int = 0) -> tuple[float, int]:
     """The width at which the generator costs as much as its c3 row, and the number its channel counts are multiples of.
 
     Cost is parameters or, by generator.width_rule, multiply-adds per image, those of the definition. Channel counts that are
     multiples of 16 run fastest, so the largest of 16, 8, 4, 2 that comes within the tolerance is taken; otherwise the nearest
     count there is.
     """
-    layers = replace(_layers(config), fuse=False)
+    return _matched_width(config.generator, config.dataset.resolution, classes)
+
+
+@functools.lru_cache(maxsize=256)
+def _matched_width(g: Generator, resolution: int, classes: int, tolerance: float = 0.02) -> tuple[float, int]:
+    layers = _layers(g)
 
     def cost(**changes) -> int:
         with torch.device("meta"):
-            generator = _generator(config, replace(layers, **changes), classes)
-            count_macs = config.generator.width_rule == "equal_macs"
+            generator = _generator(g, resolution, replace(layers, **changes), classes)
+            count_macs = g.width_rule == "equal_macs"
             return macs(generator, 1, generator.latent) if count_macs else parameter_count(generator)
 
     wanted = cost(kernel="c3")

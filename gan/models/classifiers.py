@@ -6,11 +6,14 @@ densenet   DenseNet-BC, depth 6n + 4, growth k, compression 1/2 (Huang et al. 20
 Wu et al. 2019 replace each C3 at unchanged width, the first convolution included. Both take pictures of any size.
 """
 
+from math import sqrt
+
 import torch
 from torch import Tensor, nn
 
 from gan.kernels import conv2d, turn_corners
 from gan.models.compact_blocks import ResidualBlock, norm_relu, pointwise, through
+from gan.models.layers import normal_
 
 FAMILIES = ("resnet", "densenet")
 
@@ -109,7 +112,7 @@ def init_he(module: nn.Module) -> None:
     """N(0, 2 / fan-in) for convolutions (He et al. 2015), Glorot uniform and zero bias for the linear layer."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+            normal_(layer.weight, 0.0, sqrt(2) / sqrt(layer.weight[0].numel()))
         elif isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)

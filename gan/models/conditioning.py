@@ -9,6 +9,8 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
+from gan.models.layers import normal_
+
 
 def as_shares(labels: Tensor | None, classes: int) -> Tensor:
     """Labels as shares (N, K), one-hot for class numbers. ValueError for None: a conditional network needs labels."""
@@ -30,8 +32,8 @@ class ConditionalBatchNorm2d(nn.Module):
     def __init__(self, norm: nn.BatchNorm2d, classes: int):
         super().__init__()
         self.norm = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum, affine=False)
-        self.gain = nn.Parameter(norm.weight.detach().repeat(classes, 1))
-        self.bias = nn.Parameter(norm.bias.detach().repeat(classes, 1))
+        of_all = lambda values: nn.Parameter(torch.empty(classes, len(values)).copy_(values.detach()))
+        self.gain, self.bias = of_all(norm.weight), of_all(norm.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         shares = as_shares(self.shares, len(self.gain)).to(self.gain.dtype)
@@ -50,5 +52,5 @@ def condition_norms(network: nn.Module, classes: int) -> int:
 def embedding(classes: int, size: int, gain: float = 1.0) -> nn.Linear:
     """Shares (N, K) -> (N, size), without a bias: a vector for each class, mixed by its share. Weights N(0, gain²/K)."""
     layer = nn.Linear(classes, size, bias=False)
-    nn.init.normal_(layer.weight, 0.0, gain / sqrt(classes))
+    normal_(layer.weight, 0.0, gain / sqrt(classes))
     return layer

@@ -17,9 +17,10 @@ class SpectralNorm(nn.Module):
         super().__init__()
         self.dim = dim
         rows = weight.shape[dim]
-        self.register_buffer("u", F.normalize(torch.randn(rows, device=weight.device), dim=0))
-        self.register_buffer("v", F.normalize(torch.randn(weight.numel() // rows, device=weight.device), dim=0))
+        self.register_buffer("u", normal_(torch.empty(rows, device=weight.device)))
+        self.register_buffer("v", normal_(torch.empty(weight.numel() // rows, device=weight.device)))
         if not weight.is_meta:
+            self.u, self.v = F.normalize(self.u, dim=0), F.normalize(self.v, dim=0)
             for _ in range(15):  # start close to the singular vectors
                 self._iterate(self._matrix(weight.detach()))
 
@@ -39,7 +40,9 @@ class SpectralNorm(nn.Module):
         self._iterate(self._matrix(weight.detach()))
 
     def forward(self, weight: Tensor) -> Tensor:
-        with torch.autocast("cpu" if weight.is_meta else weight.device.type, enabled=False):
+        if weight.is_meta:
+            return weight
+        with torch.autocast(weight.device.type, enabled=False):
             matrix = self._matrix(weight)
             u, v = self._iterate(matrix.detach()) if self.training else (self.u.clone(), self.v.clone())
             return weight / torch.dot(u, matrix @ v)
@@ -71,13 +74,18 @@ def channel_counts(plan: tuple[float, ...], width: float, multiple: int) -> list
     return [max(1, round(part * width / multiple)) * multiple for part in plan]
 
 
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """Fill a tensor from N(mean, std²), and return it; not on the meta device, where PyTorch would first import its compiler."""
+    return tensor if tensor.is_meta else nn.init.normal_(tensor, mean, std)
+
+
 def init_normal(module: nn.Module) -> None:
     """N(0, 0.02) for weights, N(1, 0.02) for batch-norm gains, zero biases. Radford et al. 2016."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            nn.init.normal_(layer.weight, 0.0, 0.02)
+            normal_(layer.weight, 0.0, 0.02)
         elif isinstance(layer, nn.BatchNorm2d):
-            nn.init.normal_(layer.weight, 1.0, 0.02)
+            normal_(layer.weight, 1.0, 0.02)
         else:
             continue
         if layer.bias is not None:

@@ -23,7 +23,7 @@ from gan.models.binomial import BinomialDown
 from gan.models.conditioning import embedding
 from gan.models.families import Family, Layers, register
 from gan.models.frames import DiscriminatorFrame, GeneratorFrame
-from gan.models.layers import channel_counts
+from gan.models.layers import channel_counts, normal_
 from gan.models.sizes import seed_map
 from gan.models.upsampling import FILLERS, filler
 
@@ -74,7 +74,7 @@ class Basis(nn.Module):
         super().__init__()
         self.maps = nn.Parameter(torch.empty(channels, side, side))
         self.linear = init_fan_in(nn.Linear(latent, channels, bias=False))
-        nn.init.normal_(self.maps)
+        normal_(self.maps)
 
     def forward(self, z: Tensor) -> Tensor:
         return (self.linear(z)[:, :, None] * self.maps.flatten(1)).flatten(1)
@@ -127,7 +127,7 @@ class Discriminator(DiscriminatorFrame):
 
 def init_fan_in(layer: nn.Module, gain: float = 1.0) -> nn.Module:
     """Weights from N(0, gain² / fan in), zero biases; returns the layer."""
-    nn.init.normal_(layer.weight, 0.0, gain / sqrt(layer.weight[0].numel()))
+    normal_(layer.weight, 0.0, gain / sqrt(layer.weight[0].numel()))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer

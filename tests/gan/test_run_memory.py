@@ -1,5 +1,8 @@
 """What cannot fit is refused before it starts; what could is never."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -8,6 +11,7 @@ from gan.classification.config import Config as Classifier
 from gan.config import Config
 from gan.memory import require_memory, require_memory_to_train
 from gan.run_directory import RunError
+from tests.helpers import ROOT
 
 CPU = torch.device("cpu")
 
@@ -47,10 +51,25 @@ def test_a_run_that_fits_is_let_be(monkeypatch):
 
 
 def test_an_estimate_is_less_than_what_the_weights_take():
-    from gan.memory import _of_gan
+    from gan.memory import _networks
     from gan.models.build import build, resolve
 
     config = resolve(Config.load(None, ["generator.width=8"]))
     g, d = (sum(p.numel() for p in net.parameters()) for net in build(config))
     with torch.device("meta"):
-        assert _of_gan(config)[0] == 5 * g + 4 * d
+        found = [(sum(p.numel() for p in network.parameters()), copies) for network, copies, _ in _networks(config)]
+    assert found == [(g, 5), (d, 4)]
+
+
+def test_the_checks_before_a_run_do_not_wait_for_pytorchs_compiler():
+    code = """if True:
+        import sys, torch
+        from gan.config import Config
+        from gan.memory import require_memory_to_train, space_to_train
+        for told in ("family=dcgan", "family=sngan", "family=r3", "conditional=true", "spectral_norm=true"):
+            config = Config.load(None, [f"generator.{told}", "generator.kernel=c2sp", "generator.width_rule=equal_parameters"])
+            require_memory_to_train(config, torch.device("cpu"))
+            space_to_train(config, "nowhere")
+            assert not {"torch._dynamo", "torch._inductor", "sympy"} & sys.modules.keys(), told
+    """
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -47,6 +47,7 @@ def in_this_process(monkeypatch):
 
     monkeypatch.setattr("study.run.run_here", run_here)
     monkeypatch.setattr("study.run.measure_costs", lambda *_: False)
+    monkeypatch.setattr("study.tasks.draw_probe", lambda *_: None)  # a second or two for each run
     monkeypatch.setattr("study.analysis.not_converged", lambda study, record: None)  # after eight steps
 
 

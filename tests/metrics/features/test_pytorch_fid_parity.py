@@ -19,7 +19,7 @@ from metrics.features import inception  # noqa: E402
 from metrics.statistics import Statistics  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
-IMAGES = 12  # a side; the network takes a third of a second for each, and pytorch-fid's matrix root 14 seconds
+IMAGES = 6  # a side; the network takes a third of a second for each, and pytorch-fid's matrix root 14 seconds
 
 
 @pytest.fixture(scope="module")
