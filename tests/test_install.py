@@ -63,8 +63,8 @@ def test_the_wheel_holds_the_layers_alone_and_works_outside_the_checkout(tmp_pat
 @pytest.mark.skipif("GAN_SLOW" not in os.environ, reason="makes virtual environments, a minute: set GAN_SLOW=1")
 @pytest.mark.parametrize("how", [[str(ROOT)], ["-e", str(ROOT)], [f"git+file://{ROOT}"]], ids=["directory", "editable", "git"])
 def test_pip_installs_it_into_a_fresh_environment(how, tmp_path):
-    """torch and setuptools are borrowed from this environment, so that nothing is downloaded."""
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    """torch, pip and setuptools are borrowed from this environment, so that nothing is downloaded."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     program = tmp_path / "venv/bin/python"
     site = python(program, "import sysconfig; print(sysconfig.get_path('purelib'))", tmp_path)
     with open(f"{site}/borrowed.pth", "w") as file:
