@@ -30,11 +30,11 @@ def zoo(context: typer.Context) -> None:
         return
     rows = Table(title_justify="left", box=None, padding=(0, 2, 0, 0))
     for heading in ("name", "generator", "learned from", "score"):  # what is long goes on below itself
-        rows.add_column(heading, no_wrap=heading == "name", overflow="fold")
+        rows.add_column(heading, no_wrap=heading in ("name", "score"), overflow="fold")
     for card in cards:
         size = f"{card.resolution} px, {card.parameters:,} parameters, {card.bytes / 1e6:.1f} MB"
-        score = f"{card.scores[0]['name']} {card.scores[0]['value']:.4g}"
-        rows.add_row(*map(printable, (card.name, f"{card.generator}, {size}", f"{card.data}, {card.steps:,} steps", score)))
+        score = f"{printable(card.scores[0]['name'])}\n{card.scores[0]['value']:.4g}"
+        rows.add_row(*map(printable, (card.name, f"{card.generator}, {size}", f"{card.data}, {card.steps:,} steps")), score)
     console.print(rows)
     say(f"their cards: {zoo.folder()}")
     say_next("sample", f"zoo:{cards[0].name}")

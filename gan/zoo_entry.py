@@ -17,6 +17,7 @@ import yaml
 from data import DataError
 from data.checksums import sealed
 from data.files import folder_beside, locked, swap_in, write_atomically
+from data.sources.registry import data_sets
 from data.waiting import Estimate
 from gan import weights, zoo
 from gan.config import Config
@@ -60,7 +61,7 @@ def add(
         scores, _ = score(extractor, real, side, wanted, progress=waiting or (lambda n: None))
         g, d = stored.config.generator, stored.config.dataset
         card = ZooCard(
-            name=name, data=real.name, resolution=d.resolution, generator=f"{g.family} {g.upsampling} {g.kernel}",
+            name=name, data=trained_on(stored.config), resolution=d.resolution, generator=f"{g.family} {g.upsampling} {g.kernel}",
             parameters=parameter_count(stored.generator), dtype=str(dtype).removeprefix("torch."), steps=stored.step,
             seed=stored.config.train.seed, command=command(stored.config), revision=revision,
             sha256=hashlib.sha256(beside.read_bytes()).hexdigest(), bytes=beside.stat().st_size,
@@ -100,6 +101,15 @@ def portable(config: Config) -> Config:
     kept = {"dataset.path": Path(path).name if path else None, "dataset.workers": None, "train.device": "auto"}
     kept |= {"evaluate.weights": None} if config.evaluate.weights else {}
     return config.replace(kept)
+
+
+def trained_on(config: Config) -> str:
+    """What a run learned from, in words: 'cifar10, train split'."""
+    d = config.dataset
+    images = " ".join(part for part in (d.name, Path(d.path).name if d.path else "") if part)
+    if d.hold_out:
+        return f"{images}, without the held-out share of {d.hold_out:.4g}"
+    return f"{images}, train split" if data_sets()[d.name].splits else images
 
 
 def reference(config: Config) -> Side:

@@ -32,12 +32,27 @@ def test_an_entry_has_a_card_and_draws_what_the_run_draws(entry, run):
     file = entry / "tiny.safetensors"
     assert card.sha256 == hashlib.sha256(file.read_bytes()).hexdigest() and card.bytes == file.stat().st_size < 2_000_000
     assert (card.steps, card.seed, card.resolution, card.dtype) == (4, 0, 32, "float32")
-    assert card.generator == "dcgan transposed c3sp" and "fifty.zip" in card.data
+    assert card.generator == "dcgan transposed c3sp" and card.data == "folder fifty.zip"
     score = Score.from_dict(card.scores[0])
     assert score.name == NAME and (score.card.generated, score.card.generated_count) == ("zoo:tiny", 20)
     assert torch.equal(gan.load("tiny", device="cpu").sample(5), gan.load(run, device="cpu").sample(5))
     assert sorted(f.name for f in entry.iterdir()) == ["tiny.json", "tiny.safetensors"]
     assert str(run.parent) not in file.read_bytes().decode("latin1") + (entry / "tiny.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "overrides, words",
+    [
+        (["dataset.name=cifar10"], "cifar10, train split"),
+        (["dataset.name=folder", "dataset.path=/a/b.zip"], "folder b.zip"),
+        (
+            ["dataset.name=folder", "dataset.path=/a/b.zip", "dataset.hold_out=0.1"],
+            "folder b.zip, without the held-out share of 0.1",
+        ),
+    ],
+)
+def test_a_card_says_what_was_learned_from_not_what_it_was_scored_against(overrides, words):
+    assert zoo_entry.trained_on(Config.load(None, overrides)) == words
 
 
 def test_the_commands_take_an_entry_where_a_run_can_stand(entry, call, fifty, tmp_path, monkeypatch):
