@@ -16,7 +16,7 @@ import argparse
 
 import torch
 import torch.nn.functional as F
-from common import fastest, keep_freed_memory, machine, peak_memory, precisions
+from common import LAYER_CALLS, arithmetic, fastest, keep_freed_memory, machine, peak_memory, precisions
 from rich.console import Console
 from rich.table import Table
 
@@ -24,7 +24,6 @@ from gan import padding
 from gan.fast_padding import memory_format_of, pad
 from gan.kernels import conv2d
 from gan.padding import CORNERS, Rule, group_sizes, same_padding, towards
-from metrics.precision import allow_tf32
 
 BATCH = {32: 8, 16: 32, 8: 64}
 
@@ -95,37 +94,37 @@ def main():
     arguments.add_argument("--batch", type=int, help="default: " + ", ".join(f"{n} at {size}" for size, n in BATCH.items()))
     args = arguments.parse_args()
     keep_freed_memory()  # as the command line does
-    allow_tf32(False, False)  # fp32 means IEEE fp32, in cuDNN too
     console = Console(width=130)
     console.print(machine(args.device) + (", compiled" if args.compile else ""))
     torch._dynamo.config.recompile_limit = 512  # one line of Python runs every layer; beyond the limit they would stay eager
     worst = {}
-    for dtype in ({"fp32": torch.float32, "bf16": torch.bfloat16}[p] for p in precisions(args.device)):
+    for precision in precisions(args.device, tf32=True):
+        dtype = arithmetic(precision)
         for resolution in args.resolutions:
             for k in (2, 4):
                 batch = args.batch or BATCH[resolution]
                 runs = variants(k, args.channels, resolution, batch, dtype, args.device, args.compile)
-                times = fastest(runs, args.rounds, args.device)
+                times = fastest(runs, args.rounds, args.device, calls=LAYER_CALLS[torch.device(args.device).type])
                 bare, c3 = times[f"c{k} bare, input padded beforehand"], times["c3"]
-                title = f"c{k}sp, {args.channels} channels, {resolution}x{resolution}, batch {batch}, {dtype}".replace("torch.", "")
+                title = f"c{k}sp, {args.channels} channels, {resolution}x{resolution}, batch {batch}, {precision}"
                 table = Table(title=title, title_justify="left")
                 for heading in ("variant", "ms", "x bare", "x c3", "peak MiB"):
                     table.add_column(heading, justify="left" if heading == "variant" else "right")
                 for name, seconds in times.items():
                     memory = peak_memory(runs[name], args.device)
                     table.add_row(
-                        name, f"{seconds * 1e3:.2f}", f"{seconds / bare:.2f}", f"{seconds / c3:.2f}", f"{memory / 2**20:.1f}"
+                        name, f"{seconds * 1e3:.3f}", f"{seconds / bare:.2f}", f"{seconds / c3:.2f}", f"{memory / 2**20:.1f}"
                     )
                 console.print(table)
                 ratios = {"c2sp / bare c2": times["c2sp"] / bare, "c2sp / c3": times["c2sp"] / c3} if k == 2 else {}
                 ratios |= {"c4sp / c4": times["c4sp"] / times["c4 (one-sided)"]} if k == 4 else {}
                 for name, ratio in ratios.items():
-                    worst.setdefault((name, dtype), []).append(ratio)
+                    worst.setdefault((name, precision), []).append(ratio)
     limits = {"c2sp / bare c2": 1.15, "c2sp / c3": 0.65, "c4sp / c4": 1.10}
-    for (name, dtype), ratios in worst.items():
+    for (name, precision), ratios in worst.items():
         shown = ", ".join(f"{r:.2f}" for r in ratios)
         console.print(
-            f"{name}, {str(dtype)[6:]}: {shown} at {', '.join(map(str, args.resolutions))} (to reach: {limits[name]:.2f})"
+            f"{name}, {precision}: {shown} at {', '.join(map(str, args.resolutions))} (to reach: {limits[name]:.2f})"
         )
 
 

@@ -3,7 +3,7 @@
     python benchmarks/networks.py [--device cuda] [--rounds 5] [--networks sngan landscape ...] [--kernels c3 c2sp]
 
 Steps of 64 images, one D and one G update, generators of the parameters of their c3. The peak is what a product of two large
-matrices reaches in the same run, so that other work on the machine disturbs both. bf16 too where that is native.
+matrices reaches in the same run, so that other work on the machine disturbs both. bf16 too where that is native, TF32 on a GPU.
 """
 
 import sys
@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import argparse
 
 import torch
-from common import fastest, keep_freed_memory, machine, peak_memory, precisions
+from common import arithmetic, fastest, keep_freed_memory, machine, peak_memory, precisions
 from rich.console import Console
 from rich.table import Table
 
@@ -39,6 +39,7 @@ NETWORKS = {
 def config_of(network, kernel, precision, device, fused):
     changes = {**NETWORKS[network], "generator.kernel": kernel, "generator.width_rule": "equal_parameters", "train.batch_size": 64}
     changes |= {"train.device": device, "train.precision": precision, "train.fused": fused, "dataset.resolution": 32}
+    changes["train.deterministic"] = False  # of a GPU: cuDNN's fastest algorithms
     return resolve(Config.load(None, changes=changes))
 
 
@@ -51,9 +52,9 @@ def work(config):
 
 def peak(precision, device):
     """Multiply-adds a second of a large matrix product, as a function to be timed and its count."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a = torch.randn(2048, 2048, device=device).to(dtype)
-    return (lambda: a @ a), 2048**3
+    size = 2048 if device == "cpu" else 8192
+    a = torch.randn(size, size, device=device).to(arithmetic(precision))
+    return (lambda: a @ a), size**3
 
 
 def main():
@@ -62,11 +63,12 @@ def main():
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     arguments.add_argument("--kernels", nargs="+", default=["c3", "c2sp", "c4sp"])
+    arguments.add_argument("--precisions", nargs="+", choices=["fp32", "tf32", "bf16"], help="default: all native ones")
     args = arguments.parse_args()
     keep_freed_memory()  # as the command line does
     console = Console(width=130)
     console.print(machine(args.device))
-    for precision in precisions(args.device):
+    for precision in args.precisions or precisions(args.device, tf32=True):
         table = Table(title=f"One step of 64 images, {precision}", title_justify="left")
         left = ("network", "kernel")
         headings = (*left, "plain, ms", "fused, ms", "x", "GMAC nominal", "executed", "of peak", "plain, MiB", "fused, MiB")

@@ -1,7 +1,8 @@
 """One training step (one D and one G update) of SNGAN-32 and WGAN-GP-32, batch 64, beside mimicry's, in one run.
 
     pip install --no-deps torch-mimicry
-    python benchmarks/step_time.py [--networks sngan wgan_gp] [--device cuda] [--rounds 7] [--compile] [--graphs]
+    python benchmarks/step_time.py [--networks sngan wgan_gp] [--kernels c3 c2sp c4sp] [--precisions fp32 bf16] [--device cuda]
+                                   [--rounds 7] [--compile] [--graphs] [--alone]
 
 mimicry's networks and its own train_step methods run as they are, in a process of their own. Both sides do the same updates: hinge
 loss and spectral norm, or Wasserstein loss and gradient penalty, Adam (2e-4, betas 0 and 0.9). "memory kept" is mimicry in our
@@ -9,7 +10,7 @@ process, whose allocator keeps freed memory (gan/allocator.py). The variants tak
 one's fastest, in bf16 too where that is native. To reach on CPU: 2 x mimicry and 1.6 x with memory kept in fp32, 5 x in bf16.
 
 --graphs needs a GPU: it also times each of ours captured as a CUDA graph, to see what launching one kernel after another costs. An
-experiment that training doesn't offer, and that hasn't been run where there is no GPU.
+experiment that training doesn't offer. On a GPU the first steps take minutes: cuDNN tries its algorithms for every layer.
 """
 
 import sys
@@ -118,10 +119,13 @@ def captured(step):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--networks", nargs="+", choices=OBJECTIVES, default=list(OBJECTIVES))
+    arguments.add_argument("--kernels", nargs="+", default=["c3", "c2sp", "c4sp"])
+    arguments.add_argument("--precisions", nargs="+", choices=["fp32", "tf32", "bf16"], help="default: all native ones")
     arguments.add_argument("--device", default="cpu")
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--compile", action="store_true", help="also time torch.compile (takes minutes to warm up)")
     arguments.add_argument("--graphs", action="store_true", help="also time our steps captured as CUDA graphs (needs a GPU)")
+    arguments.add_argument("--alone", action="store_true", help="without mimicry")
     args = arguments.parse_args()
     if args.graphs and not (args.device.startswith("cuda") and torch.cuda.is_available()):
         arguments.error("--graphs captures CUDA graphs: it needs a GPU and --device cuda")
@@ -136,21 +140,25 @@ def main():
 def variants(network, args, console):
     """name -> a function that takes a step"""
     runs = {}
-    if mimicry.installed():
+    if args.alone:
+        pass
+    elif mimicry.installed():
         runs["mimicry c3 fp32"] = mimicry_elsewhere(network, args.device)
         if args.device == "cpu":
             runs["mimicry c3 fp32, memory kept"] = mimicry_step(network, args.device)
     else:
         console.print("mimicry is not installed (pip install --no-deps torch-mimicry): timing ours alone")
-    for precision in precisions(args.device, tf32=True):
+    for precision in args.precisions or precisions(args.device, tf32=True):
         options = [f"train.precision={precision}", "train.deterministic=false"]
-        runs[f"ours c3 {precision}, not fused"] = our_step(network, args.device, "c3", *options, "train.fused=false")
-        for kernel in ("c3", "c2sp", "c4sp"):
-            runs[f"ours {kernel} {precision}"] = our_step(network, args.device, kernel, *options)
-            if args.graphs:
-                runs[f"ours {kernel} {precision}, graph"] = our_step(network, args.device, kernel, *options, graph=True)
+        ways = {"": [], ", not fused": ["train.fused=false"]}
         if args.compile and network == "sngan":  # the other's gradient penalty can't be compiled
-            runs[f"ours c3 {precision} compiled"] = our_step(network, args.device, "c3", *options, "train.compile=true")
+            ways[", compiled"] = ["train.compile=true"]
+        for kernel in args.kernels:
+            for way, settings in ways.items() if kernel == "c3" else [("", [])]:
+                name, own = f"ours {kernel} {precision}{way}", (network, args.device, kernel, *options, *settings)
+                runs[name] = our_step(*own)
+                if args.graphs:
+                    runs[f"{name}, graph"] = our_step(*own, graph=True)
     return runs
 
 

@@ -16,7 +16,7 @@ from .padding import BELOW_RIGHT, Rule
 from .phases import phase_conv
 from .resampling import Unpool, conv_pool, nearest_conv, unpool_conv
 
-DEVICES = {"cpu"}  # where it has been measured
+DEVICES = {"cpu", "cuda"}  # where it has been measured
 
 
 class FusedSequential(nn.Sequential):
@@ -80,6 +80,8 @@ def form(resampling: str, layer: nn.Conv2d, x: Tensor) -> str:
         return "plain"
     if resampling == "mean":
         return "strided"
+    if x.device.type == "cuda":
+        return "transposed"
     rule, narrowest = rule_of(layer), min(layer.in_channels, layer.out_channels)
     leans = len(rule.groups) > 1 and rule.small != rule.large  # towards four corners
     wide = narrowest >= (32 if resampling == "unpool" and layer.kernel_size[0] == 2 else 96)

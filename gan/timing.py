@@ -49,27 +49,28 @@ def instructions(device: str) -> dict[str, str]:
     return {"torch": torch.backends.cpu.get_cpu_capability(), "onednn": onednn_kind(torch.float32) or "none"}
 
 
-def fastest(runs: dict[str, Callable], rounds: int, device: str = "cpu", warm_up: int = 2) -> dict[str, float]:
-    """Seconds of each function's fastest round, after the warm-up calls."""
+def fastest(runs: dict[str, Callable], rounds: int, device: str = "cpu", warm_up: int = 2, calls: int = 1) -> dict[str, float]:
+    """Seconds a call of each function's fastest round of `calls` calls, after the warm-up calls."""
     times = {name: [] for name in runs}
     for run in runs.values():
         for _ in range(warm_up):
             run()
     for _ in range(rounds):
         for name, run in runs.items():
-            times[name].append(timed(run, device))
+            times[name].append(timed(run, device, calls))
     return {name: min(values) for name, values in times.items()}
 
 
-def timed(run: Callable, device: str) -> float:
-    """Seconds of one call."""
+def timed(run: Callable, device: str, calls: int = 1) -> float:
+    """Seconds a call. Of what takes less than a millisecond, a GPU should get several calls in a row, as in a network."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
     start = time.perf_counter()
-    run()
+    for _ in range(calls):
+        run()
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    return (time.perf_counter() - start) / calls
 
 
 def peak_memory(run: Callable, device: str) -> int:

@@ -571,7 +571,7 @@ def test_compile_without_a_compiler_is_refused(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(ConfigError, match=r"needs the C\+\+ compiler .*, which isn.t here"):
-        train(tiny("sngan", "train.compile=true"), tmp_path / "run", progress=False)
+        train(tiny("sngan", "train.compile=true", "train.device=cpu"), tmp_path / "run", progress=False)
 
 
 def test_compile_with_a_penalty_is_refused(tiny):

@@ -79,7 +79,7 @@ def test_a_reference_gives_the_same_distance_and_is_saved_and_loaded(tmp_path):
     reference = metrics.Reference(DataLoader(TensorDataset(A), batch_size=9), FEATURES)
     expected = metrics.frechet_distance(A, B, FEATURES)
     score = reference.frechet_distance(B.split(4))
-    assert score.value == pytest.approx(expected.value, rel=1e-9) and score.card == expected.card and reference.count == 40
+    assert score.value == pytest.approx(expected.value, rel=1e-7) and score.card == expected.card and reference.count == 40
     reference.save(tmp_path / "real.npz")
     again = metrics.Reference(tmp_path / "real.npz", FEATURES)
     assert again.frechet_distance(B) == reference.frechet_distance(B)

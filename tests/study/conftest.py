@@ -1,5 +1,7 @@
 """Studies of made-up results, and studies whose runs take a second."""
 
+import os
+
 import pytest
 import yaml
 
@@ -60,7 +62,8 @@ def study_of(tmp_path, fifty, monkeypatch):
         "    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 6))\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path / "code"))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "code"))
+    others = [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "code"), *others]))
     monkeypatch.setenv("GAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("study.tasks.PROBED", 50)  # of runs in this process: as many as there are real ones
     monkeypatch.setattr("study.tasks.DIVERSITY_IMAGES", 50)
