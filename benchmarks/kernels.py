@@ -123,9 +123,7 @@ def main():
     limits = {"c2sp / bare c2": 1.15, "c2sp / c3": 0.65, "c4sp / c4": 1.10}
     for (name, precision), ratios in worst.items():
         shown = ", ".join(f"{r:.2f}" for r in ratios)
-        console.print(
-            f"{name}, {precision}: {shown} at {', '.join(map(str, args.resolutions))} (to reach: {limits[name]:.2f})"
-        )
+        console.print(f"{name}, {precision}: {shown} at {', '.join(map(str, args.resolutions))} (to reach: {limits[name]:.2f})")
 
 
 if __name__ == "__main__":

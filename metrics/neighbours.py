@@ -66,6 +66,7 @@ def memorisation_of(samples: Tensor, held_out: Tensor, tail: float = 0.01) -> Me
     if min(n, m) < 2:
         raise ValueError(f"memorisation needs at least 2 samples and 2 held-out images, not {n} and {m}: take more")
     ordered = held_out.sort().values
+    samples = samples.contiguous()
     below = torch.searchsorted(ordered, samples, side="left").double()  # held-out distances smaller than a sample's
     upto = torch.searchsorted(ordered, samples, side="right").double()
     share = 1 - float((below + upto).mean()) / (2 * m)
