@@ -15,9 +15,6 @@ __all__ = ["LAYER_CALLS", "arithmetic", "fastest", "keep_freed_memory", "machine
 
 # Calls of one layer between two looks at the clock: a GPU waits for the clock longer than it computes.
 LAYER_CALLS = {"cpu": 1, "cuda": 20}
-    "cpu": 1,
-    "cuda": 20,
-}  # of one layer between two looks at the clock: a GPU waits for the clock longer than it computes
 
 
 def precisions(device: str, tf32: bool = False) -> list[str]:
