@@ -1,7 +1,12 @@
 """What tests of several folders need: tiny runs, features that take a millisecond, the command line in this process."""
 
+import json
+import os
+import shlex
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +23,7 @@ from gan.training import train
 from metrics.features import extractor as features
 from metrics.features.network import Network
 from tests.helpers import save_split, tiny_network
+from tests.quick_python import AT_IMPORT
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TINY = {
@@ -28,6 +34,25 @@ TINY = {
     "landscape": ["generator.family=landscape", "generator.kernel=c4sp", "objective.r1=0.1"],
     "r3": ["generator.family=r3", "generator.kernel=c2sp", "objective.loss=relativistic", "objective.r1=0.1", "objective.r2=0.1"],
 }
+
+
+@pytest.fixture(scope="session")
+def quick_python(tmp_path_factory):
+    """The path of a Python that starts at once (tests/quick_python.py); of an ordinary one where that can't be."""
+    if not hasattr(os, "pidfd_open"):  # Linux has it
+        yield sys.executable
+        return
+    folder, script = tmp_path_factory.mktemp("quick"), Path(__file__).parent / "quick_python.py"
+    program, place = folder / "python", folder / "socket"
+    known = json.dumps({name: os.environ.get(name) for name in AT_IMPORT})
+    line = f"QUICK_PYTHON_AT_IMPORT={shlex.quote(known)} exec {sys.executable} -S -E {script} ask {place}"
+    program.write_text(f'#!/bin/sh\n{line} "$@"\n')
+    program.chmod(0o755)
+    server = subprocess.Popen([sys.executable, script, "serve", place, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert server.stdout.readline() == b"ready\n"
+    yield str(program)
+    server.stdin.close()
+    server.wait(10)
 
 
 @pytest.fixture(scope="session")

@@ -16,15 +16,15 @@ PAGES = (ROOT / "docs/extending.md").read_text().split("\n## ")[1:]
 SMALL = ["generator.width=8", "discriminator.width=4", "train.steps=2", "train.batch_size=8", "train.device=cpu", "--quiet"]
 
 
-def run(folder, *arguments, extensions):
+def run(python, folder, *arguments, extensions):
     """`python run_gan.py ...` in this folder."""
     environment = {**os.environ, "GAN_EXTENSIONS": extensions, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, ROOT / "run_gan.py", *arguments]
+    command = [python, ROOT / "run_gan.py", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.partition("\n")[0])
-def test_a_page_is_a_whole_file_and_its_command_runs(page, tmp_path):
+def test_a_page_is_a_whole_file_and_its_command_runs(quick_python, page, tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (line,) = re.findall(r"```bash\n(GAN_EXTENSIONS=.*?)\n```", page)
     extension, python, script, *arguments = shlex.split(line)
@@ -32,7 +32,7 @@ def test_a_page_is_a_whole_file_and_its_command_runs(page, tmp_path):
     assert f"`{name}`" in page and (python, script) == ("python", "run_gan.py")
     (tmp_path / name).write_text(code)
     small = [*SMALL, "--out", "run"] if arguments[0] == "train" else []
-    done = run(tmp_path, *arguments, *small, extensions=name)
+    done = run(quick_python, tmp_path, *arguments, *small, extensions=name)
     assert done.returncode == 0, done.stderr
     if arguments[0] == "train":
         setting = arguments[1].partition("=")[2]
@@ -40,8 +40,8 @@ def test_a_page_is_a_whole_file_and_its_command_runs(page, tmp_path):
         assert (tmp_path / "run/checkpoints/step_00000002.pt").is_file()
 
 
-def test_the_command_line_says_in_one_sentence_that_a_file_is_not_there(tmp_path):
-    done = run(tmp_path, "train", extensions="nowhere.py")
+def test_the_command_line_says_in_one_sentence_that_a_file_is_not_there(quick_python, tmp_path):
+    done = run(quick_python, tmp_path, "train", extensions="nowhere.py")
     assert done.returncode == 1 and f"GAN_EXTENSIONS names {tmp_path / 'nowhere.py'}, which is no" in one_error(done.stderr)
 
 

@@ -38,8 +38,8 @@ def runs(tmp_path_factory):
     return root / "runs"
 
 
-def test_one_sided_kernels_lean_and_symmetric_ones_do_not(runs, tmp_path):
-    command = [sys.executable, SCRIPT, str(runs), "--images", "20", "--out", str(tmp_path / "erosion.md")]
+def test_one_sided_kernels_lean_and_symmetric_ones_do_not(quick_python, runs, tmp_path):
+    command = [quick_python, SCRIPT, str(runs), "--images", "20", "--out", str(tmp_path / "erosion.md")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "erosion.md").read_text() == done.stdout

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -151,34 +150,36 @@ assert "mine" in names() and Config.model_validate({"dataset": {"name": "mine"}}
 """
 
 
-def in_a_new_process(tmp_path, *arguments, **environment):
+def in_a_new_process(python, tmp_path, *arguments, **environment):
     (tmp_path / "mine.py").write_text(MINE)
     np.save(tmp_path / "scans.npy", np.random.default_rng(0).integers(0, 256, (40, 40, 36), np.uint8))
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "OMP_NUM_THREADS": "1", **environment}
-    command = [sys.executable, *map(str, arguments)]
+    command = [python, *map(str, arguments)]
     return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
 
-def test_a_data_set_is_one_file_anywhere(tmp_path):
-    found = in_a_new_process(tmp_path, "-c", USE, GAN_EXTENSIONS="mine.py")
+def test_a_data_set_is_one_file_anywhere(quick_python, tmp_path):
+    found = in_a_new_process(quick_python, tmp_path, "-c", USE, GAN_EXTENSIONS="mine.py")
     assert found.returncode == 0, found.stderr
 
 
-def test_a_data_set_of_ones_own_trains(tmp_path):
+def test_a_data_set_of_ones_own_trains(quick_python, tmp_path):
     settings = ["dataset.name=mine", "dataset.path=scans.npy", "train.steps=1", "train.batch_size=4", "generator.width=2"]
     settings += ["discriminator.width=2", "train.sample_every=1"]
-    found = in_a_new_process(tmp_path, ROOT / "run_gan.py", "train", *settings, "--out", "run", GAN_EXTENSIONS="mine.py")
+    found = in_a_new_process(
+        quick_python, tmp_path, ROOT / "run_gan.py", "train", *settings, "--out", "run", GAN_EXTENSIONS="mine.py"
+    )
     assert found.returncode == 0 and (tmp_path / "run/samples/real.png").is_file(), found.stderr
 
 
-def test_a_script_may_register_before_it_calls_the_commands(tmp_path):
+def test_a_script_may_register_before_it_calls_the_commands(quick_python, tmp_path):
     (tmp_path / "script.py").write_text(f"import mine\n{USE}")
-    found = in_a_new_process(tmp_path, "script.py")
+    found = in_a_new_process(quick_python, tmp_path, "script.py")
     assert found.returncode == 0, found.stderr
 
 
-def test_a_file_that_is_not_there_is_a_sentence_for_whoever_looks_at_a_path(tmp_path):
-    found = in_a_new_process(tmp_path, ROOT / "run_gan.py", "data", "info", "scans.npy", GAN_EXTENSIONS="yours.py")
+def test_a_file_that_is_not_there_is_a_sentence_for_whoever_looks_at_a_path(quick_python, tmp_path):
+    found = in_a_new_process(quick_python, tmp_path, ROOT / "run_gan.py", "data", "info", "scans.npy", GAN_EXTENSIONS="yours.py")
     assert found.returncode == 1 and "yours.py, which is no Python file" in " ".join((found.stderr + found.stdout).split())
     assert "Traceback" not in found.stderr
 

@@ -65,10 +65,10 @@ def step_of(config):
     return Step(config, alone, State(config, alone), Batches(config, alone))
 
 
-def start(run, config, *more):
+def start(python, run, config, *more):
     file = run.parent / f"{run.name}.yaml"
     file.write_text(config.dump())
-    command = [sys.executable, "run_gan.py", "train", str(file), "--out", str(run), "-q", *more]
+    command = [python, "run_gan.py", "train", str(file), "--out", str(run), "-q", *more]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
@@ -81,10 +81,10 @@ def wait_for(condition, process, seconds=90):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_signals_lose_nothing(tiny, tmp_path, signum):
+def test_signals_lose_nothing(quick_python, tiny, tmp_path, signum):
     config = tiny("dcgan", "train.steps=40000", "train.checkpoint_every=20", "train.log_every=7")
     run = tmp_path / "run"
-    process = start(run, config)
+    process = start(quick_python, run, config)
     wait_for(lambda: len(list(run.glob("checkpoints/step_*.pt"))) >= 2, process)
     process.send_signal(signum)
     message = process.communicate(timeout=60)[1]
@@ -653,27 +653,27 @@ def test_cuda_is_refused_where_there_is_none(tiny, tmp_path):
         train(tiny("dcgan", "train.device=cuda"), tmp_path, progress=False)
 
 
-def torchrun(config, run):
+def torchrun(python, config, run):
     """Train in two processes; returns what they print."""
     file = run.parent / f"{run.name}.yaml"
     file.write_text(config.dump())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}", "run_gan.py"]
+    command = [python, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}", "run_gan.py"]
     command += ["train", str(file), "--out", str(run), "-q"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
 
 
 @pytest.mark.parametrize("family", ["sngan", "wgan_gp"])
-def test_two_processes_give_the_losses_of_one(tiny, pictures, tmp_path, family):
+def test_two_processes_give_the_losses_of_one(quick_python, tiny, pictures, tmp_path, family):
     """Two ranks of batch 4 against one of batch 8, gloo on the CPU, no batch norm: to float tolerance. One is conditional."""
     more = [*FINITE, "objective.r1=1", "objective.penalty_sigma=1", "augment.colour=true", "augment.translation=0.125"]
     conditional = [f"dataset.path={pictures}", "generator.conditional=true", "generator.attention=16", "discriminator.attention=16"]
     more = more if family == "sngan" else ["objective.penalty_every=2", *conditional]
     config = tiny(family, "generator.norm=none", "train.steps=8", "train.log_every=2", "train.device=cpu", *more)
     train(config, tmp_path / "one", progress=False)
-    done = torchrun(config, tmp_path / "two")
+    done = torchrun(quick_python, config, tmp_path / "two")
     assert done.returncode == 0, done.stderr
     one, two = read_log(tmp_path / "one"), read_log(tmp_path / "two")
     assert len(one) == len(two) == 4
@@ -681,17 +681,17 @@ def test_two_processes_give_the_losses_of_one(tiny, pictures, tmp_path, family):
         assert a == pytest.approx(b, rel=1e-4, abs=1e-5)
 
 
-def test_two_processes_resume_and_refuse_together(tiny, tmp_path):
+def test_two_processes_resume_and_refuse_together(quick_python, tiny, tmp_path):
     """A run that stopped between two log lines logs as a whole one does; a refusal is one sentence, not two tracebacks."""
     whole = tiny("sngan", "generator.norm=none", "train.lr_decay=none", "train.log_every=6", "train.device=cpu")
-    assert torchrun(whole, tmp_path / "whole").returncode == 0
+    assert torchrun(quick_python, whole, tmp_path / "whole").returncode == 0
     shutil.copytree(tmp_path / "whole", tmp_path / "broken")
     (tmp_path / "broken/checkpoints/step_00000012.pt").unlink()  # back to step 10, within a window of six
-    assert torchrun(whole, tmp_path / "broken").returncode == 0
+    assert torchrun(quick_python, whole, tmp_path / "broken").returncode == 0
     assert (tmp_path / "whole/metrics.jsonl").read_bytes() == (tmp_path / "broken/metrics.jsonl").read_bytes()
     assert_same(final_state(tmp_path / "whole"), final_state(tmp_path / "broken"))
 
-    refused = torchrun(whole.replace({"train.seed": 1}), tmp_path / "whole")
+    refused = torchrun(quick_python, whole.replace({"train.seed": 1}), tmp_path / "whole")
     assert refused.returncode != 0
     ours = refused.stderr.split("ChildFailedError")[0]
     assert ours.count("train.seed: 0 -> 1") == 1 and "gan/training.py" not in ours

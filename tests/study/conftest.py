@@ -1,6 +1,7 @@
 """Studies of made-up results, and studies whose runs take a second."""
 
 import os
+import sys
 
 import pytest
 import yaml
@@ -54,13 +55,14 @@ def in_this_process(monkeypatch):
 
 
 @pytest.fixture
-def study_of(tmp_path, fifty, monkeypatch):
+def study_of(tmp_path, fifty, monkeypatch, quick_python):
     """study_of(settings, **changes) -> the file of a study of c2 and c3 whose runs take a second, also in other processes."""
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "tiny_features.py").write_text(
         "import torch\nfrom torch import nn\n\ndef build():\n    torch.manual_seed(0)\n"
         "    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 6))\n"
     )
+    monkeypatch.setattr(sys, "executable", quick_python)
     monkeypatch.syspath_prepend(str(tmp_path / "code"))
     others = [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "code"), *others]))

@@ -51,7 +51,7 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def both(folders, torch_home, tmp_path_factory):
+def both(folders, torch_home, tmp_path_factory, quick_python):
     """(ours, pytorch-fid's, pytorch-fid's standard error, our statistics of the reference); the two run side by side."""
     out = tmp_path_factory.mktemp("out")
     weights = next(torch_home.rglob("*.pth"))
@@ -61,14 +61,14 @@ def both(folders, torch_home, tmp_path_factory):
     theirs = ["-W", "ignore", "-m", "pytorch_fid", *folders, "--device", "cpu", "--num-workers", "0", "--batch-size", str(IMAGES)]
     processes = [
         subprocess.Popen(
-            [sys.executable, *map(str, command)],
+            [python, *map(str, command)],
             cwd=ROOT,
             env=environment,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        for command in (ours, theirs)
+        for python, command in ((quick_python, ours), (sys.executable, theirs))
     ]
     (_, error), (printed, complaint) = (process.communicate(timeout=300) for process in processes)
     assert processes[0].returncode == 0, error
