@@ -3,9 +3,9 @@
     python tests/quick_python.py serve SOCKET PROGRAM          imports them, then forks for whoever asks
     python -S -E tests/quick_python.py ask SOCKET ARGUMENTS    what PROGRAM does: asks, passes signals on, ends as the fork ends
 
-The fixture `quick_python` gives tests the path of such a PROGRAM, to be started instead of `sys.executable`; inside it,
-sys.executable is PROGRAM, too. Nothing of this repository is imported beforehand. What it can't imitate (options of Python but -c and
--m, variables that libraries read when they are imported) it leaves to the real interpreter. kill -9 reaches the fork a moment later.
+The fixture `quick_python` gives tests the path of such a PROGRAM, to be started instead of `sys.executable`, which it is inside,
+too. Nothing of this repository is imported beforehand. What it can't imitate (options of Python but -c and -m, variables that
+libraries read when they are imported) it leaves to the real interpreter. kill -9 reaches the fork a moment later.
 """
 
 import contextlib
