@@ -92,13 +92,14 @@ def main():
     arguments.add_argument("--compile", action="store_true", help="through torch.compile")
     arguments.add_argument("--resolutions", type=int, nargs="+", choices=BATCH, default=list(BATCH))
     arguments.add_argument("--batch", type=int, help="default: " + ", ".join(f"{n} at {size}" for size, n in BATCH.items()))
+    arguments.add_argument("--precisions", nargs="+", choices=["fp32", "tf32", "bf16"], help="default: all native ones")
     args = arguments.parse_args()
     keep_freed_memory()  # as the command line does
     console = Console(width=130)
     console.print(machine(args.device) + (", compiled" if args.compile else ""))
     torch._dynamo.config.recompile_limit = 512  # one line of Python runs every layer; beyond the limit they would stay eager
     worst = {}
-    for precision in precisions(args.device, tf32=True):
+    for precision in args.precisions or precisions(args.device, tf32=True):
         dtype = arithmetic(precision)
         for resolution in args.resolutions:
             for k in (2, 4):

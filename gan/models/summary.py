@@ -78,7 +78,7 @@ def table(config: Config) -> Table:
     )
     rows.add_row("multiply-adds per image", *(f"{cost / 1e6:,.1f} M" for cost in costs))
     if executed != costs:
-        rows.add_row("executed, once fused", *(f"{cost / 1e6:,.1f} M" for cost in executed))
+        rows.add_row("executed on a CPU, fused", *(f"{cost / 1e6:,.1f} M" for cost in executed))
     rows.add_row("receptive field", f"a seed cell reaches {reach} px", f"{sight} px")
     rule = config.generator.width_rule
     if rule != "same":

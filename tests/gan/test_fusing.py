@@ -1,6 +1,7 @@
 """When resampling and a convolution are fused, and that nothing but rounding shows it."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -85,6 +86,17 @@ def test_the_rule_knows_device_and_channels_alone():
     assert chosen("nearest", "c3", 256, 256) == chosen("unpool", "c5", 8, 8) == chosen("nearest", "c4", 256, 256) == "transposed"
     assert chosen("nearest", "c2sp", 95, 256) == chosen("unpool", "c4", 64, 64) == chosen("unpool", "c2", 256, 3) == "transposed"
     assert chosen("nearest", "c2sp", 96, 256) == chosen("unpool", "c3", 96, 96) == chosen("unpool", "c2", 32, 32) == "phases"
+
+
+def test_on_a_gpu_only_ieee_float32_is_fused(monkeypatch):
+    chosen = {}
+    for precision, dtype in (("fp32", torch.float32), ("tf32", torch.float32), ("bf16", torch.float32), ("cast", torch.bfloat16)):
+        x = SimpleNamespace(device=torch.device("cuda"), dtype=dtype)  # all that the rule looks at, where there may be no GPU
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", precision == "tf32")
+        monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind, on=precision == "bf16": on)
+        chosen[precision] = [form(how, conv2d("c2sp", 256, 256), x) for how in ("nearest", "unpool", "mean")]
+    assert chosen.pop("fp32") == ["transposed", "transposed", "strided"]
+    assert all(forms == ["plain"] * 3 for forms in chosen.values())
 
 
 SETTINGS = [
