@@ -202,7 +202,7 @@ def test_it_learns(small, tmp_path, precision):
 
 
 def test_compile_matches_eager(small, tmp_path, monkeypatch):
-    """Traced into one graph forwards and backwards; C++ code of it, which takes a minute to make, is tried in test_training.py."""
+    """Traced into one graph forwards and backwards; C++ code of it, which takes a minute to make, is tried in test_compile.py."""
     real, called = torch.compile, []
     traced = lambda network: real(network, backend="aot_eager", fullgraph=True)
     monkeypatch.setattr(torch, "compile", lambda network: called.append(traced(network)) or called[-1])
