@@ -55,8 +55,8 @@ def compare(
     The same command again resumes: finished runs are kept, interrupted ones go on. A run that fails or diverges is counted and
     shown.
     """
-    from gan.config import parsed
     from gan.processes import world_size
+    from gan.settings import parsed
     from study import run
     from study.analysis import analyse
     from study.folder import StudyFolder

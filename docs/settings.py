@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from data.files import write_atomically
 from gan import config
 from gan.classification import config as classification
-from gan.config import Section, Tree, choices
+from gan.settings import Section, Tree, choices
 
 PAGE = Path(__file__).parent / "settings.md"
 HEAD = """# Settings

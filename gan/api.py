@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 
 from gan import training, zoo
-from gan.config import Config, ConfigError
+from gan.config import Config
 from gan.models.build import resolve_to_train
 from gan.sampling import Trained, load_generator
+from gan.settings import ConfigError
 from metrics.devices import open_device
 
 

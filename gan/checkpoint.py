@@ -17,7 +17,7 @@ from torch import Tensor
 from data.checksums import sealed_zip, whole_zip
 from data.files import UserError, reason, replacing
 from data.memory import lacks_memory
-from gan.config import Tree
+from gan.settings import Tree
 
 BEST = "best.pt"
 NAME = re.compile(r"step_([0-9]+)\.pt")

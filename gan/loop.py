@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from data.files import UserError, printable, reason
 from data.memory import lacks_memory
 from gan import checkpoint
-from gan.config import ConfigError, Tree
 from gan.processes import Processes
 from gan.run_directory import RunDirectory, RunError
+from gan.settings import ConfigError, Tree
 from metrics.precision import allow_tf32, emulated
 
 EMULATED = "for which this CPU has no instructions: about ten times slower than fp32"

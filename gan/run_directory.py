@@ -11,7 +11,8 @@ import filelock
 
 from data.files import UserError, locked, reason, remove_abandoned, write_atomically
 from gan import checkpoint, weights, zoo
-from gan.config import Config, ConfigError, OtherCommand, Tree
+from gan.config import Config
+from gan.settings import ConfigError, OtherCommand, Tree
 
 AnyConfig = TypeVar("AnyConfig", bound=Tree)
 

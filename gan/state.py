@@ -10,12 +10,13 @@ from torch import Tensor, nn
 import data
 from gan.augmentation import AdaptiveProbability
 from gan.checkpoint import all_finite
-from gan.config import Config, ConfigError
+from gan.config import Config
 from gan.models.build import build
 from gan.models.layers import spectral_norms
 from gan.objectives import LOSSES
 from gan.processes import Processes
 from gan.randomness import derive, step_uniform
+from gan.settings import ConfigError
 from metrics.statistics import fingerprint
 
 # What a step yields, in the order it is computed: losses; mean D(x) and D(G(z)); the unweighted penalties, which count n times in

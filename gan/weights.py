@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from data.checksums import KEY
 from data.files import UserError, in_short, reason, write_atomically
 from gan import yaml_text
-from gan.config import Config, ConfigError
+from gan.config import Config
+from gan.settings import ConfigError
 from metrics.features.network import tensors_sha256
 
 FORMAT = "1"

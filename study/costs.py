@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data.checksums import sealed, whole
 from data.files import write_atomically
-from gan.config import ConfigError, Tree
+from gan.settings import ConfigError, Tree
 from study.analysis import analyse
 from study.folder import StudyFolder
 from study.study import Config, Job, Row, Study

@@ -14,8 +14,8 @@ import yaml
 from data.checksums import KEY, sealed, whole
 from data.files import write_atomically
 from gan import config as gan_config
-from gan.config import ConfigError, Tree
 from gan.run_directory import RunFiles, begun
+from gan.settings import ConfigError, Tree
 from study.study import CURVE_KEYS, Config, Job, Study, StudyError, folder_name
 
 RECORD = "record.json"  # of a run: settings, scores with their cards, curve, cost

@@ -20,8 +20,8 @@ from pydantic import Field, ValidationError
 from data.files import UserError
 from gan import config as gan_config
 from gan.classification import config as classification_config
-from gan.config import Section, parsed, read_yaml
 from gan.models.build import resolve_to_train
+from gan.settings import Section, parsed, read_yaml
 from metrics.precision import Precision, settled
 
 Config = gan_config.Config | classification_config.Config

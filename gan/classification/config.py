@@ -1,4 +1,4 @@
-"""Settings of `classify`: the sections, their defaults and reasons. Files, overrides and errors work as in gan/config.py."""
+"""Settings of `classify`: the sections, their defaults and reasons. Files, overrides and errors: gan/settings.py."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -6,9 +6,10 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gan.config import ConfigError, Dataset, Kernel, Running, Section, Tree
+from gan.config import Dataset, Kernel, Running
 from gan.models.classifiers import FAMILIES, blocks_per_stage
 from gan.models.compact_blocks import BRANCHES
+from gan.settings import ConfigError, Section, Tree
 
 
 def idle_settings(family: str, block: str) -> tuple[str, ...]:

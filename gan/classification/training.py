@@ -19,7 +19,6 @@ from gan.classification.figures import plot_confusion, plot_curves
 from gan.classification.progress import Writer
 from gan.classification.result import write_result
 from gan.classification.state import Batches, State, Tested
-from gan.config import ConfigError
 from gan.loop import (
     Interrupted,
     StopSignals,
@@ -35,6 +34,7 @@ from gan.loop import (
 from gan.memory import require_memory_to_train, require_space_to_train
 from gan.processes import Processes, world_size
 from gan.run_directory import RunDirectory, RunError, begun_config, read_log
+from gan.settings import ConfigError
 
 TEST_BATCH = 500
 

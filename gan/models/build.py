@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from gan.config import Config, ConfigError, Generator
+from gan.config import Config, Generator
 from gan.kernels import parse_kernel, turn_corners
 from gan.models.attention import insert_attention
 from gan.models.counting import macs, parameter_count
@@ -14,6 +14,7 @@ from gan.models.families import FAMILIES, Layers
 from gan.models.frames import DiscriminatorFrame, GeneratorFrame
 from gan.models.layers import add_spectral_norm
 from gan.randomness import derive
+from gan.settings import ConfigError
 
 CLASSES = {"cifar100": 100}  # of a data set that hasn't been opened yet; of any other 10
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from gan.augmentation import AMOUNTS, CHANGES, DRAWS, AdaptiveProbability, augment, translation
-from gan.config import Augment, Config, ConfigError
+from gan.config import Augment, Config
 from gan.models.build import resolve
 from gan.processes import Processes
 from gan.run_directory import read_log
+from gan.settings import ConfigError
 from gan.state import Batches, State
 from gan.step import Step
 from gan.training import train

@@ -6,10 +6,10 @@ import sysconfig
 import pytest
 import torch
 
-from gan.config import ConfigError
 from gan.models.build import resolve
 from gan.processes import Processes
 from gan.run_directory import read_log
+from gan.settings import ConfigError
 from gan.state import State
 from gan.step import Step
 from gan.training import train

@@ -11,7 +11,7 @@ from torch import nn
 import gan
 from data import DataError
 from gan import checkpoint, sampling
-from gan.config import Config, ConfigError
+from gan.config import Config
 from gan.evaluation import generator_side, image_side, reference_of
 from gan.export import export
 from gan.models.build import build, build_generator, resolve
@@ -22,6 +22,7 @@ from gan.probe.inputs import untrained
 from gan.processes import Processes
 from gan.randomness import choose_classes, class_labels, latents
 from gan.run_directory import RunError
+from gan.settings import ConfigError
 from gan.state import Batches, State, require_labels
 from gan.step import Step
 from gan.training import train

@@ -11,8 +11,9 @@ import data
 from data import DataError
 from data.sources.shapes import COUNTS
 from gan.classification import config as classification
-from gan.config import KEYS, Config, ConfigError
+from gan.config import KEYS, Config
 from gan.models.build import resolve
+from gan.settings import ConfigError
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(p for p in ROOT.glob("configs/**/*.yaml") if p.parent.name not in ("studies", "classification"))

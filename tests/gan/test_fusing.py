@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from gan import checkpoint
-from gan.config import Config, ConfigError
+from gan.config import Config
 from gan.fusing import FusedSequential, form, fused
 from gan.kernels import KERNELS, conv2d
 from gan.models.build import build, resolve
@@ -18,6 +18,7 @@ from gan.models.layers import SpectralNorm, add_spectral_norm
 from gan.padding import PADDINGS
 from gan.resampling import Unpool
 from gan.run_directory import RunError, RunFiles, read_config
+from gan.settings import ConfigError
 from gan.training import train
 
 UP = [nn.Upsample(scale_factor=2), Unpool()]

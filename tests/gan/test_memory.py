@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from gan.config import ConfigError
 from gan.models.build import resolve
 from gan.models.recompute import recomputed, segments
 from gan.processes import Processes
+from gan.settings import ConfigError
 from gan.state import Batches, State
 from gan.step import Step
 from gan.timing import peak_memory

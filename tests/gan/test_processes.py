@@ -7,8 +7,8 @@ import subprocess
 import pytest
 import torch
 
-from gan.config import ConfigError
 from gan.run_directory import read_log
+from gan.settings import ConfigError
 from gan.training import train
 from metrics.devices import DeviceError
 from tests.helpers import ROOT, assert_same, final_state

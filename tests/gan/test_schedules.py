@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from gan import schedules
-from gan.config import Config, ConfigError
+from gan.config import Config
 from gan.models.build import resolve
 from gan.processes import Processes
+from gan.settings import ConfigError
 from gan.state import State
 from gan.training import train
 from tests.helpers import PulledPlug, assert_same, crash_at, final_state

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from gan import checkpoint
-from gan.config import ConfigError
 from gan.models.build import build, resolve, resolve_to_train
 from gan.objectives import LOSSES
 from gan.processes import Processes
 from gan.randomness import step_noise, step_uniform
 from gan.run_directory import read_log
+from gan.settings import ConfigError
 from gan.state import LOGGED, Batches, State
 from gan.step import Step
 from gan.training import train

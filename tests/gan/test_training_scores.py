@@ -9,11 +9,11 @@ import torch
 
 from data.files import UserError
 from gan import checkpoint, sampling
-from gan.config import ConfigError
 from gan.evaluation import TrainingScores, reference_of
 from gan.memory import space_to_train
 from gan.randomness import derive
 from gan.run_directory import RunError, read_log
+from gan.settings import ConfigError
 from gan.training import train
 from metrics.protocol import ProtocolError
 from tests.helpers import FEATURES, NAME, PulledPlug, assert_same, crash_at, final_state, one_error

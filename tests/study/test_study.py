@@ -4,9 +4,9 @@ import datetime
 
 import pytest
 
-from gan.config import ConfigError
 from gan.models.build import build_generator
 from gan.models.counting import parameter_count
+from gan.settings import ConfigError
 from study.study import Job, Study, StudyError, folder_name
 from tests.helpers import ROOT
 

@@ -17,10 +17,10 @@ from gan.classification.config import Config, Train
 from gan.classification.result import export
 from gan.classification.state import Batches, State, grey_levels
 from gan.classification.training import evaluate, learning_rate, take_step, train
-from gan.config import ConfigError
 from gan.loop import Diverged, Interrupted
 from gan.models.classifiers import build_classifier
 from gan.run_directory import RunDirectory, RunError, read_log
+from gan.settings import ConfigError
 from metrics.features import open_extractor
 from tests.helpers import ROOT, PulledPlug, assert_same, final_state, save_split
 

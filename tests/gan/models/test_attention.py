@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from gan.config import Config, ConfigError
+from gan.config import Config
 from gan.models.attention import SelfAttention
 from gan.models.build import build, resolve
 from gan.models.layers import SpectralNorm, spectral_norms
 from gan.probe import probe
 from gan.probe.inputs import untrained
 from gan.processes import Processes
+from gan.settings import ConfigError
 from gan.state import Batches, State
 from gan.step import Step
 from gan.training import train

@@ -8,7 +8,7 @@ from rich.console import Console
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from gan.config import Config, ConfigError
+from gan.config import Config
 from gan.kernels import KERNELS, SymmetricConv2d
 from gan.models import families, summary
 from gan.models.build import build, build_discriminator, build_generator, resolve
@@ -16,6 +16,7 @@ from gan.models.counting import parameter_count
 from gan.models.layers import SpectralNorm, add_spectral_norm
 from gan.models.upsampling import UPSAMPLINGS, Unpool, upsample_conv
 from gan.padding import PADDINGS
+from gan.settings import ConfigError
 from metrics.instruments.shift import flat_twin, network_drift
 
 FAMILIES = ["dcgan", "cnn", "sngan", "wgan_gp", "landscape"]

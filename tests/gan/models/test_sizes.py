@@ -6,7 +6,7 @@ from torch import nn
 
 import gan
 from data.images import RESOLUTIONS
-from gan.config import Config, ConfigError
+from gan.config import Config
 from gan.export import export
 from gan.models import summary
 from gan.models.build import build, build_discriminator, build_generator, resolve
@@ -17,6 +17,7 @@ from gan.probe import probe
 from gan.probe import summary as headlines
 from gan.probe.inputs import real_images
 from gan.processes import Processes
+from gan.settings import ConfigError
 from gan.state import Batches, State
 from gan.step import Step
 from gan.training import train
