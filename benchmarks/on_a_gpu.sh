@@ -27,4 +27,4 @@ part kernels 60 python benchmarks/kernels.py --device cuda --rounds 3 --batch 64
 part resampling 120 python benchmarks/resampling.py --device cuda --rounds 3 --batch 64 --precisions bf16 --channels 256 128 --kernels c3 c2sp c4sp
 part networks 90 python benchmarks/networks.py --device cuda --rounds 3 --precisions bf16 --networks sngan landscape --kernels c3 c2sp
 part fid 60 python benchmarks/fid.py --images 5000 --device cuda
-part study 330 python run_gan.py compare configs/studies/paper_cifar10_start.yaml --out "$out/study" --workers 6
+part study 330 python run_gan.py compare configs/studies/paper_cifar10_start.yaml --out "$out/study" --workers 6 --seeds 0
