@@ -264,8 +264,13 @@ class Study(Section):
             return "", row.label
         own = [str(row.settings[key]) for key in self.baseline if key in row.settings]
         shared = [text for text, keys in row.parts if not keys & self.baseline.keys()]
-        for _, keys in row.parts:  # a label of the row's own that also names what the baseline sets: its other settings instead
-            if len(keys) > 1 and keys & self.baseline.keys():
+        named = " ".join(f"{key.partition('.')[2]} {row.settings[key]}" for key in self.baseline if key in row.settings)
+        for text, keys in row.parts:  # a label of the row's own that also names what the baseline sets: without that, if it ends so
+            if len(keys) < 2 or not keys & self.baseline.keys():
+                continue
+            if named and text.endswith(f" {named}"):
+                shared.append(text.removesuffix(named).strip())
+            else:  # its other settings instead
                 others = keys - self.baseline.keys()
                 shared += [f"{key.partition('.')[2]} {value}" for key, value in row.settings.items() if key in others]
         return " ".join(shared), " ".join(own) or row.label

@@ -215,6 +215,17 @@ def test_facets_are_what_differs_beside_the_baseline_even_where_values_coincide(
     assert [loaded.facet(row) for row in loaded.rows] == [("lr_g 0.1", "c2"), ("lr_g 0.1", "c3")]
 
 
+def test_rows_of_a_tuning_are_grouped_by_the_row_that_chooses_among_them(study_file):
+    rows = [{"label": "slow and long", "train.lr_d": 0.1, "train.steps": 9}, {"label": "quick"}]
+    study = Study.load(
+        study_file(rows=rows, axes={}, baseline="quick", tune={"grid": {"train.lr_g": [0.1, 0.2], "train.beta1": [0]}})
+    )
+    tuning = study.tuning()
+    assert [tuning.facet(row) for row in tuning.rows] == [
+        ("slow and long", "0.1 0"), ("slow and long", "0.2 0"), ("quick", "0.1 0"), ("quick", "0.2 0")
+    ]  # fmt: skip
+
+
 def test_what_was_worked_out_is_kept_with_the_study_and_not_with_a_copy_that_differs(study_file):
     study = Study.load(study_file())
     job = study.jobs[0]
