@@ -19,7 +19,7 @@ _LAYERS = {
 _LATER = {
     **_LAYERS,
     "Config": "config",
-    "UserError": "config",
+    "UserError": "settings",
     "load": "api",
     "train": "api",
 }
