@@ -140,13 +140,11 @@ def main():
 def variants(network, args, console):
     """name -> a function that takes a step"""
     runs = {}
-    if args.alone:
-        pass
-    elif mimicry.installed():
+    if not args.alone and mimicry.installed():
         runs["mimicry c3 fp32"] = mimicry_elsewhere(network, args.device)
         if args.device == "cpu":
             runs["mimicry c3 fp32, memory kept"] = mimicry_step(network, args.device)
-    else:
+    elif not args.alone:
         console.print("mimicry is not installed (pip install --no-deps torch-mimicry): timing ours alone")
     for precision in args.precisions or precisions(args.device, tf32=True):
         options = [f"train.precision={precision}", "train.deterministic=false"]

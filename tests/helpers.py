@@ -1,5 +1,6 @@
 """What several test files need: states compared bit by bit, a crash in mid-step, one-sentence errors, random and real images."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import nn
 
 from data.sources.shapes import shapes
 from gan import checkpoint
+from gan.run_directory import RunDirectory
 from gan.state import State
 from metrics.features.network import state_sha256
 
@@ -72,6 +74,18 @@ def crash_at(monkeypatch, step):
         update(self)
 
     monkeypatch.setattr(State, "update_ema", update_or_die)
+
+
+def full_disk_at(monkeypatch, step):
+    """The disk is full when the log line of this step is written."""
+    log = RunDirectory.log
+
+    def full(self, name, record):
+        if record["step"] == step:
+            raise OSError(errno.ENOSPC, "No space left on device", str(self.path / "metrics.jsonl"))
+        log(self, name, record)
+
+    monkeypatch.setattr(RunDirectory, "log", full)
 
 
 def one_error(stderr):

@@ -11,10 +11,10 @@ import torch
 
 from gan import checkpoint
 from gan.loop import Diverged
-from gan.run_directory import RunDirectory, RunError, read_log
+from gan.run_directory import RunError, read_log
 from gan.state import Batches, State
 from gan.training import train
-from tests.helpers import PulledPlug, assert_same, crash_at, final_state, one_error
+from tests.helpers import PulledPlug, assert_same, crash_at, final_state, full_disk_at, one_error
 
 
 def test_nan_in_a_loss_names_its_step_and_the_last_good_checkpoint(tiny, tmp_path, monkeypatch):
@@ -57,14 +57,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tiny, tmp_path, monkeypatch):
 
 
 def test_a_disk_that_fills_between_checkpoints(tiny, tmp_path, monkeypatch):
-    log = RunDirectory.log
-
-    def full(self, name, record):
-        if record["step"] == 8:
-            raise OSError(28, "No space left on device", str(self.path / "metrics.jsonl"))
-        log(self, name, record)
-
-    monkeypatch.setattr(RunDirectory, "log", full)
+    full_disk_at(monkeypatch, 8)
     with pytest.raises(RunError, match=r"the disk is full.*metrics.jsonl.*repeat the command"):
         train(tiny(), tmp_path, progress=False)
     monkeypatch.undo()

@@ -19,10 +19,10 @@ from gan.classification.state import Batches, State, grey_levels
 from gan.classification.training import evaluate, learning_rate, take_step, train
 from gan.loop import Diverged, Interrupted
 from gan.models.classifiers import build_classifier
-from gan.run_directory import RunDirectory, RunError, read_log
+from gan.run_directory import RunError, read_log
 from gan.settings import ConfigError
 from metrics.features import open_extractor
-from tests.helpers import ROOT, PulledPlug, assert_same, final_state, save_split
+from tests.helpers import ROOT, PulledPlug, assert_same, final_state, full_disk_at, save_split
 
 CPU = torch.device("cpu")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -279,14 +279,7 @@ def test_a_diverging_run_keeps_the_last_good_checkpoint(small, tmp_path, monkeyp
 
 
 def test_a_full_disk_loses_nothing(small, tmp_path, monkeypatch):
-    log = RunDirectory.log
-
-    def full(self, name, record):
-        if record["step"] == 8:
-            raise OSError(28, "No space left on device", str(self.path / "metrics.jsonl"))
-        log(self, name, record)
-
-    monkeypatch.setattr(RunDirectory, "log", full)
+    full_disk_at(monkeypatch, 8)
     with pytest.raises(RunError, match=r"the disk is full.*metrics.jsonl.*repeat the command"):
         train(small(), tmp_path, progress=False)
     monkeypatch.undo()
