@@ -49,8 +49,8 @@ app.add_typer(zoo.app, name="zoo")
 def about() -> None:
     """Does this convolution kernel make a better GAN?
 
-    Train DCGAN, CNN, SNGAN, WGAN-GP, GAN-Landscape and R3GAN generators with kernels c2 c2sp c2alt c3 c3sp c3off c4 c4sp c5 c5sp, and draw
-    from them.
+    Train DCGAN, CNN, SNGAN, WGAN-GP, GAN-Landscape and R3GAN generators with kernels c2 c2sp c2alt c3 c3sp c3off c4 c4sp c5
+    c5sp, and draw from them.
     """
 
 
