@@ -34,7 +34,9 @@ def pad(x: Tensor, rule: Rule, far: tuple[int, int] = (0, 0)) -> Tensor:
     if len(rule.groups) > len(CORNERS):  # several groups of a convolution: one pad for each corner, of all groups together
         own = len(rule.groups) // len(CORNERS)
         pictures = padding.pad(x.unflatten(1, (own, -1)), rule._replace(groups=rule.groups[: len(CORNERS)]))
-        return pictures.flatten(1, 2).contiguous(memory_format=memory_format_of(x))
+        padded = pictures.flatten(1, 2)
+        last = x.stride(1) == 1 and not x.is_contiguous()  # channels_last, in words that vmap knows
+        return padded.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) if last else padded.contiguous()
     if torch.compiler.is_compiling():
         corners = rule.groups == towards(CORNERS, x.shape[1])
         if _compiles_for_cpu(x) and (corners or rule.groups == towards((BELOW_RIGHT,), x.shape[1])):

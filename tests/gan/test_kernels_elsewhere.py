@@ -73,6 +73,16 @@ def test_vmap_over_pictures_and_over_weights(kernel, padding):
     torch.testing.assert_close(torch.vmap(call, in_dims=(0, None))(weights, EVEN), torch.stack(alone))
 
 
+@pytest.mark.parametrize("groups", [2, 8])
+def test_vmap_over_pictures_of_a_convolution_with_groups(groups):
+    layer, many = SymmetricConv2d(32, 32, 2, groups=groups), torch.randn(3, 2, 32, 5, 4)
+    wanted = torch.stack([layer(x) for x in many])
+    for axis in range(5):
+        torch.testing.assert_close(torch.vmap(layer, in_dims=axis)(many.movedim(0, axis)), wanted)
+    last = many.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, (3, 2))
+    torch.testing.assert_close(torch.vmap(layer)(last), wanted)
+
+
 @pytest.mark.parametrize(("kernel", "padding"), EACH)
 def test_forward_derivatives_of_first_and_second_order(kernel, padding):
     net, x = stack(kernel, padding).double(), EVEN.double()[:1, :, :4, :2]
