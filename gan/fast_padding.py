@@ -207,9 +207,15 @@ def _forward_mode() -> bool:
     return torch.autograd.forward_ad._current_level >= 0
 
 
+def transformed() -> bool:
+    """Whether a transform of torch.func (vmap, jvp, grad) or forward-mode derivatives are at work."""
+    return _forward_mode() or torch._C._are_functorch_transforms_active()  # pyright: ignore[reportAttributeAccessIssue]
+
+
 # What torch.compiler.assume_constant_result does, without importing the compiler, which takes a second and is rarely needed.
 exporting._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 _forward_mode._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+transformed._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def _compiles_for_cpu(x: Tensor) -> bool:

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Iterator
 from typing import TypeGuard
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
+from .fast_padding import transformed
 from .kernels import SameConv2d
-from .padding import BELOW_RIGHT, Rule
+from .padding import BELOW_RIGHT, Rule, recorded
 from .phases import phase_conv
 from .resampling import Unpool, conv_pool, nearest_conv, unpool_conv
 
@@ -25,7 +27,8 @@ class FusedSequential(nn.Sequential):
     convolution with the 2×2 average after it.
 
     Two layers are fused if the identity holds (kernels of 2 to 5, stride 1, no groups, no dilation; after a doubling also zero
-    padding), neither has hooks, and `form` says that it is faster.
+    padding), neither has hooks, and `form` says that it is faster. None is under torch.jit.trace, ONNX, torch.fx, torch.func and
+    forward-mode derivatives, which get the layers themselves.
     """
 
     fuse = True
@@ -57,6 +60,8 @@ def sequential(layers: Iterable[nn.Module], fuse: bool) -> nn.Sequential:
 
 def fused(first: nn.Module, second: nn.Module, x: Tensor) -> Tensor | None:
     """second(first(x)) as one operation, or None where that is not possible or not faster."""
+    if isinstance(x, torch.fx.Proxy) or recorded() or transformed():
+        return None
     upsampling = _upsampling(first)
     if upsampling and _same_size(second) and second.padding_mode == "zeros" and not _hooked(first, second):
         how, rule = form(upsampling, second, x), rule_of(second)

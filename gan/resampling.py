@@ -15,11 +15,12 @@ Bilinear doubling has no such identity: at the border it repeats pixels where a 
 """
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .fast_padding import memory_format_of
-from .padding import Rule
+from .fast_padding import memory_format_of, transformed
+from .padding import Rule, recorded
 
 
 class Unpool(nn.Module):
@@ -29,10 +30,17 @@ class Unpool(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
-        y = torch.empty((n, c, 2 * h, 2 * w), dtype=x.dtype, device=x.device, memory_format=memory_format_of(x)).zero_()
-        y[:, :, ::2, ::2] = x
-        return y
+        return _unpooled(x)
+
+
+@torch.fx.wrap
+def _unpooled(x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    if recorded() or transformed():  # no writing in place
+        return F.pad(x.reshape(n, c, h, 1, w, 1), (0, 1, 0, 0, 0, 1)).reshape(n, c, 2 * h, 2 * w)
+    y = torch.empty((n, c, 2 * h, 2 * w), dtype=x.dtype, device=x.device, memory_format=memory_format_of(x)).zero_()
+    y[:, :, ::2, ::2] = x
+    return y
 
 
 def nearest_conv(x: Tensor, weight: Tensor, bias: Tensor | None, rule: Rule) -> Tensor:

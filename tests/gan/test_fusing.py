@@ -20,6 +20,7 @@ from gan.resampling import Unpool
 from gan.run_directory import RunError, RunFiles, read_config
 from gan.settings import ConfigError
 from gan.training import train
+from tests.helpers import ROOT
 
 UP = [nn.Upsample(scale_factor=2), Unpool()]
 MAP = torch.zeros(1, 8, 4, 4)
@@ -41,6 +42,21 @@ def test_every_kernel_is_fused_before_a_mean(kernel, padding):
     layer, mean, x = conv2d(kernel, 8, 4, padding_mode=padding), nn.AvgPool2d(2), torch.randn(2, 8, 7, 6)
     assert fused(layer, mean, x) is not None
     torch.testing.assert_close(FusedSequential(layer, nn.Identity(), mean)(x), FusedSequential(layer, mean)(x))
+
+
+@pytest.mark.parametrize("tool", ["trace", "export", "onnx", "vmap", "jvp", "fx"])
+@pytest.mark.parametrize("first", UP, ids=["nearest", "unpool"])
+@pytest.mark.parametrize("width", [4, 96])
+def test_other_tools_take_fused_layers(monkeypatch, tool, first, width):
+    """At even sizes; what was recorded serves odd ones too."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import converted_models
+
+    up = FusedSequential(first, conv2d("c2sp", width, width))
+    down = FusedSequential(conv2d("c3", width, width), nn.AvgPool2d(2))
+    net = nn.Sequential(nn.Conv2d(3, width, 1), up, down).eval()
+    found, wanted = converted_models.TOOLS[tool](net, torch.randn(2, 3, 4, 4), torch.randn(1, 3, 5, 7))
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
 
 
 def hooked(layer):
