@@ -20,7 +20,7 @@ LIBRARIES = (
     "matplotlib.backends.backend_agg", "scipy.linalg", "scipy.stats", "PIL.Image", "pydantic", "typer", "typer.rich_utils",
     "rich.table", "tqdm", "safetensors.torch", "lmdb", "yaml", "filelock", "jinja2", "submitit",
 )  # fmt: skip
-AT_IMPORT = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "PYTHONIOENCODING", "MALLOC_CONF", "CUDA_VISIBLE_DEVICES")
+AT_IMPORT = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "PYTHONIOENCODING", "MALLOC_CONF")
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -28,7 +28,8 @@ def ask(path, arguments):
     """Have the server run these arguments with our streams, folder and environment, and end as that ends."""
     changed = any(os.environ.get(name) != value for name, value in json.loads(os.environ["QUICK_PYTHON_AT_IMPORT"]).items())
     arguments = arguments[1:] if arguments[:1] == ["-u"] else arguments  # output is passed on line by line in any case
-    if changed or not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-c", "-m")):
+    own_number = arguments[:2] == ["-m", "submitit.local._local"]  # submitit knows this process by its number
+    if changed or own_number or not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-c", "-m")):
         os.execv(sys.executable, [sys.executable, *arguments])
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(path)

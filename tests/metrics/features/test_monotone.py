@@ -11,7 +11,7 @@ from metrics.features import open_extractor
 from metrics.frechet import frechet_from_features
 from tests.helpers import real_cifar10
 
-COUNT = 120
+COUNT = 100
 STRENGTHS = {"noise": (4, 8, 16, 32), "blur": (0.5, 0.75, 1.0, 1.5)}  # standard deviations in grey levels, and in pixels
 
 
