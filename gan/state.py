@@ -14,6 +14,7 @@ from gan.config import Config
 from gan.models.build import build
 from gan.models.layers import spectral_norms
 from gan.objectives import LOSSES
+from gan.optimizers import Adam
 from gan.processes import Processes
 from gan.randomness import derive, step_uniform
 from gan.settings import ConfigError
@@ -54,8 +55,8 @@ class State:
         adapts = config.augment.target is not None
         self.adaptive = AdaptiveProbability(config.augment, t.batch_size * t.d_steps, processes.device) if adapts else None
         betas = (t.beta1, t.beta2)
-        self.optimizer_g = torch.optim.Adam(self.generator.parameters(), lr=t.lr_g, betas=betas, fused=True)
-        self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), lr=t.lr_d, betas=betas, fused=True)
+        self.optimizer_g = Adam(self.generator.parameters(), lr=t.lr_g, betas=betas, fused=True)
+        self.optimizer_d = Adam(self.discriminator.parameters(), lr=t.lr_d, betas=betas, fused=True)
         self.step = 0
         self.logged = LOGGED + (ADAPTIVE if self.adaptive else ())
         self.pending: list[Tensor] = []  # the values named in `logged` of the steps that are not logged yet

@@ -14,6 +14,7 @@ from data import DataError, ImageSet
 from gan.classification import augmentation
 from gan.classification.config import Config
 from gan.models.classifiers import build_classifier
+from gan.optimizers import SGD
 from gan.randomness import derive
 from gan.state import require_shapes
 from metrics.statistics import fingerprint
@@ -128,7 +129,7 @@ class State:
         kernels = [p for p in model.parameters() if p.dim() > 1]
         rest = [p for p in model.parameters() if p.dim() == 1]  # norms and biases
         groups = [{"params": kernels, "weight_decay": t.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.SGD(groups, lr=t.lr, momentum=t.momentum, nesterov=True, fused=True)
+        self.optimizer = SGD(groups, lr=t.lr, momentum=t.momentum, nesterov=True, fused=True)
         self.step = 0
         self.pending: list[Tensor] = []
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from gan.plots import BLUE, INK, RED, logarithmic, panels, pyplot, save_figure
 from gan.probe import Probe
 from gan.probe.table import layers_of
+from gan.sampling import tiled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,7 @@ def _title(card: dict) -> str:
 
 
 def _drawn(axis: "Axes", images: Tensor, title: str) -> None:
-    axis.imshow(make_grid(images, nrow=4, padding=1, pad_value=255).permute(1, 2, 0).numpy(), interpolation="nearest")
+    axis.imshow(tiled(images, 4, 255).permute(1, 2, 0).numpy(), interpolation="nearest")
     axis.set_title(title)
     axis.axis("off")
 
@@ -134,7 +134,7 @@ def _constant(axis: "Axes", record: dict, flattened: Tensor) -> None:
     """W3 of the whole network: a constant map should become a constant picture."""
     side = min(32, flattened.shape[-1])
     cut = flattened[:, :, :side, :side].clamp(-1, 1).add(1).div(2)
-    axis.imshow(make_grid(cut[:4], nrow=2, padding=1, pad_value=1).permute(1, 2, 0).numpy(), interpolation="nearest")
+    axis.imshow(tiled(cut[:4], 2, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
     texture = _text(record["numbers"]["constant_texture"])
     axis.set_title(f"W3  Constant maps, painted:\n{texture} grey levels (0: flat)")
     axis.axis("off")

@@ -61,15 +61,22 @@ def test_an_estimate_is_less_than_what_the_weights_take():
     assert found == [(g, 5), (d, 4)]
 
 
-def test_the_checks_before_a_run_do_not_wait_for_pytorchs_compiler():
+def test_a_run_does_not_wait_for_pytorchs_compiler_or_torchvision(tmp_path):
     code = """if True:
         import sys, torch
         from gan.config import Config
         from gan.memory import require_memory_to_train, space_to_train
+        from gan.training import train
+        def nothing_slow(when):
+            assert not {"torch._dynamo", "torch._inductor", "sympy", "torchvision"} & sys.modules.keys(), when
         for told in ("family=dcgan", "family=sngan", "family=r3", "conditional=true", "spectral_norm=true"):
             config = Config.load(None, [f"generator.{told}", "generator.kernel=c2sp", "generator.width_rule=equal_parameters"])
             require_memory_to_train(config, torch.device("cpu"))
             space_to_train(config, "nowhere")
-            assert not {"torch._dynamo", "torch._inductor", "sympy"} & sys.modules.keys(), told
+            nothing_slow(told)
+        small = ["generator.width=4", "discriminator.width=4", "train.batch_size=4", "train.device=cpu", "evaluate.every=0"]
+        for steps in (1, 2):  # the second is read back
+            train(Config.load(None, [*small, f"train.steps={steps}"]), sys.argv[1], progress=False)
+            nothing_slow(f"step {steps}")
     """
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True)
