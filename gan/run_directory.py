@@ -29,6 +29,7 @@ class RunFiles:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self.lock = self.path / ".lock"  # while a process trains, or after one that was killed
         self.settings_file = self.path / "config.yaml"
         self.metrics = self.path / "metrics.jsonl"  # losses and scores: a function of the settings
         self.timing = self.path / "timing.jsonl"
@@ -102,7 +103,7 @@ class RunDirectory(RunFiles):
         except OSError as error:
             raise RunError(f"{self.path} can't be used as a run directory: {reason(error)}; choose another with --out") from None
         try:
-            self._held.enter_context(locked(self.path / ".lock"))
+            self._held.enter_context(locked(self.lock))
         except filelock.Timeout:
             raise RunError(f"{self.path} is in use by another training process; wait for it, or choose another --out") from None
         try:
@@ -163,13 +164,14 @@ def begun_config(path: str | Path, kind: type[AnyConfig] = Config) -> AnyConfig 
 
 
 def finished(path: str | Path, config: Tree) -> bool:
-    """Whether a run with these settings has nothing left to do: its last checkpoint and the pictures that come after it are there.
+    """Whether a run with these settings has nothing left to do: its last checkpoint and the pictures that come after it are there,
+    and no killed process has left anything else.
 
     No images or weights are loaded for it. A run with other settings counts as unfinished: opening it says what differs.
     """
     files, kept = RunFiles(path), begun_config(path, type(config))
     last = files.latest()
-    if kept is None or last is None or kept.difference(config.settled("cpu", kept)):
+    if kept is None or last is None or files.lock.exists() or kept.difference(config.settled("cpu", kept)):
         return False
     step = checkpoint.step_of(last)
     return step == config.train.steps and files.curves.is_file() and files.grid(step).is_file()

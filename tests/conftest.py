@@ -12,7 +12,8 @@ import pytest
 import torch
 
 pytest_plugins = ["tests.fixtures", "tests.data_fixtures"]
-LONG = {"test_run.py", "test_examples.py", "test_extending.py", "test_faults.py", "test_pytorch_fid_parity.py"}
+_LONG = "run processes compile examples extending faults monotone training steps"
+LONG = {f"test_{name}.py" for name in _LONG.split()}
 
 
 def pytest_collection_modifyitems(items):

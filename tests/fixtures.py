@@ -1,5 +1,7 @@
 """What tests of several folders need: tiny runs, features that take a millisecond, the command line in this process."""
 
+import functools
+import io
 import json
 import os
 import shlex
@@ -8,15 +10,17 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from weakref import WeakValueDictionary
 
 import pytest
 import torch
 import yaml
+from PIL import Image
 from torch import nn
 
 from cli import common
 from cli import main as cli
-from data.sources.shapes import shapes
+from data.sources.shapes import COUNTS, shapes
 from gan.config import Config
 from gan.sampling import save_images
 from gan.training import train
@@ -87,6 +91,27 @@ def trained(tiny, tmp_path_factory):
 def run(trained, tmp_path):
     """Four steps, with checkpoints of steps 2 and 4."""
     return shutil.copytree(trained, tmp_path / "run")
+
+
+@functools.cache
+def _kept_shapes(counts, resolution, split):
+    return shapes(resolution, split)
+
+
+@pytest.fixture
+def kept_shapes(monkeypatch):
+    """Generated shapes are drawn once for all tests that ask for this."""
+    monkeypatch.setattr("data.sources.shapes.shapes", lambda *asked: _kept_shapes(tuple(COUNTS.items()), *asked))
+    monkeypatch.setattr("data.sources.shapes._drawn", WeakValueDictionary())
+
+
+@pytest.fixture
+def unrendered(monkeypatch):
+    """Figures are composed, but their files hold one white pixel: rendering takes longer than training for a few steps."""
+    pixel = io.BytesIO()
+    Image.new("L", (1, 1), 255).save(pixel, "png")
+    for module in ("gan.plots", "study.figures"):
+        monkeypatch.setattr(f"{module}.figure_bytes", lambda *_: pixel.getvalue())
 
 
 @pytest.fixture

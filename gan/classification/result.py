@@ -67,7 +67,7 @@ def finished(path: str | Path, config: Config) -> dict | None:
     """The result of a run with these settings that has nothing left to do; None for any other. Nothing is decoded or loaded."""
     files, kept = RunFiles(path), begun_config(path, Config)
     last = files.latest()
-    if kept is None or last is None or kept.difference(config.settled("cpu", kept)):
+    if kept is None or last is None or files.lock.exists() or kept.difference(config.settled("cpu", kept)):
         return None
     if not (files.curves.is_file() and files.confusion.is_file()):
         return None

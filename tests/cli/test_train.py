@@ -1,6 +1,8 @@
 """`train` goes on with a run by its folder, says what it does, knows a finished run at once, and takes no settings as options."""
 
 import shutil
+import socket
+import subprocess
 import sys
 
 import pytest
@@ -47,6 +49,16 @@ def test_a_run_that_lacks_its_last_pictures_is_not_finished(begun, call):
     (begun / "curves.png").unlink()
     status, _, err = call("train", begun)
     assert status == 0 and "is finished" not in err and (begun / "curves.png").exists()
+
+
+def test_what_a_process_that_was_killed_at_the_very_end_left_is_removed(begun, call):
+    dead = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    dead.wait()
+    left = [begun / ".lock", begun / "samples" / f".{socket.gethostname()}-{dead.pid}.0.grid.png.tmp"]
+    for file in left:
+        file.touch()
+    status, _, err = call("train", begun, "-q")
+    assert status == 0 and not any(file.exists() for file in left), err
 
 
 def test_a_finished_run_is_still_refused_other_settings(begun, call):
@@ -100,6 +112,8 @@ def test_a_classifier_goes_on_by_its_folder(pictures, call, tmp_path):
     assert status == 0 and f"{run} is finished, 1 epochs" in err and "accuracy on 30 test images" in err
     assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == before
     assert err.splitlines()[-1] == f"next: python run_gan.py classify {run} --export weights.safetensors"
+    (run / ".lock").touch()  # of a process that was killed at the very end
+    assert call("classify", run, "-q")[0] == 0 and not (run / ".lock").exists()
     (run / "result.json").write_text("{")
     status, _, err = call("classify", run)
     assert status == 0 and f"run directory: {run}" in err and "50 images; CPU, fp32; goes on from step 2 of 2" in err

@@ -180,6 +180,7 @@ def test_crash_and_resume_equals_an_unbroken_run_bitwise(tiny, tmp_path):
     assert 0 <= probability <= 1 and total == 0  # twelve steps are four intervals
 
 
+@pytest.mark.rendered
 def test_the_probability_and_what_it_follows_are_logged(tiny, tmp_path):
     train(tiny("sngan", *ADAPTIVE, "train.steps=4", "train.log_every=1"), tmp_path, progress=False)
     log = [record for record in read_log(tmp_path) if "d_loss" in record]

@@ -11,7 +11,10 @@ from gan.optimizers import SGD, Adam
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "options"),
-    [(Adam, torch.optim.Adam, {"betas": (0.5, 0.9)}), (SGD, torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1})],
+    [
+        (Adam, torch.optim.Adam, {"betas": (0.5, 0.9)}),
+        (SGD, torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    ],
 )
 def test_steps_and_state_are_those_of_pytorch(ours, theirs, options):
     torch.manual_seed(0)

@@ -9,6 +9,7 @@ from PIL import Image
 from gan.classification.figures import plot_confusion
 from gan.plots import figure_bytes, plot_curves, plot_runs, plot_scores, pyplot
 
+pytestmark = pytest.mark.rendered
 RECORDS = [{"step": step, **dict.fromkeys(("d_loss", "g_loss", "d_real", "d_fake", "penalty"), 0.5)} for step in (1, 2)]
 
 

@@ -135,6 +135,7 @@ def test_checkpoints_are_plain_and_few(tiny, tmp_path):
     assert steps == [8, 10, 12]
 
 
+@pytest.mark.rendered
 def test_logs_are_complete(tiny, tmp_path):
     train(tiny("wgan_gp"), tmp_path, progress=False)
     log = read_log(tmp_path)

@@ -47,6 +47,7 @@ def test_a_study_trains_scores_and_reports_every_run_and_then_has_nothing_to_do(
     assert json.loads((out / "table.json").read_text()) == table
 
 
+@pytest.mark.usefixtures("unrendered", "kept_shapes")
 def test_one_failing_row_leaves_the_others(study_of, fifty, tmp_path, call, monkeypatch):
     with zipfile.ZipFile(tmp_path / "broken.zip", "w") as broken:
         for i in range(40):
@@ -74,6 +75,7 @@ def test_a_run_that_diverges_is_a_result(study_of, tmp_path):
     assert folder.done(study, study.jobs[0])
 
 
+@pytest.mark.usefixtures("unrendered", "kept_shapes")
 def test_classifiers_are_studied_too(pictures, tmp_path, call):
     study = {
         "title": "Classifiers",
@@ -98,6 +100,7 @@ def test_classifiers_are_studied_too(pictures, tmp_path, call):
     assert "test error, %" in (out / "table.md").read_text() and "so far" not in (out / "table.md").read_text()
 
 
+@pytest.mark.usefixtures("unrendered", "kept_shapes")
 def test_a_study_grows_by_seeds_until_it_knows_enough(study_of, tmp_path, call, in_this_process):
     file, out = study_of({"evaluate.every": 0}), tmp_path / "out"
     code, _, said = call("compare", file, "--out", out, "--quiet", "--until", "1%", "--max-seeds", "3")
@@ -109,6 +112,7 @@ def test_a_study_grows_by_seeds_until_it_knows_enough(study_of, tmp_path, call, 
     assert code == 0 and "| ± 10%" in printed and "as its runs took them" in printed, said
 
 
+@pytest.mark.usefixtures("unrendered", "kept_shapes")
 def test_rows_are_tuned_before_they_are_compared(study_of, tmp_path, call, in_this_process):
     tune = {"grid": {"train.lr_g": [1e-4, 4e-4]}, "seeds": [7]}
     file, out = study_of({"evaluate.every": 0}, tune=tune), tmp_path / "out"

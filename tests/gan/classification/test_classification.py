@@ -366,6 +366,7 @@ def test_sections_that_are_empty_or_no_sections(tmp_path):
 # --- what a run leaves -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rendered
 def test_a_run_leaves_its_result_pictures_and_weights(small, tmp_path):
     config = small("train.test_every=1")
     outcome = train(config, tmp_path / "run", progress=False)
@@ -407,6 +408,7 @@ def test_a_result_is_written_before_the_pictures(small, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "result.json").read_text())["card"]["steps"] == 13
 
 
+@pytest.mark.rendered
 def test_names_of_classes_are_no_formulas(small, tmp_path):
     for split in ("train", "test"):
         save_split(tmp_path / "data", 12, split)

@@ -187,6 +187,7 @@ def test_a_record_is_plain_json(run, tmp_path):
     assert json.loads((tmp_path / "probe.json").read_text()) == sealed(record)
 
 
+@pytest.mark.rendered
 def test_figure_and_tables(run, tiny, real, tmp_path):
     for found in (measure(run, real=real, **SMALL), measure(tiny("sngan"), samples=16)):
         draw_probe(found, tmp_path / "deep" / "probe.png")

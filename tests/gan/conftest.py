@@ -1,0 +1,12 @@
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def quick_to_train(request):
+    """Runs of a few steps, whose figures would take most of the time, are trained without them and share their shapes.
+
+    Tests that look at a figure say so: `@pytest.mark.rendered`.
+    """
+    request.getfixturevalue("kept_shapes")
+    if not request.node.get_closest_marker("rendered"):
+        request.getfixturevalue("unrendered")
