@@ -62,7 +62,7 @@ def test_an_epoch_shows_every_image_once(tiny):
 def test_every_discriminator_learns_against_a_slow_generator(tiny, tmp_path, family):
     """It tells real from fake after a few steps: losses are wired the right way round."""
     config = tiny(
-        family, "train.steps=60", "train.d_steps=3", "train.lr_d=0.005", "train.lr_g=1e-6", "train.lr_decay=none", "objective.r1=0"
+        family, "train.steps=30", "train.d_steps=3", "train.lr_d=0.005", "train.lr_g=1e-6", "train.lr_decay=none", "objective.r1=0"
     )  # fmt: skip
     train(config, tmp_path, progress=False)
     last = read_log(tmp_path)[-1]
