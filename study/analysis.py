@@ -28,7 +28,9 @@ from study.inference import (
 from study.study import Row, Study
 
 COLLAPSED = 0.1  # diversity (study.tasks.diversity) below which a generator counts as collapsed
-GAVE_UP = 1e-3  # advantage (study.tasks.advantage) below which a discriminator has given up
+# Spread of its logits (study.tasks.logit_spread) below which a discriminator has given up: the gradients that it gives to the
+# generator are then as small as Adam's epsilon, 1e-8, and no longer move it.
+GAVE_UP = 1e-5
 LATE = 3  # scored checkpoints, the last ones, whose distances are averaged
 FLAT = 0.05  # a row is flat if its distance, at the slope of the end, changes by less than this share in a quarter of training
 END = 0.4  # share of training over which that slope is taken, or the last LATE points where those reach further back
@@ -221,8 +223,9 @@ def not_converged(study: Study, record: dict) -> str | None:
         return record["why"]
     if record["diversity"] is not None and record["diversity"] < COLLAPSED:
         return f"collapsed: its images vary {record['diversity']:.1%} as much as real ones"
-    if record.get("advantage") is not None and record["advantage"] < GAVE_UP:
-        return f"its discriminator gave up: its outputs on real and generated images differ by {record['advantage']:.1g}"
+    spread = record.get("logit_spread", record.get("advantage"))  # older records: by how much the mean logits of both kinds differ
+    if spread is not None and spread < GAVE_UP:
+        return f"its discriminator gave up: its outputs on real and generated images differ by {spread:.1g}"
     value = record["last"]["scores"][0]["value"]
     if not math.isfinite(value):
         return f"its {VALUE[study.task]} is {value}"

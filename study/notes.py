@@ -221,8 +221,8 @@ def definition(study: Study) -> str:
     last = "whose" if bound else "or whose"
     return (
         "Not converged: a run in which a loss or weight became NaN or infinite, whose 1,000 images vary (mean pixel variance) less "
-        f"than {COLLAPSED:.0%} as much as real ones, {last} discriminator has given up (over the last tenth of training its mean "
-        f"outputs on real and generated images differ by less than {GAVE_UP:g}){bound}."
+        f"than {COLLAPSED:.0%} as much as real ones, {last} discriminator has given up (its outputs on real and generated "
+        f"images differ by less than {GAVE_UP:g}){bound}."
     )
 
 

@@ -6,7 +6,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ from gan.memory import require_memory_to_train, space_to_train
 from gan.models.build import build
 from gan.models.classifiers import build_classifier
 from gan.models.counting import macs, parameter_count
-from gan.probe import measure, summary, write_record
+from gan.probe import inputs, measure, summary, write_record
 from gan.probe.figure import draw_probe
 from gan.probe.inputs import Real, halves, real_images
 from gan.randomness import derive, latents
@@ -40,6 +39,7 @@ from study.folder import StudyFolder
 from study.study import Job, Scoring, Study, StudyError
 
 DIVERSITY_IMAGES = 1000
+JUDGED = 500  # images of each kind that the discriminator is shown
 PROBED = 1000  # images that the instruments look at, of each kind
 GRID = 64  # samples
 WALKED = 100_000  # images up to which all are read to pick a few; of larger sets only the chosen ones are opened
@@ -102,8 +102,10 @@ class GanRun:
         """Scores of the last and, where one was kept, of the best checkpoint; what tells a collapse; a grid of fixed latents."""
         seed, own, device = self.config.train.seed, self.materials.own, self.materials.extractor.device
         trained = sampling.load_generator(self.directory, None, device)
-        found: dict = {"advantage": advantage(self.directory), "last": self._scored(trained)}
-        found["diversity"] = diversity(trained.generator, own.images, seed)
+        found: dict = {"last": self._scored(trained), "diversity": diversity(trained.generator, own.images, seed)}
+        (generator, discriminator), _ = inputs.trained(self.directory, None, device)
+        assert discriminator is not None  # which only a lone generator lacks, as those of the zoo
+        found["logit_spread"] = logit_spread(generator, discriminator, own.images, seed)
         z = latents(derive(seed, "grid"), 0, GRID, self.config.generator.latent).to(device)
         sampling.save_grid(sampling.grid(trained.generator, z), self.directory / "grid.png", sampling.GRID_COLUMNS, scale=1)
         sampling.save_grid(own.images[:GRID], self.directory / "real.png", sampling.GRID_COLUMNS, scale=1)
@@ -241,12 +243,19 @@ def diversity(generator: torch.nn.Module, real: Tensor, seed: int) -> float:
     return float(spread[0] / spread[1])
 
 
-def advantage(directory: Path) -> float | None:
-    """Mean |D(x) - D(G(z))| of the logged mean logits over the last tenth of training; None without a log.
+def logit_spread(generator: torch.nn.Module, discriminator: torch.nn.Module, real: Tensor, seed: int) -> float:
+    """Standard deviation of a discriminator's logits over 500 real images (N, 3, R, R) uint8 and 500 generated ones.
 
-    Near 0 the discriminator gives every image the same logit, and the generator no longer learns; the studies in results/ have
-    0.008 to 5.
+    Both networks in eval mode; to a conditional discriminator all images are of the first class.
+
+    Near 0 the discriminator gives every image the same logit, and the generator no longer learns. The difference of the mean logits
+    doesn't tell: it passes through 0 whenever the two networks are even.
     """
-    logged = [record for record in read_log(directory) if "d_loss" in record]
-    last = logged[-max(1, len(logged) // 10) :]
-    return fmean(abs(record["d_real"] - record["d_fake"]) for record in last) if last else None
+    images = torch.cat([real[:JUDGED].cpu(), *(x.cpu() for x in sampling.samples(generator, seed, JUDGED))])
+    device = next(discriminator.parameters()).device
+    logits = []
+    with torch.no_grad():
+        for some in images.split(100):
+            label = [torch.zeros(len(some), dtype=torch.int64, device=device)] if discriminator.classes else []
+            logits.append(discriminator(some.to(device).float() / 127.5 - 1, *label).double())
+    return float(torch.cat(logits).std())

@@ -150,10 +150,20 @@ def test_a_collapsed_generator_has_not_converged(study, changes, words):
     assert (why is None) if words is None else words in why
 
 
-@pytest.mark.parametrize(("advantage", "gave_up"), [(None, False), (0.0, True), (9e-4, True), (0.01, False)])
-def test_a_run_whose_discriminator_gave_up_has_not_converged(study, advantage, gave_up):
+@pytest.mark.parametrize(
+    ("judged", "gave_up"),
+    [
+        ({"logit_spread": 0.0}, True),
+        ({"logit_spread": 9e-6}, True),
+        ({"logit_spread": 2e-4, "advantage": 0.0}, False),  # small logits, and the two networks are even
+        ({"advantage": 3e-6}, True),
+        ({"advantage": 9e-5}, False),
+        ({"advantage": None}, False),
+    ],
+)
+def test_a_run_whose_discriminator_gave_up_has_not_converged(study, judged, gave_up):
     loaded, _ = study({"c2": [], "c3": []})
-    why = not_converged(loaded, result(10.0, advantage=advantage))
+    why = not_converged(loaded, result(10.0, **judged))
     assert ("gave up" in why) if gave_up else why is None
 
 

@@ -1,9 +1,9 @@
 """What one run of a study does: its cost, its scores, and what tells that it didn't converge."""
 
-import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from data import DataError
 from data.files import UserError
@@ -12,7 +12,7 @@ from gan.run_directory import RunError
 from study.folder import StudyFolder
 from study.run import run_job
 from study.study import Study, StudyError
-from study.tasks import GanRun, advantage, check_runs, diversity
+from study.tasks import GanRun, check_runs, diversity, logit_spread
 
 
 @pytest.mark.parametrize("rule", [None, "equal_parameters", "equal_macs", "same"])
@@ -50,8 +50,6 @@ def test_what_scoring_needs_is_opened_before_the_training(study_of, tmp_path, sc
 
 
 def test_diversity_is_one_for_the_data_and_zero_for_one_picture():
-    import torch
-
     class Painter(torch.nn.Module):
         latent = 4
 
@@ -68,13 +66,36 @@ def test_diversity_is_one_for_the_data_and_zero_for_one_picture():
     assert diversity(Painter(0.0).eval(), real, 0) == pytest.approx(0.0, abs=1e-3)
 
 
-def test_the_advantage_is_that_of_the_last_tenth_of_what_was_logged(tmp_path):
-    assert advantage(tmp_path) is None
-    logged = [{"step": i, "d_loss": 2.0, "d_real": 1.0, "d_fake": 0.0} for i in range(38)]
-    logged += [{"step": i, "d_loss": 2.0, "d_real": 0.25, "d_fake": fake} for i, fake in ((38, 0.5), (39, 0.25), (40, 0.0))]
-    logged.insert(39, {"step": 38, "fd_pixels": 3.0})
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in logged))
-    assert advantage(tmp_path) == pytest.approx((0.25 + 0 + 0.25 + 1) / 4)
+class Judge(torch.nn.Module):
+    """A discriminator whose logits are a constant and so many times the mean of an image."""
+
+    classes = 0
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(scale))
+
+    def forward(self, x):
+        return 0.25 + self.scale * x.mean(dim=(1, 2, 3))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 2.0])
+def test_a_discriminator_that_gives_every_image_the_same_logit_is_told_by_their_spread(scale):
+    real = torch.full((500, 3, 8, 8), 255, dtype=torch.uint8)
+    assert logit_spread(Black(), Judge(scale), real, 0) == pytest.approx(scale, rel=2e-3, abs=1e-9)  # half at +1, half at -1
+
+
+class Black(torch.nn.Module):
+    latent = 4
+    classes = 0
+
+    def __init__(self):
+        super().__init__()
+        self.shade = torch.nn.Parameter(torch.tensor(-1.0))
+        self.eval()
+
+    def forward(self, z):
+        return self.shade.expand(len(z), 3, 8, 8)
 
 
 def test_ctrl_c_while_runs_are_checked_stops_the_study(study_file, tmp_path, monkeypatch):
