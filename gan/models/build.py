@@ -187,12 +187,17 @@ def matched_width(config: Config, classes: int = 0) -> tuple[float, int]:
 @functools.lru_cache(maxsize=256)
 def _matched_width(g: Generator, resolution: int, classes: int, tolerance: float = 0.02) -> tuple[float, int]:
     layers = _layers(g)
+    counted: dict[tuple, int] = {}  # widths that differ by little round to the same channels
 
     def cost(**changes) -> int:
         with torch.device("meta"):
             generator = _generator(g, resolution, replace(layers, **changes), classes)
-            count_macs = g.width_rule == "equal_macs"
-            return macs(generator, 1, generator.latent) if count_macs else parameter_count(generator)
+            if g.width_rule != "equal_macs":
+                return parameter_count(generator)
+            network = changes.get("kernel", layers.kernel), *(p.shape for p in generator.parameters())
+            if network not in counted:
+                counted[network] = macs(generator, 1, generator.latent)
+            return counted[network]
 
     wanted = cost(kernel="c3")
     if cost() == wanted:  # c3; c3sp unless its transposed layers cost more
