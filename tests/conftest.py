@@ -3,6 +3,7 @@
 On tensors this small several threads mostly wait for each other, for several times the work where cores are shared.
 """
 
+import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before PyTorch and NumPy are imported
@@ -19,6 +20,12 @@ LONG = {f"test_{name}.py" for name in _LONG.split()}
 def pytest_collection_modifyitems(items):
     """Half minutes come first: one of them at the end would leave a core idle."""
     items.sort(key=lambda item: item.path.name not in LONG)
+
+
+def pytest_collection_finish():
+    """What the libraries and the collection made stays to the end: the garbage collector needn't look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
