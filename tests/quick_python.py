@@ -9,7 +9,6 @@ libraries read when they are imported) it leaves to the real interpreter. kill -
 """
 
 import contextlib
-import gc
 import json
 import os
 import signal
@@ -140,6 +139,4 @@ if __name__ == "__main__":
         os.environ["KINETO_LOG_LEVEL"] = "6"  # as gan.timing sets it before it imports PyTorch
         for library in LIBRARIES:
             importlib.import_module(library)
-        gc.collect()
-        gc.freeze()  # forks share what is not looked at again
         run(serve(sys.argv[2]), sys.argv[3])
