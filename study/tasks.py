@@ -24,7 +24,7 @@ from gan.loop import Interrupted
 from gan.memory import require_memory_to_train, space_to_train
 from gan.models.build import build
 from gan.models.classifiers import build_classifier
-from gan.models.counting import macs, parameter_count
+from gan.models.counting import example_labels, macs, parameter_count
 from gan.probe import inputs, measure, summary, write_record
 from gan.probe.figure import draw_probe
 from gan.probe.inputs import Real, halves, real_images
@@ -256,6 +256,6 @@ def logit_spread(generator: torch.nn.Module, discriminator: torch.nn.Module, rea
     logits = []
     with torch.no_grad():
         for some in images.split(100):
-            label = [torch.zeros(len(some), dtype=torch.int64, device=device)] if discriminator.classes else []
-            logits.append(discriminator(some.to(device).float() / 127.5 - 1, *label).double())
+            labels = example_labels(discriminator, len(some), device)
+            logits.append(discriminator(some.to(device).float() / 127.5 - 1, *labels).double())
     return float(torch.cat(logits).std())

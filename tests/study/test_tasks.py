@@ -7,7 +7,9 @@ import torch
 
 from data import DataError
 from data.files import UserError
+from gan.config import Config
 from gan.loop import Interrupted
+from gan.models.build import build, resolve
 from gan.run_directory import RunError
 from study.folder import StudyFolder
 from study.run import run_job
@@ -49,27 +51,29 @@ def test_what_scoring_needs_is_opened_before_the_training(study_of, tmp_path, sc
     assert not (tmp_path / "out").exists()
 
 
+class Painter(torch.nn.Module):
+    """A generator of noise of so much spread, in [-0.5, 0.5] times it."""
+
+    latent = 4
+
+    def __init__(self, spread):
+        super().__init__()
+        self.spread = torch.nn.Parameter(torch.tensor(spread))
+        self.eval()
+
+    def forward(self, z):
+        noise = torch.rand(len(z), 3, 8, 8, generator=torch.Generator().manual_seed(int(1e6 * z[0, 0].abs())))
+        return (noise - 0.5) * self.spread
+
+
 def test_diversity_is_one_for_the_data_and_zero_for_one_picture():
-    class Painter(torch.nn.Module):
-        latent = 4
-
-        def __init__(self, spread):
-            super().__init__()
-            self.spread = torch.nn.Parameter(torch.tensor(spread))
-
-        def forward(self, z):
-            noise = torch.rand(len(z), 3, 8, 8, generator=torch.Generator().manual_seed(int(1e6 * z[0, 0].abs())))
-            return (noise - 0.5) * self.spread
-
     real = torch.randint(64, 192, (500, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    assert diversity(Painter(1.0).eval(), real, 0) == pytest.approx(1.0, abs=0.02)
-    assert diversity(Painter(0.0).eval(), real, 0) == pytest.approx(0.0, abs=1e-3)
+    assert diversity(Painter(1.0), real, 0) == pytest.approx(1.0, abs=0.02)
+    assert diversity(Painter(0.0), real, 0) == pytest.approx(0.0, abs=1e-3)
 
 
 class Judge(torch.nn.Module):
     """A discriminator whose logits are a constant and so many times the mean of an image."""
-
-    classes = 0
 
     def __init__(self, scale):
         super().__init__()
@@ -82,20 +86,16 @@ class Judge(torch.nn.Module):
 @pytest.mark.parametrize("scale", [0.0, 1e-3, 2.0])
 def test_a_discriminator_that_gives_every_image_the_same_logit_is_told_by_their_spread(scale):
     real = torch.full((500, 3, 8, 8), 255, dtype=torch.uint8)
-    assert logit_spread(Black(), Judge(scale), real, 0) == pytest.approx(scale, rel=2e-3, abs=1e-9)  # half at +1, half at -1
+    assert logit_spread(Painter(0.0), Judge(scale), real, 0) == pytest.approx(scale / 2, rel=0.01, abs=1e-9)  # half at 1, half at 0
 
 
-class Black(torch.nn.Module):
-    latent = 4
-    classes = 0
-
-    def __init__(self):
-        super().__init__()
-        self.shade = torch.nn.Parameter(torch.tensor(-1.0))
-        self.eval()
-
-    def forward(self, z):
-        return self.shade.expand(len(z), 3, 8, 8)
+def test_a_conditional_discriminator_is_asked_about_one_class():
+    small = ["generator.conditional=true", "generator.width=4", "discriminator.width=4", "generator.latent=8"]
+    networks = build(resolve(Config.load(None, small)), 3)
+    generator, discriminator = (network.eval() for network in networks)
+    generator.class_names = ("a", "b", "c")
+    real = torch.randint(0, 256, (60, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    assert logit_spread(generator, discriminator, real, 0) > 1e-4
 
 
 def test_ctrl_c_while_runs_are_checked_stops_the_study(study_file, tmp_path, monkeypatch):
