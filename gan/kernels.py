@@ -31,7 +31,8 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.parametrize import is_parametrized
 
 from .fast_padding import exporting, memory_format_of, pad
-from .padding import ABOVE_LEFT, BELOW_RIGHT, CORNERS, PADDINGS, Rule, extend, recorded, same_padding, sides, towards
+from .padding import ABOVE_LEFT, BELOW_RIGHT, CORNERS, PADDINGS, Corner, Rule, extend, recorded, same_padding, sides, towards
+from .transposed import cropped_transposed
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 KERNELS = ("c2", "c2sp", "c2alt", "c3", "c3sp", "c3off", "c4", "c4sp", "c5", "c5sp")
@@ -232,15 +233,16 @@ def _transposed(
         given = None if output_size is None else output_size[-2:] if len(output_size) == 3 else output_size
         return _transposed(x.unsqueeze(0), weight, bias, rule, stride, groups, given).squeeze(0)
     more = _more(x, stride, output_size)
-    before, behind = 0, int(max(more) > 0)
+    before = behind = 0
     if rule.mode != "zeros":  # as many pixels as reach inside
         before = (rule.large + stride - 1) // stride
         behind = (rule.large + stride - 1 + max(more)) // stride
-    if before or behind:
         x = extend(x, (before, behind, before, behind), rule.mode)
-    y = _transposed_zeros(x, weight, bias, rule, stride, groups)
-    bottom, right = (stride * behind - m for m in more)
-    return _cropped(y, stride * before, bottom, stride * before, right)
+    weight, x, corner = _moved_groups(weight, x, rule, stride)
+    left, right, top, bottom = sides(corner, rule.small, rule.large) if corner else (rule.large,) * 4
+    first = (top + stride * before, left + stride * before)
+    last = (bottom + stride * behind - more[0], right + stride * behind - more[1])
+    return cropped_transposed(x, weight, bias, stride, first, last, groups)
 
 
 def _more(x: Tensor, stride: int, output_size: list[int] | None) -> tuple[int, int]:
@@ -257,21 +259,16 @@ def _more(x: Tensor, stride: int, output_size: list[int] | None) -> tuple[int, i
     return rows, columns
 
 
-def _transposed_zeros(x: Tensor, weight: Tensor, bias: Tensor | None, rule: Rule, stride: int, groups: int) -> Tensor:
-    small, large = rule.small, rule.large
-    if small == large:
-        return F.conv_transpose2d(x, weight, bias, stride, small, groups=groups)
-    if len(rule.groups) == 1:
-        y = F.conv_transpose2d(x, weight, bias, stride, small, groups=groups)
-        left, right, top, bottom = sides(rule.groups[0][1], 0, large - small)
-        return _cropped(y, top, bottom, left, right)
+def _moved_groups(weight: Tensor, x: Tensor, rule: Rule, stride: int) -> tuple[Tensor, Tensor, Corner | None]:
+    """Weight and input such that all channels are cropped towards one corner, or equally on all sides (None)."""
+    if len(rule.groups) == 1 or rule.small == rule.large:
+        return weight, x, rule.groups[0][1]
     one_more = Rule(0, 1, rule.groups)
     if stride == 1:  # move the input by one pixel: it stands for one pixel of the output
-        return F.conv_transpose2d(pad(x, one_more), weight, bias, stride, large, groups=groups)
+        return weight, pad(x, one_more), None
     # Stride 2: an input pixel stands for two, so move the kernel by one instead, inside one of size k + 1, whose crop is even.
     # The groups are those of the layer's input: dim 0 of a transposed weight.
-    weight = _moved(weight, rule) if recorded() else pad(weight.transpose(0, 1), one_more).transpose(0, 1)
-    return F.conv_transpose2d(x, weight, bias, stride, large, groups=groups)
+    return _moved(weight, rule) if recorded() else pad(weight.transpose(0, 1), one_more).transpose(0, 1), x, None
 
 
 def _moved(weight: Tensor, rule: Rule) -> Tensor:
@@ -283,12 +280,6 @@ def _moved(weight: Tensor, rule: Rule) -> Tensor:
             group = torch.cat([nothing, group] if first else [group, nothing], dim=axis)
         parts.append(group)
     return torch.cat(parts)
-
-
-def _cropped(y: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
-    if not (top or bottom or left or right):
-        return y
-    return y[:, :, top : -bottom if bottom else None, left : -right if right else None]
 
 
 # --- lazy layers: in_channels is read off the first input, as in nn.LazyConv2d ------------------------------------------------

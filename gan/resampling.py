@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from .fast_padding import memory_format_of, transformed
 from .padding import Rule, recorded
+from .transposed import cropped_transposed
 
 
 class Unpool(nn.Module):
@@ -76,20 +77,6 @@ def _up(x: Tensor, taps: Tensor, bias: Tensor | None, k: int, rule: Rule) -> Ten
         moves = [(more * left, more * (not left), more * above, more * (not above)) for _, (above, left) in rule.groups]
         taps = torch.cat([F.pad(group, move) for group, move in zip(groups, moves)], dim=1)
         above = left = False
-    starts = [k - 1 - (rule.large if leans else rule.small) for leans in (above, left)]
-    return _transposed(x, taps.transpose(0, 1), bias, starts)
-
-
-def _transposed(x: Tensor, taps: Tensor, bias: Tensor | None, starts: list[int]) -> Tensor:
-    """A transposed convolution of stride 2 without its first rows and columns (how many of each), cut to twice the size of x.
-
-    PyTorch cuts equally on both sides, and computes nothing that it cuts; behind, one less is possible (`output_padding`).
-    """
-    ends = [taps.shape[-1] - 2 - start for start in starts]
-    padding = [min(start, end + 1) for start, end in zip(starts, ends)]
-    more = [int(p > end) for p, end in zip(padding, ends)]
-    y = F.conv_transpose2d(x, taps, bias, 2, padding, more)
-    for axis, (start, p) in enumerate(zip(starts, padding), 2):
-        if y.shape[axis] > 2 * x.shape[axis]:
-            y = y.narrow(axis, start - p, 2 * x.shape[axis])
-    return y
+    top, left = (k - 1 - (rule.large if leans else rule.small) for leans in (above, left))
+    both = taps.shape[-1] - 2  # leaves twice the size of x
+    return cropped_transposed(x, taps.transpose(0, 1), bias, 2, (top, left), (both - top, both - left))

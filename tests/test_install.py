@@ -52,7 +52,7 @@ def test_the_wheel_holds_the_layers_alone_and_works_outside_the_checkout(tmp_pat
         files = {name for name in archive.namelist() if ".dist-info/" not in name}
         (metadata,) = [archive.read(name).decode() for name in archive.namelist() if name.endswith("METADATA")]
         archive.extractall(tmp_path / "installed")
-    layers = ("__init__", "fast_padding", "fusing", "kernels", "padding", "phases", "resampling")
+    layers = ("__init__", "fast_padding", "fusing", "kernels", "padding", "phases", "resampling", "transposed")
     assert files == {f"even_kernels/{name}.py" for name in layers}
     needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line]
     assert needed == ["Requires-Dist: torch>=2.11"]
