@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -39,11 +39,16 @@ def pyplot() -> ModuleType:
     return matplotlib.pyplot
 
 
-def panels(count: int, height: float = 2.4, **options) -> tuple["Figure", list["Axes"]]:
-    """A figure of so many panels, two in a row, and the panels. options: as of pyplot.subplots."""
-    rows = -(-count // 2)
-    size = (WIDTH if count > 1 else 0.62 * WIDTH, height * rows)
-    figure, axes = pyplot().subplots(rows, min(count, 2), figsize=size, layout="constrained", squeeze=False, **options)
+def panels(count: int, heights: Sequence[float] | None = None, **options) -> tuple["Figure", list["Axes"]]:
+    """A figure of so many panels, two in a row, and the panels.
+
+    heights: in inches, of each panel, of which the taller one of a row counts; 2.4 by default. options: as of pyplot.subplots.
+    """
+    heights = heights or [2.4] * count
+    rows = [max(heights[i : i + 2]) for i in range(0, count, 2)]
+    size = (WIDTH if count > 1 else 0.62 * WIDTH, sum(rows))
+    options = {"figsize": size, "height_ratios": rows, "layout": "constrained", "squeeze": False, **options}
+    figure, axes = pyplot().subplots(len(rows), min(count, 2), **options)
     for axis in axes.flat[count:]:
         axis.remove()
     return figure, list(axes.flat[:count])

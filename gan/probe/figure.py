@@ -22,32 +22,37 @@ STYLE = {
     "axes.edgecolor": "#888888", "text.color": INK, "axes.labelcolor": INK, "legend.frameon": False,
 }  # fmt: skip
 LINE = 27  # letters of a title above a panel
-Draw = Callable[["Axes"], None]
+HEIGHT = 2.9  # of a panel, in inches, unless more layers need more
+Draw = tuple[float, Callable[["Axes"], None]]  # the panel's height, and what is drawn there
 
 
 def draw_probe(found: Probe, path: Path) -> None:
     """Write the figure of a probe as a PNG, whole or not at all. What was not measured has no panel."""
     record, pictures = found.record, found.pictures
-    shown: list[Draw] = [lambda axis: _drawn(axis, pictures["images"], "Generated images")]
+    doubling = [row for row in record["layers"] if "taps" in row]
+    shown: list[Draw] = [(HEIGHT, lambda axis: _drawn(axis, pictures["images"], "Generated images"))]
     left: list[Draw] = [  # where long titles have room
-        lambda axis: _landing(axis, record, pictures["landing"]),
-        lambda axis: _border(axis, record, pictures),
-        lambda axis: _spectrum(axis, record, pictures),
+        (HEIGHT, lambda axis: _landing(axis, record, pictures["landing"])),
+        (HEIGHT, lambda axis: _border(axis, record, pictures)),
+        (HEIGHT, lambda axis: _spectrum(axis, record, pictures)),
     ]
-    right: list[Draw] = [lambda axis: _drifts(axis, record), lambda axis: _constant(axis, record, pictures["constant"])]
-    if any("taps" in row for row in record["layers"]):
-        right.append(lambda axis: _phases(axis, record))
+    right: list[Draw] = [
+        (_height(record["layers"]), lambda axis: _drifts(axis, record["layers"])),
+        (HEIGHT, lambda axis: _constant(axis, record, pictures["constant"])),
+    ]
+    if doubling:
+        right.append((_height(doubling), lambda axis: _phases(axis, doubling)))
     if "real" in pictures:
         source = "\n".join(textwrap.wrap(record["card"]["real"], LINE, max_lines=2, placeholder=" …"))
-        shown.append(lambda axis: _drawn(axis, pictures["real"], f"Real images\n{source}"))
+        shown.append((HEIGHT, lambda axis: _drawn(axis, pictures["real"], f"Real images\n{source}")))
     else:
         shown, right = [], [*shown, *right]
     drawn = [*shown, *(draw for pair in zip_longest(left, right) for draw in pair if draw)]
     with pyplot().rc_context(STYLE):
-        figure, axes = panels(len(drawn), height=2.9)
+        figure, axes = panels(len(drawn), [height for height, _ in drawn])
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
         figure.suptitle(_title(record["card"]), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
-        for draw, axis in zip(drawn, axes):
+        for (_, draw), axis in zip(drawn, axes):
             draw(axis)
         save_figure(figure, path)
 
@@ -96,37 +101,37 @@ def _border(axis: "Axes", record: dict, pictures: dict[str, Tensor]) -> None:
     axis.set_xlabel("\n".join(["S4  border, left-right and top-bottom", *found]), fontsize=8.5)
 
 
-def _drifts(axis: "Axes", record: dict) -> None:
+def _height(rows: list[dict]) -> float:
+    """Inches of a panel of _pairs: names and numbers of more than six layers need more than a panel has."""
+    return max(HEIGHT, 1.3 + 0.27 * len(rows))
+
+
+def _drifts(axis: "Axes", rows: list[dict]) -> None:
     """S1 of each layer: as it is, and what its padding alone does."""
-    rows = record["layers"]
     _pairs(axis, rows, ("drift_px", "this layer"), ("geometric_drift_px", "its padding alone"), 0.6)
     axis.set(title="S1  Drift of each layer,\nin pixels of its own output", xlabel="px per axis")
 
 
-def _phases(axis: "Axes", record: dict) -> None:
+def _phases(axis: "Axes", rows: list[dict]) -> None:
     """W1 and W2 of each layer that doubles its map."""
-    rows = [row for row in record["layers"] if "taps" in row]
     axis.set_title("Unequal output phases\n(0: no checkerboard)")
     _pairs(axis, rows, ("phase_gain", "W2  kernels as they are"), ("overlap_variation", "W1  number of taps"), 1.0)
     axis.set_xlabel("std / mean over phases")
 
 
 def _pairs(axis: "Axes", rows: list[dict], solid: tuple[str, str], hatched: tuple[str, str], least: float) -> None:
-    """Two bars with their values for each layer, below its name, first layer on top."""
+    """Two bars for each layer, below its name and their values, first layer on top."""
     y = torch.arange(len(rows)).flip(0).numpy()
     size = 8 if len(rows) <= 4 else 6.5
-    filled = axis.barh(y + 0.13, [row[solid[0]] for row in rows], 0.24, color=BLUE, label=solid[1])
-    open_ = axis.barh(
-        y - 0.13, [row[hatched[0]] for row in rows], 0.24, color="white", edgecolor=INK, hatch="////", label=hatched[1]
-    )
-    for bars in (filled, open_):
-        axis.bar_label(bars, fmt=lambda value: f"{value:.2f}" if value >= 0.005 else "0", padding=3, fontsize=size)
+    axis.barh(y + 0.13, [row[solid[0]] for row in rows], 0.24, color=BLUE, label=solid[1])
+    axis.barh(y - 0.13, [row[hatched[0]] for row in rows], 0.24, color="white", edgecolor=INK, hatch="////", label=hatched[1])
     axis.set_yticks([])
     for place, row in zip(y, rows):
-        label = f" {row['layer']}, {row['size']} → {row['scale'] * row['size']} px"
+        values = ", ".join(f"{row[key]:.2f}" if row[key] >= 0.005 else "0" for key in (solid[0], hatched[0]))
+        label = f" {row['layer']}, {row['size']} → {row['scale'] * row['size']} px:  {values}"
         axis.text(0, place + 0.28, label, fontsize=size, va="bottom")
-    axis.set_xlim(0, max(least, *(1.2 * row[key] for row in rows for key in (solid[0], hatched[0]))))
-    axis.set_ylim(-0.5 - 0.3 * len(rows), len(rows) - 0.3)
+    axis.set_xlim(0, max(least, *(1.1 * row[key] for row in rows for key in (solid[0], hatched[0]))))
+    axis.set_ylim(-0.5 - min(0.3 * len(rows), 2), len(rows) - 0.3)
     axis.legend(fontsize=8, loc="lower right", borderaxespad=0)
 
 
