@@ -10,3 +10,15 @@ def quick_to_train(request):
     request.getfixturevalue("kept_shapes")
     if not request.node.get_closest_marker("rendered"):
         request.getfixturevalue("unrendered")
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    """config_file(text) -> a YAML file that holds it."""
+
+    def file(text, name="mine.yaml"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return file
