@@ -1,4 +1,8 @@
 import pytest
+import torch
+
+from gan import sampling
+from gan.training import train
 
 
 @pytest.fixture(autouse=True)
@@ -22,3 +26,29 @@ def config_file(tmp_path):
         return path
 
     return file
+
+
+@pytest.fixture(scope="session")
+def labelled(tiny, pictures):
+    """labelled(family, *overrides) -> a conditional config on fifty pictures of ten classes."""
+    return lambda family="dcgan", *overrides: tiny(
+        family, f"dataset.path={pictures}", "generator.conditional=true", "train.device=cpu", *overrides
+    )
+
+
+@pytest.fixture(scope="module")
+def painted(labelled, tmp_path_factory):
+    """A conditional run of two steps."""
+    path = tmp_path_factory.mktemp("conditional") / "run"
+    train(labelled("dcgan", "train.steps=2"), path, progress=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def generator(painted):
+    """Its generator, with weights that make pictures of classes differ."""
+    generator = sampling.load_generator(painted).generator
+    for i, weight in enumerate(generator.parameters()):
+        if weight.dim() > 1:
+            weight.mul_(20).add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(i)) / 2)
+    return generator
