@@ -1,7 +1,7 @@
 """A transposed convolution without some of its first and last rows and columns, computed without what is cut.
 
-A slice of a larger output would have gaps in memory, in which the layers behind it, and all their derivatives, are two to three
-times as slow.
+A slice of a larger output would have gaps in memory, which slow the layers behind it and all their derivatives
+(`benchmarks/transposed.py`).
 """
 
 import torch.nn.functional as F

@@ -36,7 +36,7 @@ def test_rows_behind_the_last_tap_hold_the_bias():
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_outputs_have_no_gaps_in_memory(kernel, memory_format):
-    """A slice of a larger output makes the layers behind it two to three times as slow."""
+    """A slice of a larger output slows the layers behind it: benchmarks/transposed.py."""
     x = torch.randn(2, 8, 6, 6).to(memory_format=memory_format)
     layer = conv2d(kernel, 8, 8)
     outputs = [conv_transpose2d(kernel, 8, 8, stride)(x) for stride in (1, 2)]
