@@ -256,7 +256,7 @@ def _more(x: Tensor, stride: int, output_size: list[int] | None) -> tuple[int, i
     if abs(rows) >= stride or abs(columns) >= stride:
         r = stride - 1
         raise ValueError(f"output_size must be {h - r} to {h + r} by {w - r} to {w + r}, got {tuple(output_size[-2:])}")
-    return rows, columns
+    return int(rows), int(columns)
 
 
 def _moved_groups(weight: Tensor, x: Tensor, rule: Rule, stride: int) -> tuple[Tensor, Tensor, Corner | None]:

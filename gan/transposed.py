@@ -13,17 +13,17 @@ def cropped_transposed(
 ) -> Tensor:
     """F.conv_transpose2d(x, weight, bias, stride) without its first and last rows and columns: (N, C, H, W) -> (N, D, H', W').
 
-    H' = stride * (H - 1) + k - first[0] - last[0], and W' likewise with [1]. first: at least 0 each. last: may be negative; the
-    rows that no tap reaches then hold the bias.
+    H' = stride * (H - 1) + k - first[0] - last[0], and W' likewise with [1]. Numbers below 0 add rows and columns that no tap
+    reaches, which hold the bias.
 
     PyTorch cuts the same number p on both sides, or up to stride - 1 less behind (`output_padding`). Where other numbers are
-    wanted, rows of zeros before or behind the input shift both.
+    wanted, the input gets rows of zeros in front or behind; then so much more is cut there.
     """
     more, padding, less = [], [], []
     for front, back in zip(first, last):
-        rows, spare = divmod(front - back, stride)
-        before, behind = max(-rows, 0), max(rows, 0)
-        more.append((before, behind))
+        rows, spare = (front - back) // stride, (front - back) % stride
+        before = max(-rows, -(front // stride), 0)
+        more.append((before, before + rows))
         padding.append(front + stride * before)
         less.append(spare)
     if any(any(pair) for pair in more):

@@ -102,7 +102,7 @@ def _border(axis: "Axes", record: dict, pictures: dict[str, Tensor]) -> None:
 
 
 def _height(rows: list[dict]) -> float:
-    """Inches of a panel of _pairs: names and numbers of more than six layers need more than a panel has."""
+    """Inches of a panel of _pairs: names and numbers of more than five layers need more than a panel has."""
     return max(HEIGHT, 1.3 + 0.27 * len(rows))
 
 

@@ -148,17 +148,25 @@ def test_a_row_more_is_torchs(k):
     torch.testing.assert_close(ours(x, output_size=(11, 9)), theirs(x, output_size=(11, 9)))
 
 
-def test_convert_keeps_the_size_that_a_decoder_asks_for():
-    class Decoder(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.down, self.up = nn.Conv2d(3, 4, 3, 2, 1), nn.ConvTranspose2d(4, 3, 3, 2, 1, 1)
+class Decoder(nn.Module):
+    """Gives back a picture of the size that it was given, as decoders of U-Nets do."""
 
-        def forward(self, x):
-            return self.up(self.down(x), output_size=x.shape)
+    def __init__(self):
+        super().__init__()
+        self.down, self.up = nn.Conv2d(3, 4, 3, 2, 1), nn.ConvTranspose2d(4, 3, 3, 2, 1, 1)
 
-    for kernel in ("c2sp", "c3sp", "c4"):
-        assert convert(Decoder(), kernel)(torch.ones(1, 3, 9, 10)).shape == (1, 3, 9, 10)
+    def forward(self, x):
+        return self.up(self.down(x), output_size=x.shape)
+
+
+@pytest.mark.parametrize("kernel", ["c2sp", "c3sp", "c4", "c3off"])
+def test_convert_keeps_the_size_that_a_decoder_asks_for(kernel):
+    x = torch.randn(1, 3, 9, 10)
+    decoder = convert(Decoder(), kernel).eval()
+    wanted = decoder(x)
+    assert wanted.shape == x.shape
+    for recorded in (torch.jit.trace(decoder, x), torch.export.export(decoder, (x,)).module()):
+        torch.testing.assert_close(recorded(x), wanted)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
