@@ -110,6 +110,7 @@ def run(job, program):
     # A run follows the process that started it (study.launch.follow_parent): here that is whoever forked it.
     os.environ.update({name: str(os.getppid()) for name in ("GAN_COMPARE_PID",) if name in os.environ})
     os.chdir(job["folder"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started the tests in the background
     sys.executable = program
     sys.stdout.reconfigure(line_buffering=True)
     sys.path[0:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
