@@ -20,6 +20,7 @@ from gan.settings import ConfigError
 from gan.state import Batches, State, require_labels
 from gan.step import Step
 from gan.training import train
+from metrics.instruments.shift import flat_twin
 from tests.helpers import assert_same, final_state
 
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -164,6 +165,15 @@ def test_a_generator_without_a_norm_has_the_class_joined_to_z():
     z = torch.randn(1, 8).expand(2, 8)
     a, b = G(z, torch.tensor([0, 1]))
     assert G.project.in_features == 16 and (a - b).abs().max() > 1e-3
+
+
+def test_what_a_class_adds_has_no_part_in_the_drift_by_padding_alone():
+    G, plain = (networks("dcgan", "generator.kernel=c2", *option)[0] for option in ([CONDITIONAL], []))
+    for module in G.modules():
+        if isinstance(module, ConditionalBatchNorm2d):
+            nn.init.normal_(module.bias, 5.0)
+    maps = torch.rand(1, *G.seed)
+    torch.testing.assert_close(flat_twin(G.trunk)(maps), flat_twin(plain.trunk)(maps))
 
 
 # --- which class -------------------------------------------------------------------------------------------------------------
