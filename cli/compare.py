@@ -55,6 +55,7 @@ def compare(
     The same command again resumes: finished runs are kept, interrupted ones go on. A run that fails or diverges is counted and
     shown.
     """
+    from data.files import counted
     from gan.processes import world_size
     from gan.settings import parsed
     from study import run
@@ -70,6 +71,9 @@ def compare(
 
     if world_size() > 1:
         raise StudyError("compare starts the runs itself: start it with python, not with torchrun (WORLD_SIZE is set)")
+    _require_together(
+        only=only, report=report, plan=plan, pilot=pilot, until=until, export=export, launch=launch, launcher=launcher
+    )
     wanted = None if until is None else _share("--until", until)
     folder = out or (study if study.is_dir() else Path("runs") / study.stem)
     require_once(settings or [])
@@ -97,20 +101,20 @@ def compare(
             _, failed = run.compare(loaded, folder, workers, launcher, options, say, progress=not quiet)
             while wanted and not failed and (more := grown(loaded, folder, wanted, max_seeds)):
                 loaded = more
-                say(f"{len(loaded.seeds)} seeds for intervals of ± {100 * wanted:g} %")
+                say(f"{counted(len(loaded.seeds), 'seed')} for intervals of ± {100 * wanted:g} %")
                 _, failed = run.compare(loaded, folder, workers, launcher, options, say, progress=not quiet)
     if wanted and not failed:
         reached = width_reached(analyse(with_choices(loaded, folder), StudyFolder(folder)))
         said = "no interval can be had" if reached is None else f"the widest interval is ± {100 * reached:.2g} %"
-        short = reached is None or reached > wanted
-        say(said + f" with {len(loaded.seeds)} seeds" + f", as many as --max-seeds {max_seeds} allows" * short)
+        stopped = (reached is None or reached > wanted) and len(loaded.seeds) >= max_seeds
+        say(f"{said} with {counted(len(loaded.seeds), 'seed')}" + f", as many as --max-seeds {max_seeds} allows" * stopped)
     if not quiet:
         print(in_terminal(loaded, folder))
     say(f"table: {folder / 'table.md'}, report: {folder / 'report.html'}")
     if export:
         with run.disk_errors(export):
             count = StudyFolder(folder).export(loaded, export, overwrite)
-        say(f"{count} runs without their weights: {export}")
+        say(f"{counted(count, 'run')} without their weights: {export}")
     if not quiet:
         unfinished = not all(StudyFolder(folder).done(loaded, job) for job in loaded.jobs)
         if failed or unfinished:
@@ -121,6 +125,23 @@ def compare(
             say_next("compare", folder, "--report", "--export", Path("results") / folder.name)
     if failed:
         raise typer.Exit(1)
+
+
+def _require_together(**options: object) -> None:
+    """Refuse options of which one would be left unread."""
+    given = {name: bool(value) for name, value in options.items()}
+    for name in ("report", "plan", "until", "export"):
+        if given["only"] and given[name]:
+            raise typer.BadParameter(f"--only trains one run and ends: leave --{name} out")
+    for name in ("report", "until", "export"):
+        if given["plan"] and given[name]:
+            raise typer.BadParameter(f"--plan prints a plan and ends: leave --{name} out")
+    if given["report"] and given["until"]:
+        raise typer.BadParameter("--report trains nothing and --until adds seeds: leave one of them out")
+    if given["pilot"] and not given["plan"]:
+        raise typer.BadParameter("--pilot names the study that --plan goes by: add --plan, or leave it out")
+    if given["launch"] and options["launcher"] == "here":
+        raise typer.BadParameter("--launch is for submitit: add --launcher slurm or submitit, or leave it out")
 
 
 def _seeds(text: str) -> list[int]:

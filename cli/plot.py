@@ -18,6 +18,7 @@ def plot(
 
     - `plot runs/c2 runs/c2sp --out kernels.png`
     """
+    from data.files import counted
     from gan import checkpoint
     from gan.plots import plot_runs
     from gan.run_directory import RunError, RunFiles, read_config, read_log
@@ -34,7 +35,7 @@ def plot(
         if not logs[name]:
             raise RunError(f"{run} has logged nothing yet; train it first")
     plot_runs(logs, out)
-    say(f"{len(runs)} run{'s' * (len(runs) > 1)}: {out}")
+    say(f"{counted(len(runs), 'run')}: {out}")
     say_next("sample", *runs)
 
 

@@ -51,6 +51,11 @@ def duration(seconds: float) -> str:
     return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
+def counted(count: int, noun: str) -> str:
+    """'1 run', '1,200 runs'."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def printable(text: str) -> str:
     """The text on one line, without what would steer a terminal or can't be written: names of files may hold anything."""
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

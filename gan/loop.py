@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from data.files import UserError, printable, reason
+from data.files import UserError, counted, printable, reason
 from data.memory import lacks_memory
 from gan import checkpoint
 from gan.processes import Processes
@@ -72,7 +72,7 @@ def announce_precision(asked: Tree, config: Tree, device: torch.device, resumed:
 
 def announce_start(source: str, count: int, device: torch.device, precision: str, step: int, steps: int) -> None:
     """Print what is trained on, where and how, and from which step on. How long that takes is said once it is known."""
-    start = f"goes on from step {step:,} of {steps:,}" if step else f"{steps:,} step{'s' * (steps > 1)}"
+    start = f"goes on from step {step:,} of {steps:,}" if step else counted(steps, "step")
     print(printable(f"{source}: {count:,} images; {device.type.upper()}, {precision}; {start}"), file=sys.stderr)
 
 

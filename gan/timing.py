@@ -14,6 +14,7 @@ from typing import TypedDict
 
 import torch
 
+from data.files import counted
 from gan.classification import config as classification_config
 from gan.classification import state as classification_state
 from gan.classification import training as classification_training
@@ -36,10 +37,7 @@ def machine(device: str) -> str:
     kinds = f"{torch.backends.cpu.get_cpu_capability()}, oneDNN {onednn_kind(torch.float32) or 'none'}"
     bf16 = (onednn_kind(torch.bfloat16) or "by this processor") if native_bf16("cpu") else "emulated"
     threads = torch.get_num_threads()
-    return (
-        f"{names[0] if names else 'CPU'} ({kinds}, bf16 {bf16}), {threads} thread{'s' if threads > 1 else ''}, "
-        f"torch {torch.__version__}"
-    )
+    return f"{names[0] if names else 'CPU'} ({kinds}, bf16 {bf16}), {counted(threads, 'thread')}, torch {torch.__version__}"
 
 
 def instructions(device: str) -> dict[str, str]:

@@ -13,7 +13,6 @@ from study.inference import (
     Fit,
     Values,
     against_baseline,
-    detectable,
     exact_share,
     fit,
     half_width,
@@ -203,7 +202,7 @@ class _Runs:
         self.reasons = {seed: not_converged(study, record) for seed, record in records.items()}
         self.converged = {seed: record for seed, record in records.items() if not self.reasons[seed]}
         late = {seed: late_scores(record) for seed, record in self.converged.items()}
-        self.values = {seed: _geometric_mean(scores) for seed, scores in late.items()}
+        self.values = {seed: geometric_mean(scores) for seed, scores in late.items()}
         self.averaged = any(len(scores) > 1 for scores in late.values())
         self.strays = {
             seed: record["last"]["scores"][0]["value"]
@@ -247,7 +246,8 @@ def same_protocol(record: dict) -> bool:
     return bool(record["curve"]) and not final["reference"] and all(training.get(key) == final[key] for key in SAME_WAY)
 
 
-def _geometric_mean(scores: list[float]) -> float:
+def geometric_mean(scores: list[float]) -> float:
+    """Of distances; the plain mean where one of them is 0."""
     if len(scores) == 1:
         return scores[0]
     return math.exp(sum(map(math.log, scores)) / len(scores)) if min(scores) > 0 else sum(scores) / len(scores)
@@ -269,8 +269,8 @@ def _compared(study: Study, rows: list[Row], runs: dict[str, _Runs], model: Fit)
     found = against_baseline(model, baseline, list(runs))
     widths = [d.high - d.estimate for d in found.values() if d.high is not None]
     group = Group(model.deviation, model.freedom, max(widths, default=math.inf), spreads_differ(model))
-    width = lambda seeds: detectable(half_width(len(found), seeds, model.deviation), seeds, model.deviation)
-    return {row: _comparison(study, row, baseline, d, runs, width) for row, d in found.items()}, group
+    width = lambda seeds: half_width(len(found), seeds, model.deviation)
+    return {row: _comparison(study, row, baseline, d, runs, model, width) for row, d in found.items()}, group
 
 
 def _contrasts(study: Study, runs: dict[str, _Runs], models: dict[str, Fit]) -> list[Comparison]:
@@ -279,30 +279,22 @@ def _contrasts(study: Study, runs: dict[str, _Runs], models: dict[str, Fit]) -> 
     known = {pair: test for pair, test in tests.items() if test is not None}
     found = []
     for (row, against), d in zip(known, holm(list(known.values()))):
-        found.append(_comparison(study, row, against, d, runs, _pair_width(models[row], len(known))))
+        model = models[row]
+        width = lambda seeds, m=model: pair_half_width(len(known), (len(m.rows) - 1) * (seeds - 1), seeds, m.deviation)
+        found.append(_comparison(study, row, against, d, runs, model, width))
     return found
 
 
-def _pair_width(model: Fit, pairs: int) -> Callable[[int], float]:
-    """A function of the number of seeds: the difference that one of `pairs` contrasts resolves."""
-
-    def width(seeds: int) -> float:
-        half = pair_half_width(pairs, (len(model.rows) - 1) * (seeds - 1), seeds, model.deviation)
-        return detectable(half, seeds, model.deviation)
-
-    return width
-
-
 def _comparison(
-    study: Study, row: str, against: str, d: Difference, runs: dict[str, _Runs], width: Callable[[int], float]
+    study: Study, row: str, against: str, d: Difference, runs: dict[str, _Runs], model: Fit, width: Callable[[int], float]
 ) -> Comparison:  # fmt: skip
-    """width: the difference that a number of converged seeds would resolve."""
+    """width: the half-width of the interval for a number of converged seeds."""
     word = verdict(d, study.equal_within)
     if word or d.low is None:
         return Comparison(row, against, d, word, None)
     converged = min((runs[label] for label in (row, against)), key=lambda own: len(own.converged))
     share = len(converged.converged) / len(converged.records)
-    more = more_seeds(d.estimate, study.equal_within, len(converged.converged), width)
+    more = more_seeds(d.estimate, study.equal_within, len(converged.converged), model.deviation, width)
     return Comparison(row, against, d, None, with_share(more, share))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data.checksums import sealed, whole
-from data.files import write_atomically
+from data.files import counted, write_atomically
 from gan.settings import ConfigError, Tree
 from study.analysis import analyse
 from study.folder import StudyFolder
@@ -62,7 +62,7 @@ def measure_costs(study: Study, path: Path, say: Callable) -> bool:
     from gan.timing import machine, step_costs
 
     configs = {row.label: _config(study, row) for row in trained}
-    say(f"timing a training step of {len(configs)} row{'s' * (len(configs) > 1)}, in turns: the last thing")
+    say(f"timing a training step of {counted(len(configs), 'row')}, in turns: the last thing")
     try:
         costs = step_costs(configs)
     except (RuntimeError, MemoryError) as error:  # all rows at once may be too many for a GPU, or nothing compiles here

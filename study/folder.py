@@ -18,6 +18,7 @@ from gan.run_directory import RunFiles, begun
 from gan.settings import ConfigError, Tree
 from study.study import CURVE_KEYS, Config, Job, Study, StudyError, folder_name
 
+STUDY = "study.yaml"
 RECORD = "record.json"  # of a run: settings, scores with their cards, curve, cost
 OF_RUN = ("record", "probe", "result")  # the JSON files of a run that an export keeps, all in runs.json
 FAILED = "failed.txt"  # of a run that ended without a record: its last line of output
@@ -26,7 +27,7 @@ RUNS = "runs.json"  # of an exported study: what its finished runs left
 TUNING = "tuning"  # of a study that tunes: the folder of that study
 GRIDS = "grids.zip"  # of an exported study: the sample grids that its report shows
 REAL = "real"  # among these: real images
-EXPORTED = ("study.yaml", "costs.json", "table.md", "table.csv", "table.json", "report.html")
+EXPORTED = ("costs.json", "table.md", "table.csv", "table.json", "report.html")
 EXPORTED += ("curves.png", "tradeoff.png", "grids.png")
 RECORDED = {"label", "seed", "task", "length", "scoring", "config", "model", "status", "why", "curve"}  # that every record has
 
@@ -118,9 +119,14 @@ class StudyFolder:
         """Write study.yaml. Rows, seeds, scoring and more steps may have changed since; settings of what is trained may not."""
         self.require_unchanged(study)
         self.path.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(study.dump(), sort_keys=False).encode()
-        write_atomically(self.path / "study.yaml", text)
+        text = _yaml(study)
+        write_atomically(self.path / STUDY, text)
         write_atomically(self.path / ADOPTED, text)
+
+    def adopt_if_new(self, study: Study) -> None:
+        """Write study.yaml where there is none yet, so that the folder is a study from its first run on, while it tunes too."""
+        if not (self.path / STUDY).is_file():
+            self.adopt(study)
 
     def require_unchanged(self, study: Study) -> None:
         """StudyError if a run in the folder, finished or begun, was trained with other settings than the study now has."""
@@ -220,6 +226,7 @@ class StudyFolder:
         tuned = 0
         if study.tune and (self.path / TUNING).is_dir():
             tuned = StudyFolder(self.path / TUNING).export(study.tuning(), target / TUNING, overwrite)
+        write_atomically(target / STUDY, _yaml(study))
         for name in EXPORTED:
             if (self.path / name).is_file():
                 write_atomically(target / name, (self.path / name).read_bytes())
@@ -264,6 +271,10 @@ def _changes(old: Tree, new: Tree) -> list[str]:
     """'key: old -> new' of what may not change in a run that was trained; its scores in training are drawn beside others."""
     curve = old.changes(new, set(gan_config.KEYS) - CURVE_KEYS) if isinstance(new, gan_config.Config) else []
     return old.difference(new) + curve
+
+
+def _yaml(study: Study) -> bytes:
+    return yaml.safe_dump(study.dump(), sort_keys=False).encode()
 
 
 def _zipped(files: dict[str, bytes]) -> bytes:

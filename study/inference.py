@@ -192,14 +192,19 @@ def pair_half_width(pairs: int, freedom: int, seeds: int, deviation: float, leve
 
 def seeds_needed(width: Callable[[int], float], wanted: float) -> int:
     """The least number of seeds from 2 on whose half-width is at most `wanted`. width: of a number of seeds, falling."""
+    return _least(lambda seeds: width(seeds) <= wanted)
+
+
+def _least(enough: Callable[[int], bool]) -> int:
+    """The least number from 2 on that is enough; MOST_SEEDS where that would be more. What is enough stays so with more."""
     low, high = 1, 2  # of which the first is too few
-    while width(high) > wanted:
+    while not enough(high):
         low, high = high, 2 * high
         if high > MOST_SEEDS:
             return MOST_SEEDS
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if width(middle) <= wanted else (middle, high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
     return high
 
 
@@ -240,12 +245,6 @@ def verdict(difference: Difference, equal: float) -> str | None:
     return "better" if difference.high < 0 else "worse" if difference.low > 0 else None
 
 
-def resolving_width(estimate: float, equal: float) -> float:
-    """The half-width below which a difference of this size is resolved: clear of 0, or within the band of equality."""
-    inside = min(log(1 + equal) - estimate, estimate - log(1 - equal))
-    return max(abs(estimate), inside)
-
-
 def detectable(half_width: float, seeds: int, deviation: float) -> float:
     """The true difference for which an interval of this half-width excludes 0 in 80 % of studies (POWER), by the normal law.
 
@@ -254,13 +253,27 @@ def detectable(half_width: float, seeds: int, deviation: float) -> float:
     return half_width + float(stats.norm.ppf(POWER)) * deviation * (2 / seeds) ** 0.5
 
 
-def more_seeds(estimate: float, equal: float, runs: int, width: Callable[[int], float]) -> int:
+def resolves(estimate: float, equal: float, half_width: float, seeds: int, deviation: float) -> bool:
+    """Whether an interval of this half-width resolves a true difference of this size in 80 % of studies (POWER), by the normal law.
+
+    Resolved: clear of 0, or within the band of equality.
+    """
+    spread = stats.norm(estimate, deviation * (2 / seeds) ** 0.5)  # of the differences that studies find
+    unclear = spread.cdf(half_width) - spread.cdf(-half_width)
+    low, high = max(-half_width, log(1 - equal) + half_width), min(half_width, log(1 + equal) - half_width)
+    if low < high:  # between them they are called equal
+        unclear -= spread.cdf(high) - spread.cdf(low)
+    return bool(1 - unclear >= POWER)
+
+
+def more_seeds(estimate: float, equal: float, runs: int, deviation: float, width: Callable[[int], float]) -> int:
     """How many seeds more than the `runs` there are would resolve a difference, if it stays what it is; at least 1.
 
-    width: `detectable` for a number of seeds.
+    deviation: of the logarithm of a run's distance. width: the half-width of the interval for a number of seeds.
     """
-    wanted = resolving_width(estimate, equal)
-    return max(1, seeds_needed(width, 0.999 * wanted) - runs) if isfinite(wanted) else 1
+    if not isfinite(estimate):
+        return 1
+    return max(1, _least(lambda seeds: resolves(estimate, equal, width(seeds), seeds, deviation)) - runs)
 
 
 def with_share(runs: int, share: float) -> int:

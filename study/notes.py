@@ -1,5 +1,6 @@
 """The sentences below a study's table: how it was scored and analysed, what it can't say, where its runs come from."""
 
+from data.files import counted
 from gan.config import Config
 from metrics.protocol import Score
 from study.analysis import COLLAPSED, FLAT, GAVE_UP, VALUE, Analysis, same_protocol
@@ -63,7 +64,9 @@ def _compared(study: Study, analysis: Analysis) -> list[str]:
     what = "test errors" if study.task == "classify" else "distances"
     found = [
         f"Changes are ratios of {what}, of the runs that converged: their logarithms follow row + seed, with one deviation for all "
-        f"rows that share a baseline ({_deviations(analysis)}). The intervals hold for all of these rows at once (Dunnett, 95 %)."
+        f"rows that share a baseline ({_deviations(analysis)})."
+        + " The intervals hold for all of these rows at once (Dunnett, 95 %)."
+        * any(c.difference.low is not None for c in compared)
     ]
     unlike = {name: group.unlike for name, group in analysis.groups.items() if group.unlike is not None and group.unlike < 0.05}
     if unlike:
@@ -72,7 +75,7 @@ def _compared(study: Study, analysis: Analysis) -> list[str]:
             f"The rows' spreads differ (Bartlett's test, {where}), which one deviation for all doesn't know: intervals of the "
             "noisier rows hold less often than they say."
         )
-    if any(line.strays for line in lines if line.comparison):
+    if any(line.problems for line in lines if line.values):
         found.append("Runs that did not converge are in no ratio, and were the worse ones: a row that lost some looks too good.")
     band = f"{100 * study.equal_within:g} %"
     found.append(
@@ -97,9 +100,9 @@ def _deviations(analysis: Analysis) -> str:
     found = []
     for name, group in analysis.groups.items():
         if group.freedom:
-            degrees = f"{group.freedom} degree{'s' if group.freedom > 1 else ''} of freedom"
+            degrees = f"{counted(group.freedom, 'degree')} of freedom"
             found.append((f"{name}: " if name else "") + f"{100 * percent(group.deviation):.1f} % with {degrees}")
-    return "; ".join(found) or "unknown: one seed"
+    return "; ".join(found) or "unknown: too few shared seeds"
 
 
 def _real_images(analysis: Analysis) -> list[str]:
@@ -140,7 +143,8 @@ def _costs(study: Study, analysis: Analysis, costs: dict[str, dict]) -> list[str
     seconds = [r["seconds"] for r in analysis.records if "seconds" in r]
     if seconds:
         training, scoring = (sum(s[key] for s in seconds) / 3600 for key in ("training", "scoring"))
-        found.append(f"{len(seconds)} runs took {training:.2g} hours to train and {scoring:.2g} to score, one at a time.")
+        runs = counted(len(seconds), "run")
+        found.append(f"{runs} took {training:.2g} hours to train and {scoring:.2g} to score, one at a time.")
     return found
 
 
@@ -191,10 +195,10 @@ def _curves(study: Study, analysis: Analysis) -> list[str]:
         none = "fewer than three scores were" if any(r["curve"] for r in analysis.records) else "no scores were"
         return [*found, f"Nothing here says whether a row had stopped improving: {none} taken in training (scoring.every)."]
     said = {"improving": "still improving", "worsening": "getting worse again", "flat": "flat", None: "not known"}
-    parts = [f"{said[word]}: {', '.join(words[word])}" for word in said if word in words]
+    parts = [f"{said[word]}: {'; '.join(words[word])}" for word in said if word in words]
     found.append(
-        f"At the slope of the end of training, {'; '.join(parts)}. Flat: the distance changes by less than {FLAT:.0%} in a quarter "
-        "of training (90 % interval of the mean slope over seeds)."
+        f"At the slope of the end of training, {' / '.join(parts)}. Flat: the distance changes by less than {FLAT:.0%} in a "
+        "quarter of training (90 % interval of the mean slope over seeds)."
     )
     if any(word != "flat" for word in words):
         found.append("This table is a snapshot at equal steps, not a verdict on kernels.")

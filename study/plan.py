@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from statistics import fmean
 
+from gan import config as gan_config
 from study.analysis import Analysis, Line, analyse
 from study.costs import read_costs
 from study.folder import StudyFolder
@@ -98,7 +99,11 @@ def plan(study: Study, pilot: Study, path: Path, workers: int) -> str:
         "large as its one-sided 80 % bound. Runs and hours are of the first number."
     ]
     if share < 1:
-        sentences.append(f"Of the row there that converges least often, {share:.0%} of the runs did: more are started accordingly.")
+        sentences.append(
+            f"Of the rows there with runs that converged, the one with the least has {share:.0%}: more are started accordingly."
+        )
+    if never := [line.row.label for line in analysis.lines if line.records and not line.converged]:
+        sentences.append(f"No run converged there of {'; '.join(never)}: more seeds alone would not tell how such a row compares.")
     sentences.append(source)
     heads = ["half-width", "seeds", "80 % sure", "runs", "hours, one by one", f"{workers} at once"]
     return markdown(heads, rows) + "\n\n" + escaped(" ".join(sentences))
@@ -137,5 +142,7 @@ def _seconds(
 
 
 def _work(config: Config, path: Path) -> float:
-    """Multiply-adds of training a run of these settings."""
-    return open_run(config, path).model_facts()["step_macs"] * config.length
+    """Multiply-adds of training a run of these settings, up to a factor that all runs of its task share."""
+    step_macs = open_run(config, path).model_facts()["step_macs"]
+    # A classifier's length is in epochs, whose number of images doesn't depend on the batch.
+    return step_macs * config.length / (1 if isinstance(config, gan_config.Config) else config.train.batch_size)

@@ -12,7 +12,7 @@ import filelock
 from tqdm import tqdm
 
 from data.checksums import sealed
-from data.files import duration, printable, reason, write_atomically
+from data.files import counted, duration, printable, reason, write_atomically
 from data.files import locked as held
 from gan.evaluation import open_side
 from gan.loop import EMULATED, Diverged, Interrupted
@@ -42,6 +42,7 @@ def compare(
     """
     with locked(path), terminated_as_interrupt(launcher):
         failed = []
+        StudyFolder(path).adopt_if_new(study)
         if study.tune:
             failed = run_all(study.tuning(), path / TUNING, workers, launcher, options, say, progress)
             write_report(study.tuning(), path / TUNING)
@@ -66,9 +67,9 @@ def run_all(
     folder.require_weights(study, study.jobs)
     folder.adopt(study)
     for name in folder.left_out(study):
-        say(f"{folder.path}/runs/{name} belongs to no row of this study any more: kept, but left out of the table", "yellow")
+        say(f"{folder.path}/runs/{name} is of no row and seed of this study: kept, but left out of the table", "yellow")
     total, jobs = len(study.jobs), [job for job in study.jobs if not folder.done(study, job)]
-    say(f"{folder.path}: {total} runs, {total - len(jobs)} done, {len(jobs)} to do")
+    say(f"{folder.path}: {counted(total, 'run')}, {total - len(jobs)} done, {len(jobs)} to do")
     if jobs:
         check_scoring(study)
         check_runs(study, jobs, path)
@@ -100,7 +101,7 @@ def run_all(
                     causes.add(cause)
     if failed:
         kept = "; the others are kept" if len(failed) < total else ""
-        say(f"{len(failed)} of {total} runs failed{kept}: fix the cause and repeat the command", "red")
+        say(f"{len(failed)} of {counted(total, 'run')} failed{kept}: fix the cause and repeat the command", "red")
     return failed
 
 
@@ -129,6 +130,9 @@ def run_one(study: Study, path: Path, name: str) -> dict:
     if not found:
         raise StudyError(f"--only {name}: the study has no such run; it has {', '.join(job.name for job in study.jobs)}")
     folder = StudyFolder(path)
+    if study.tune and study.tuned is None and (study := with_choices(study, path)).tuned is None:
+        raise StudyError(f"--only {name}: rows choose their settings first; tune by the same command without --only")
+    folder.adopt_if_new(study)
     folder.require_weights(study, found)
     return run_job(study, folder, found[0], shown=sys.stderr.isatty())
 
@@ -203,11 +207,12 @@ def outcome(record: dict) -> str:
 def locked(path: Path) -> Iterator[None]:
     """One `compare` at a time in a folder."""
     path.mkdir(parents=True, exist_ok=True)
-    try:
-        with held(path / ".lock"):
-            yield
-    except filelock.Timeout:
-        raise StudyError(f"{path} is in use by another compare; wait for it, or choose another --out") from None
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(path / ".lock"))
+        except filelock.Timeout:
+            raise StudyError(f"{path} is in use by another compare; wait for it, or choose another --out") from None
+        yield
 
 
 @contextlib.contextmanager
@@ -279,7 +284,7 @@ class Progress:
         return ", ".join(words)
 
     def _counted(self) -> str:
-        return f"{len(self.ended)} of {len(self.runs)} runs"
+        return f"{len(self.ended)} of {counted(len(self.runs), 'run')}"
 
     def end(self, name: str, said: str) -> None:
         """A run has ended: say how, how many have, and about how long the others will take."""

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -161,7 +161,18 @@ class Study(Section):
             problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
             raise StudyError(f"{file} is not a study: {'; '.join(problems)}") from None
         study.check()
+        study._require_effect(map(parsed, overrides))
         return study
+
+    def _require_effect(self, overrides: Iterable[tuple[str, Any]]) -> None:
+        """StudyError for a setting of all rows that the rows themselves, or the grid they choose from, set again."""
+        of_rows = {key for row in self.rows for key in row.settings}
+        for key, _ in overrides:
+            if key in of_rows or (self.tune and key in self.tune.grid):
+                where = "rows or axes" if key in of_rows else "tune.grid"
+                raise StudyError(
+                    f"{key}: the study's {where} set it, after settings for all rows; change it there, in a copy of the file"
+                )
 
     def dump(self) -> dict[str, Any]:
         """The contents of its file, for JSON or YAML, without fields that `compare` fills in and hasn't filled yet."""
@@ -252,7 +263,7 @@ class Study(Section):
         found = []
         for row in self.rows:
             twin = {key: _one_sided(value) if key.endswith(".kernel") else value for key, value in row.settings.items()}
-            found += [(row, other) for other in self.rows if other.settings == twin and other != row]
+            found += [(row, other) for other in self.rows if other.settings == twin != row.settings]
         return found
 
     def facet(self, row: Row) -> tuple[str, str]:
@@ -302,9 +313,10 @@ class Study(Section):
         configs = [self.config(job) for job in self.jobs[: len(self.rows)]]  # of one seed
         if self.scoring.precision != "auto" and not any(config.automatic() for config in configs):
             return self
-        if (path / "study.yaml").is_file():
-            old = type(self).load(path)
-            became = old.auto_precision or old.config(old.jobs[0]).train.precision
+        old = type(self).load(path) if (path / "study.yaml").is_file() else None
+        known = old and (old.auto_precision or old.config(old.jobs[0]).train.precision)
+        if known and known != "auto":
+            became = known
         elif launcher == "slurm":
             raise StudyError("precision auto would become what suits this machine, not the cluster's nodes: set it to bf16 or fp32")
         else:
@@ -351,6 +363,14 @@ class Study(Section):
             raise StudyError(f"baseline {self.baseline!r} is no row of the study; its rows are {', '.join(labels)}")
         if isinstance(self.baseline, dict) and not any(map(self.partner, self.rows)) and len(self.rows) > 1:
             raise StudyError(f"baseline {self.baseline} turns no row of the study into another; name a setting of its rows or axes")
+        for row in self.rows:
+            partner = self.partner(row)
+            if partner and self.facet(row)[0] != self.facet(partner)[0]:
+                raise StudyError(
+                    f"{row.label!r} is to be compared with {partner.label!r}, but their labels put them into unlike groups "
+                    f"({self.facet(row)[0]!r} and {self.facet(partner)[0]!r}): name the baseline by its label, or let both labels "
+                    "begin with what the two rows share"
+                )
         self._check_comparable()
 
     def _check_scoring(self) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from data.datasets import look
-from data.files import UserError
+from data.files import UserError, counted
 from data.space import require_space
 from data.waiting import progress
 from gan import sampling
@@ -189,7 +189,7 @@ def check_runs(study: Study, jobs: list[Job], path: Path) -> None:
                 causes.setdefault(trouble, []).append(label)
                 break
     if causes:
-        named = [cause if len(rows) == len(of_rows) else f"{', '.join(rows)}: {cause}" for cause, rows in causes.items()]
+        named = [cause if len(rows) == len(of_rows) else f"{' and '.join(rows)}: {cause}" for cause, rows in causes.items()]
         raise StudyError("; ".join(named))
     reasons = [_trouble(lambda config=config: _require_memory(config)) for config in of_rows.values()]
     if all(reasons):  # else the others are trained, and these are counted as failed
@@ -198,7 +198,7 @@ def check_runs(study: Study, jobs: list[Job], path: Path) -> None:
     there = sum(file.stat().st_size for job in jobs for file in RunFiles(folder.run(job)).checkpoints.glob("*.pt"))
     needed = sum(sizes[job.row.label] for job in jobs) - there
     advice = "free some, set train.keep_checkpoints=1, or choose another --out"
-    require_space(path, needed, f"the study, with the checkpoints of {len(jobs)} runs,", advice)
+    require_space(path, needed, f"the study, with the checkpoints of {counted(len(jobs), 'run')},", advice)
 
 
 def _needs(study: Study, config: Config | classification_config.Config) -> Iterator[tuple[str, Callable[[], object]]]:

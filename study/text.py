@@ -4,7 +4,7 @@ import math
 import re
 from statistics import fmean, stdev
 
-from data.files import printable
+from data.files import counted, printable
 from study.analysis import VALUE, Analysis, Comparison, Line
 from study.inference import Difference, percent
 from study.notes import notes
@@ -57,17 +57,29 @@ def verdict_text(analysis: Analysis, line: Line) -> str:
     """What the evidence says of a row: 'worse so far', 'not resolved: about 4 more seeds'."""
     if line.comparison:
         return comparison_text(analysis, line.comparison)
+    if line.failures and not line.records:
+        return "failed"
     if line.records and not line.converged:
         return "none converged"
     return "baseline" if any(other.comparison and other.comparison.against == line.row.label for other in analysis.lines) else "-"
+
+
+def _uncompared_text(study: Study, analysis: Analysis, line: Line) -> str:
+    """Why a row that has a baseline is compared with nothing, though none of its runs stands in the way."""
+    partner = study.partner(line.row)
+    if not line.ended:
+        return "no run yet"
+    if partner and not analysis.line(partner.label).converged:
+        return "no converged baseline"
+    return "no shared seed"
 
 
 def comparison_text(analysis: Analysis, c: Comparison) -> str:
     if c.word:
         return c.word + ("" if analysis.final(c) else " so far")
     if c.more is None:
-        return "one seed: no interval"
-    return f"not resolved: about {c.more:,} more seed{'s' if c.more > 1 else ''}"
+        return "one seed: no interval" if analysis.line(c.row).asked == 1 else "too few shared seeds: no interval"
+    return f"not resolved: about {counted(c.more, 'more seed')}"
 
 
 def summary(study: Study, analysis: Analysis) -> str:
@@ -76,10 +88,11 @@ def summary(study: Study, analysis: Analysis) -> str:
     for line in analysis.lines:
         if study.partner(line.row):
             word = verdict_text(analysis, line).partition(":")[0]
-            words.setdefault("no run yet" if word == "-" else word, []).append(line.row.label)
+            words.setdefault(_uncompared_text(study, analysis, line) if word == "-" else word, []).append(line.row.label)
     if not words:
         return "There is one row: nothing is compared."
-    order = ("better", "worse", "equal", "not resolved", "one seed", "none converged", "no run yet")
+    order = ("better", "worse", "equal", "not resolved", "one seed", "too few shared seeds")
+    order += ("none converged", "no converged baseline", "no shared seed", "failed", "baseline", "no run yet")
     ranked = sorted(words, key=lambda word: order.index(word.removesuffix(" so far")))
     return " ".join([f"Against {study.baseline_name}.", *(f"{w.capitalize()}: {'; '.join(words[w])}." for w in ranked)])
 
@@ -232,12 +245,13 @@ def _digits(value: float | None) -> str:
 
 def tuning_note(study: Study, tuning: list[Choice]) -> str:
     """How rows chose, and which had better look further."""
-    seeds = ", ".join(map(str, study.tune.seeds)) if study.tune else ""
-    text = f"Each row chose by its runs of seed {seeds}, which the tables above leave out: the most that converged, then the "
+    seeds = study.tune.seeds if study.tune else []
+    named = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    text = f"Each row chose by its runs of {named}, which the tables above leave out: the most that converged, then the "
     text += f"lowest {VALUE[study.task]}."
     unmoved = [choice.row for choice in tuning if not choice.settings]
     edges = [f"{choice.row} ({', '.join(choice.edge)})" for choice in tuning if choice.edge]
-    text += f" No run of {', '.join(unmoved)} converged: the row keeps its own settings." * bool(unmoved)
+    text += f" Of these no run converged, and they keep the study's settings: {'; '.join(unmoved)}." * bool(unmoved)
     return text + f" At the edge of the grid, where a better value may lie beyond: {'; '.join(edges)}." * bool(edges)
 
 

@@ -6,11 +6,10 @@ The runs lie in a study of their own, in the folder `tuning` of the study.
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from study.analysis import Line, analyse
-from study.folder import TUNING, StudyFolder
+from study.analysis import Line, analyse, geometric_mean
+from study.folder import STUDY, TUNING, StudyFolder
 from study.study import Study
 
 
@@ -21,7 +20,7 @@ class Choice:
     row: str
     settings: dict[str, Any]  # the best of the grid; {} where none of its runs converged: the row keeps its own
     tried: list[tuple[dict[str, Any], Line]]
-    edge: list[str]  # keys whose chosen value is the first or last of several in the grid: a better one may lie beyond
+    edge: list[str]  # keys whose chosen number is the least or greatest of several in the grid: a better one may lie beyond
 
 
 def choices(study: Study, path: Path) -> list[Choice] | None:
@@ -44,16 +43,31 @@ def choices(study: Study, path: Path) -> list[Choice] | None:
         tried = [(point, lines[label]) for point, label in zip(points, labels)]
         best, line = min(tried, key=lambda pair: _rank(pair[1]))
         settings = best if line.values else {}
-        edge = [key for key, value in settings.items() if len(grid[key]) > 1 and value in (grid[key][0], grid[key][-1])]
+        edge = [key for key, value in settings.items() if _at_edge(value, grid[key])]
         found.append(Choice(row.label, settings, tried, edge))
     return found
 
 
+def _at_edge(value: Any, values: list[Any]) -> bool:
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    return len(numbers) == len(values) > 1 and value in (min(numbers), max(numbers))
+
+
 def _rank(line: Line) -> tuple[int, float]:
-    return -line.converged, fmean(line.values.values()) if line.values else float("inf")
+    return -line.converged, geometric_mean(list(line.values.values())) if line.values else float("inf")
 
 
 def with_choices(study: Study, path: Path) -> Study:
-    """The study with the settings that its rows chose; unchanged without a tuning, or until that is done."""
+    """The study with the settings that its rows chose.
+
+    Until its tuning is done (the grid has grown since, or the tuning's runs were left elsewhere), with those that the folder's
+    study.yaml names. Unchanged without either.
+    """
+    if study.tune is None:
+        return study
     found = choices(study, path)
-    return study if found is None else study.model_copy(update={"tuned": {c.row: c.settings for c in found if c.settings}})
+    if found is not None:
+        return study.model_copy(update={"tuned": {c.row: c.settings for c in found if c.settings}})
+    if study.tuned is None and (path / STUDY).is_file():
+        return study.model_copy(update={"tuned": Study.load(path).tuned})
+    return study

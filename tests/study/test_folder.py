@@ -86,6 +86,13 @@ def exported(study, tmp_path):
     return loaded, folder, StudyFolder(tmp_path / "light")
 
 
+def test_an_export_is_the_study_that_was_loaded_not_all_that_the_folder_holds(exported, tmp_path):
+    loaded, folder, _ = exported
+    part = loaded.model_copy(update={"seeds": [0]})
+    folder.export(part, tmp_path / "part")
+    assert Study.load(tmp_path / "part") == part and folder.left_out(part) == ["c2/seed_1", "c3/seed_1"]
+
+
 def files(folder):
     return sorted(file.relative_to(folder.path).as_posix() for file in folder.path.rglob("*") if file.is_file())
 

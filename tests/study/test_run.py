@@ -5,6 +5,7 @@ Runs are processes wherever `compare` starts them; `compare` itself is one where
 
 import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from data.checksums import sealed
 from data.files import write_atomically
 from study import launch
 from study.folder import StudyFolder
-from study.launch import command
+from study.launch import Ended, command
 from study.run import run_all, run_job
 from study.study import Study, StudyError
 from tests.helpers import ROOT, assert_same, final_state
@@ -64,7 +65,7 @@ def test_one_failing_row_leaves_the_others(study_of, fifty, tmp_path, call, monk
     assert "broken, seed 0 failed: error:" in (tmp_path / "out/table.md").read_text()
     monkeypatch.setattr(launch, "command", lambda folder, job: [sys.executable, "-S", "-c", "raise SystemExit('error: again')"])
     said = call("compare", study_of(rows=rows[1:], axes={}, baseline="there"), "--out", tmp_path / "alone", "--quiet")[2]
-    assert "1 of 1 runs failed: fix the cause" in said
+    assert "1 of 1 run failed: fix the cause" in said
 
 
 def test_a_run_that_diverges_is_a_result(study_of, tmp_path):
@@ -127,6 +128,22 @@ def test_rows_are_tuned_before_they_are_compared(study_of, tmp_path, call, in_th
     assert "## Tuning" in written and written.count("| chosen |") >= 2 and "Tuning" in (out / "report.html").read_text()
     code, printed, said = call("compare", file, "--out", out, "--report")
     assert code == 0 and (out / "table.md").read_text() == written and "1 of 1" in printed
+    tried = json.loads((out / "runs/c3/seed_0/record.json").read_text())["config"]["train"]["lr_g"]
+    shutil.rmtree(out / "runs/c3")
+    code, _, said = call("compare", file, "--out", out, "--only", "c3/seed_0")  # at what its row chose, though the file doesn't say
+    assert code == 0, said
+    assert json.loads((out / "runs/c3/seed_0/record.json").read_text())["config"]["train"]["lr_g"] == tried
+
+
+def test_a_study_that_tunes_is_one_from_its_first_run_on(study_of, tmp_path, call, monkeypatch):
+    tune = {"grid": {"train.lr_g": [1e-4, 4e-4]}, "seeds": [7]}
+    file, out = study_of({"evaluate.every": 0}, tune=tune), tmp_path / "out"
+    monkeypatch.setattr("study.run.run_here", lambda folder, jobs, *_: (Ended(job, 1, "error: no disk") for job in jobs))
+    code, _, said = call("compare", file, "--out", out, "--quiet")
+    assert code == 1 and "4 of 4 runs failed" in said and Study.load(out).tuned is None
+    assert call("compare", out, "--report", "--quiet")[0] == 0
+    code, _, said = call("compare", file, "--out", out, "--only", "c3/seed_0")
+    assert code == 1 and "rows choose their settings first" in said
 
 
 def test_a_stopped_study_goes_on_to_the_same_bits(study_of, tmp_path, call, monkeypatch):
@@ -240,6 +257,21 @@ def test_a_study_file_edited_while_its_runs_go_on_changes_the_next_compare_only(
 def test_wrong_options_are_one_sentence(study_of, tmp_path, call, options, words):
     code, _, said = call("compare", study_of(), "--out", tmp_path / "out", *options)
     assert code == 1 and words in said and len(said.strip().splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--report", "--only", "c3/seed_0"], "--only trains one run and ends: leave --report out"),
+        (["--plan", "--export", "light"], "--plan prints a plan and ends: leave --export out"),
+        (["--report", "--until", "10%"], "leave one of them out"),
+        (["--pilot", "elsewhere"], "add --plan, or leave it out"),
+        (["--launch", "slurm_partition=gpu"], "add --launcher slurm or submitit"),
+    ],
+)
+def test_an_option_that_would_be_left_unread_is_refused(study_of, tmp_path, call, options, words):
+    code, _, said = call("compare", study_of(), "--out", tmp_path / "out", *options)
+    assert code == 2 and words in " ".join(said.replace("│", " ").split()) and not (tmp_path / "out").exists()
 
 
 def test_what_no_run_could_do_is_said_before_any_starts(study_of, tmp_path, call):

@@ -123,6 +123,27 @@ def test_overrides_reach_every_run(study_file):
     assert {study.config(job).train.steps for job in study.jobs} == {3}
 
 
+def test_overrides_that_rows_or_the_grid_would_undo_are_refused(study_file):
+    file = study_file(rows=[{"label": "long", "train.steps": 9}, {"label": "short"}], tune={"grid": {"train.lr_g": [0.1, 0.2]}})
+    for key, where in (("train.steps", "rows or axes"), ("generator.kernel", "rows or axes"), ("train.lr_g", "tune.grid")):
+        with pytest.raises(StudyError, match=rf"{key}: the study's {where} set it"):
+            Study.load(file, [f"{key}={'c4' if 'kernel' in key else 3}"])
+
+
+def test_two_rows_of_equal_settings_are_no_contrast(study_file):
+    rows = [{"label": label, "generator.kernel": kernel} for label, kernel in (("a", "c2"), ("again", "c2"), ("sp", "c2sp"))]
+    loaded = Study.load(study_file(rows=rows, axes={}, baseline="a"))
+    assert [(row.label, other.label) for row, other in loaded.contrast_pairs] == [("sp", "a"), ("sp", "again")]
+
+
+def test_an_automatic_precision_in_a_folders_own_file_is_settled(study_file, tmp_path):
+    file = study_file(settings={"train.precision": "auto", "train.device": "cpu"}, scoring={"precision": "auto"})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "study.yaml").write_text(file.read_text())
+    settled = Study.load(tmp_path / "out").settled(tmp_path / "out")
+    assert settled.auto_precision in ("fp32", "bf16") and settled.scoring.precision == settled.auto_precision
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
@@ -152,6 +173,15 @@ def test_overrides_reach_every_run(study_file):
         ),
         ({"contrasts": [["c2 nearest", "c9"]]}, StudyError, "contrasts: 'c9' is no row"),
         ({"contrasts": [["c2 nearest", "c3 unpool"]]}, StudyError, "are in groups that are not compared"),
+        (
+            {
+                "rows": [{"label": "plain"}, {"label": "hinge", "objective.loss": "hinge"}],
+                "axes": {},
+                "baseline": {"objective.loss": "hinge"},
+            },
+            StudyError,
+            r"'plain' is to be compared with 'hinge', but their labels put them into unlike groups \('plain' and ''\)",
+        ),
         ({"equal_within": 1.5}, StudyError, "equal_within"),
         ({"scoring": {"every": 5, "reference": "a.zip"}}, StudyError, "scoring.every: training scores against"),
         ({"scoring": {"every": 5}, "settings": {"evaluate.samples": 50}}, StudyError, "leave evaluate.samples out"),

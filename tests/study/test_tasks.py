@@ -114,7 +114,7 @@ def test_what_rows_need_is_looked_for_before_any_starts_and_each_cause_is_said_o
     rows = [{"label": "there"}, *gone, {"label": "split", "evaluate.split": "test"}]
     scoring = {"samples": 30, "features": "module:tiny_features.build", "reference": str(tmp_path / "any.zip")}
     study = Study.load(study_of(rows=rows[:3], axes={}, baseline="there", scoring=scoring))
-    with pytest.raises(StudyError, match=r"^gone 1, gone 2: there is nothing at .*gone.zip") as found:
+    with pytest.raises(StudyError, match=r"^gone 1 and gone 2: there is nothing at .*gone.zip") as found:
         check_runs(study, study.jobs, tmp_path)
     assert str(found.value).count("gone.zip") == 1 and "there:" not in str(found.value)
     study = Study.load(study_of({"evaluate.split": "test"}))

@@ -78,7 +78,38 @@ def test_runs_that_are_missing_are_counted(study):
 
 def test_one_seed_has_no_interval_and_says_so(study):
     loaded, folder = study({"c2": [18.0], "c3": [9.0]}, seeds=[0])
-    assert row(said(loaded, folder))[3:] == ["+100", "one seed: no interval"]
+    text = said(loaded, folder)
+    assert row(text)[3:] == ["+100", "one seed: no interval"] and "(unknown: too few shared seeds)" in text
+    assert "The intervals hold for all" not in text
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"c2": [9.0, 10.0], "c3": [NAN, NAN]}, "Against c3. No converged baseline: c2."),
+        ({"c2": [9.0, NAN], "c3": [NAN, 10.0]}, "Against c3. No shared seed: c2."),
+        ({"c2": [9.0, NAN], "c3": [9.0, 10.0]}, "Against c3. Too few shared seeds: c2."),
+        ({"c2": [], "c3": [9.0, 10.0]}, "Against c3. No run yet: c2."),
+    ],
+)
+def test_a_row_that_is_not_compared_says_why(study, values, words):
+    loaded, folder = study(values)
+    assert summary(loaded, analyse(loaded, folder)) == words
+
+
+def test_a_row_whose_runs_all_failed_says_so(study):
+    loaded, folder = study({"c2": [], "c3": [9.0, 10.0]})
+    for job in loaded.jobs:
+        if job.row.label == "c2":
+            folder.note_failure(job, "error: no such zip")
+    assert summary(loaded, analyse(loaded, folder)) == "Against c3. Failed: c2."
+
+
+@pytest.mark.parametrize("lost", ["c2", "c3"])
+def test_lost_runs_are_a_warning_whichever_row_lost_them(study, lost):
+    values = {"c2": [9.0, 10.0, 11.0], "c3": [9.0, 10.0, 11.0]}
+    values[lost] = [*values[lost][:2], NAN]
+    assert "a row that lost some looks too good" in said(*study(values, seeds=[0, 1, 2]))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +189,7 @@ def test_the_note_on_curves_names_rows_by_what_is_known_of_them(study):
     falling = runs((9.0, 9.0), (40.0, 30.0, 25.0, 18.0))
     loaded, folder = study({"c2": falling, "c3": [BLIND, BLIND]})
     text = said(loaded, folder)
-    assert "still improving: c2; not known: c3" in text and "not a verdict on kernels" in text
+    assert "still improving: c2 / not known: c3" in text and "not a verdict on kernels" in text
     assert "Curves and table differ in how they were scored" in text
 
 

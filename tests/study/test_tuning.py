@@ -62,7 +62,30 @@ def test_settings_that_converge_are_taken_before_those_that_end_lower(tuned):
 def test_a_row_of_which_nothing_converged_keeps_its_settings_and_is_named(tuned):
     loaded, path = tuned(lambda kernel, g, d: None if kernel == "c2" else 10.0)
     assert list(with_choices(loaded, path).tuned) == ["c3"]
-    assert "No run of c2 converged: the row keeps its own settings." in tuning_note(loaded, choices(loaded, path))
+    note = tuning_note(loaded, choices(loaded, path))
+    assert "Of these no run converged, and they keep the study's settings: c2." in note and "by its runs of seed 1000," in note
+
+
+def test_seeds_count_by_their_geometric_mean_and_edges_by_value(study_file, tmp_path):
+    grid = {"train.lr_g": [2e-4, 1e-4, 4e-4], "generator.upsampling": ["nearest", "bilinear"]}
+    loaded = Study.load(study_file(axes=AXES, tune={"grid": grid, "seeds": [7, 8]}))
+    tuning, folder = loaded.tuning(), StudyFolder(tmp_path / "out" / "tuning")
+    for job in tuning.jobs:
+        s = job.row.settings
+        even, best = s["train.lr_g"] == 2e-4, s["generator.upsampling"] == "bilinear"
+        distance = 90.0 if not best else 22.0 if even else (10.0, 40.0)[job.seed == 8]  # of means 22 and 25, and 22 and 20
+        leave_result(folder, tuning, job, **{**result(distance, curve=()), "seed": job.seed})
+    found = choices(loaded, tmp_path / "out")
+    assert {choice.settings["train.lr_g"] for choice in found} == {1e-4}
+    assert [choice.edge for choice in found] == [["train.lr_g"]] * 2  # the least, though it stands in the middle
+    assert "by its runs of seeds 7, 8," in tuning_note(loaded, found)
+
+
+def test_choices_are_read_from_the_folder_where_the_runs_of_the_tuning_are_not(tuned, tmp_path):
+    loaded, path = tuned(lambda kernel, g, d: 10 + 1e4 * g)
+    chosen = with_choices(loaded, path)
+    StudyFolder(tmp_path / "other").adopt(chosen)
+    assert with_choices(loaded, tmp_path / "other").tuned == chosen.tuned
 
 
 def test_nothing_is_chosen_before_all_is_tried(tuned):
