@@ -30,7 +30,7 @@ Settings = Annotated[
         help="a YAML file (default: the quickstart) or a run to resume, and settings to change",
     ),
 ]
-Run = Annotated[Path, typer.Argument(help="a run directory of `train`; `sample` and `export` take zoo:NAME too")]
+Run = Annotated[Path, typer.Argument(help="a run directory of `train`; `sample`, `fid`, `probe` and `export` take zoo:NAME too")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print no table and no progress bar")]
 

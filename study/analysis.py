@@ -224,7 +224,10 @@ def not_converged(study: Study, record: dict) -> str | None:
         return f"collapsed: its images vary {record['diversity']:.1%} as much as real ones"
     spread = record.get("logit_spread", record.get("advantage"))  # older records: by how much the mean logits of both kinds differ
     if spread is not None and spread < GAVE_UP:
-        return f"its discriminator gave up: its outputs on real and generated images differ by {spread:.1g}"
+        what = (
+            "logits of 1,000 images spread by" if "logit_spread" in record else "mean logits of real and generated images differ by"
+        )
+        return f"its discriminator gave up: its {what} {spread:.1g}"
     value = record["last"]["scores"][0]["value"]
     if not math.isfinite(value):
         return f"its {VALUE[study.task]} is {value}"

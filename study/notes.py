@@ -21,7 +21,7 @@ def notes(study: Study, analysis: Analysis, costs: dict[str, dict]) -> list[str]
     found += [f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(warnings)]
     found += _costs(study, analysis, costs)
     found += _provenance(analysis)
-    found.append(definition(study))
+    found.append(definition(study, older=any(r.get("advantage") is not None and "logit_spread" not in r for r in analysis.records)))
     found += [f"{line.row.label}, {problem.rstrip('.')}." for line in lines for problem in line.problems + line.failures]
     return found
 
@@ -217,16 +217,16 @@ def _rate_falls(config: dict) -> bool:
     return train.get("lr_decay", "linear") != "none" or any(schedule[key] < train[key] for key in scheduled)
 
 
-def definition(study: Study) -> str:
-    """What 'not converged' means in this study."""
+def definition(study: Study, older: bool) -> str:
+    """What 'not converged' means in this study. older: it has records of when mean logits were compared."""
     bound = "" if study.worse_than is None else f", or whose final {VALUE[study.task]} is above {study.worse_than:g}"
     if study.task == "classify":
         return f"Not converged: a run in which a loss or weight became NaN or infinite{bound}."
     last = "whose" if bound else "or whose"
     return (
         "Not converged: a run in which a loss or weight became NaN or infinite, whose 1,000 images vary (mean pixel variance) less "
-        f"than {COLLAPSED:.0%} as much as real ones, {last} discriminator has given up (its outputs on real and generated "
-        f"images differ by less than {GAVE_UP:g}){bound}."
+        f"than {COLLAPSED:.0%} as much as real ones, {last} discriminator has given up (its logits of real and "
+        f"generated images spread by less than {GAVE_UP:g}{', in older records their means differ by less' * older}){bound}."
     )
 
 

@@ -13,6 +13,8 @@ from PIL import Image
 
 from data import DataError, load
 from data.sources.cifar import CIFAR10_CLASSES
+from data.sources.opening import open_source
+from tests.helpers import ROOT
 
 
 def write_zip(path, folders, size=32):
@@ -49,6 +51,9 @@ class FakeCifar:
         self.calls.append({"root": root, "train": train, "download": download})
         self.data = np.arange(4 * 32 * 32 * 3, dtype=np.uint32).astype(np.uint8).reshape(4, 32, 32, 3)
         self.targets, self.classes = [3, 1, 0, 2], ["a", "b", "c", "d"]
+
+    def __getitem__(self, i):
+        return Image.fromarray(self.data[i]), self.targets[i]
 
 
 @pytest.fixture
@@ -219,3 +224,16 @@ def test_real_test_split():
     mean = found.images.double().mean(dim=(0, 2, 3)) / 255
     assert mean.tolist() == pytest.approx([0.4942, 0.4851, 0.4504], abs=0.002)
     assert found.skipped == ()
+
+
+def test_the_recipe_of_the_documents_makes_the_zips(fake, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs/data.md").read_text()
+    exec(text.partition("```python\nimport io, zipfile")[2].partition("```")[0], {"io": io, "zipfile": zipfile})
+    found = open_source(tmp_path / "cifar10-test.zip")
+    assert found.names == ["a/00002.png", "b/00001.png", "c/00003.png", "d/00000.png"] and [c["train"] for c in fake.calls] == [
+        True,
+        False,
+    ]
+    with zipfile.ZipFile(tmp_path / "cifar10-train.zip") as archive:
+        assert np.array_equal(np.asarray(Image.open(archive.open("d/00000.png"))), fake("", True, False).data[0])
