@@ -11,7 +11,7 @@ from data.files import printable
 
 HELP = "Pack images for training; look into packs and databases."
 
-LARGEST = 16_384  # pixels along a side: as much as WebP can store
+LARGEST = 16_383  # pixels along a side: as much as WebP can store
 FEW, LISTED = 10, 1000  # unusable images that are named, and that a pack has a list of
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help=HELP)

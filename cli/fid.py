@@ -72,6 +72,8 @@ def fid(
     from metrics.features import open_extractor
     from metrics.protocol import PROTOCOLS
 
+    if save_statistics and save_statistics.suffix.lower() != ".npz":
+        raise typer.BadParameter(f"statistics are an npz: name a file such as {save_statistics.stem or 'real'}.npz")
     for path in (json_file, save_statistics):
         check_output(path, overwrite)
     wanted, given = scores.split(","), real
@@ -89,7 +91,7 @@ def fid(
         b = replace(b, about={**b.about, "protocol": protocol})
         say(f"protocol {protocol}, {PROTOCOLS[protocol].note}")
     if floor:
-        scoring.check_halves(a)
+        scoring.check_floor(a, b)
     with progress("images", scoring.passes(a, b, wanted=wanted), "scoring") as advance:
         a = scoring.identified(a)
         found, warnings = scoring.score(extractor, a, b, wanted, seed, progress=advance)

@@ -51,15 +51,20 @@ def key(source: Source, resolution: int, on_bad: str, crop: str) -> dict | None:
         "resolution": resolution,
         "crop": crop,
         "on_bad": on_bad,
-        "decoder": _decoder(),
+        "decoder": decoder(),
     }
 
 
 @cache
-def _decoder() -> list[str | None]:
+def decoder() -> list[str | None]:
     """Pillow and what it decodes lossy images with; and our own code, whatever changes in it."""
-    libraries = [features.version(name) for name in ("jpg", "libjpeg_turbo", "webp")]
+    libraries = [features.version(name) for name in ("jpg", "libjpeg_turbo", "webp", "avif", "jpg_2000", "libtiff")]
     return [PIL.__version__, *libraries, platform.machine(), sha256(Path(decoding.__file__).read_bytes()).hexdigest()]
+
+
+def decoded_by(source: Source) -> str:
+    """What decides an encoded source's pixels and isn't in its fingerprint: the decoder; times of files that may have changed."""
+    return json.dumps([source.stamp(), *decoder()]) if source.encoded else ""
 
 
 def read(key: dict) -> tuple[np.ndarray, list[int]] | None:

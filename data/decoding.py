@@ -76,9 +76,6 @@ def require_size(size: int) -> None:
 def as_rgb(data: bytes) -> Image.Image:
     """One encoded image, upright, in 8-bit RGB and its own size. Raises whatever Pillow raises."""
     image = _upright(data)
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip at 255 instead of scaling
-        grey = np.asarray(image).astype(np.float64) * (255 / 65535)
-        return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
@@ -116,7 +113,20 @@ def _decoded(data: bytes) -> Image.Image:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # foreign bytes make Pillow raise a dozen kinds of error
         turn = None
+    image = _in_8_bits(image) if image.mode.startswith("I") else image
     return image if turn is None else image.transpose(turn)
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey, or what a TIFF stores of it, scaled; Pillow's own conversion would clip at 255. What is transparent is white."""
+    values, tags = np.asarray(image).astype(np.float64), getattr(image, "tag_v2", {})
+    bits = tags.get(ExifTags.Base.BitsPerSample, (16,))[0]
+    grey = (values * (255 / (2**bits - 1))).round().clip(0, 255)
+    if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # white is zero
+        grey = 255 - grey
+    if isinstance(image.info.get("transparency"), int):
+        grey[values == image.info["transparency"]] = 255
+    return Image.fromarray(grey.astype(np.uint8))
 
 
 @cache

@@ -128,6 +128,15 @@ def swap_in(made: Path, path: Path) -> None:
     os.replace(made, path)
 
 
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
 def is_special(path: Path) -> bool:
     """Whether a device, a pipe or a socket lies there, or whatever this process has open by a number, as /dev/stdout."""
     return bool(OPENED.fullmatch(os.path.abspath(path))) or (path.exists() and not path.is_file() and not path.is_dir())

@@ -45,7 +45,7 @@ def gather(source: Source, resolution: int, on_bad: str, crop: Crop = "center") 
     skipped = tuple(source.name(i) for i in bad)
     # Without the images left out it's another order than a streamed set's, which shows others in their place.
     fingerprint = None if bad else source.fingerprint
-    about = source.classes, source.about, skipped, fingerprint, shown(resolution, crop)
+    about = source.classes, source.about, skipped, fingerprint, shown(resolution, crop), copies.decoded_by(source)
     return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels), *about)
 
 

@@ -37,6 +37,7 @@ class ImageSet:
     skipped: names of the images left out because they couldn't be used, in order
     fingerprint: a sha256 that stands for the pixels, where the source has one; None: hash the pixels themselves
     shown: how the images of such a source are shown: resolution and crop
+    decoded: what else decides the pixels of such a source, and isn't in its fingerprint: data.copies.decoded_by
     """
 
     images: Tensor
@@ -46,6 +47,7 @@ class ImageSet:
     skipped: tuple[str, ...] = ()
     fingerprint: str | None = None
     shown: str = ""
+    decoded: str = ""
 
     def __len__(self) -> int:
         return len(self.images)

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data import workers as worker
+from data.copies import decoded_by
 from data.decoding import Crop, TooSmall, quiet_pillow
 from data.files import printable
 from data.images import DataError, advice_for
@@ -41,7 +42,7 @@ class StreamedSet:
         self.origin, self.resolution, self.on_bad, self.crop, self.workers = origin, resolution, on_bad, crop, workers
         self.threads = AHEAD if workers else min(4, AHEAD, worker.cores())  # one waits for each process at work
         self.classes, self.source = origin.classes, origin.about
-        self.fingerprint, self.shown = origin.fingerprint, shown(resolution, crop)
+        self.fingerprint, self.shown, self.decoded = origin.fingerprint, shown(resolution, crop), decoded_by(origin)
         self._skipped: dict[str, None] = {}
         quiet_pillow()
         self._processes: ProcessPoolExecutor | None = None

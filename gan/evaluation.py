@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import data
 import gan.classification.features  # noqa: F401 (registers cifar_resnet)
 from data import DataError
 from data.by_name import BY_NAME
 from data.checksums import sealed, whole
+from data.copies import decoded_by
 from data.files import located, locked, write_atomically
 from data.notes import note
 from data.sources.arrays import stored_arrays
@@ -86,8 +87,10 @@ def open_side(
         note(f"{path}: the images of its splits train and test, together")
     name = path.name if isinstance(source, FileSource) else source.about  # which categories, which split; what was packed
     chosen = choice(len(source), count, seed, name, shuffle)
-    identify = lambda: identity(source.fingerprint, chosen, "as they are")
-    return Side(name, len(chosen), lambda: full_size_batches(source, chosen, BATCH), identify=identify)
+    read = lambda own: full_size_batches(source, own, BATCH)
+    identify = lambda own: identity(source.fingerprint, own, "as they are")
+    labels = lambda: torch.from_numpy(source.labels)
+    return _sides(name, source.classes, labels, chosen, read, identify, lambda: decoded_by(source))
 
 
 def _is_statistics(path: Path) -> bool:
@@ -115,21 +118,29 @@ def identity(fingerprint: str, chosen: list[int], how: str) -> str:
 def image_side(images: data.ImageSet | data.StreamedSet, count: int | None, seed: int, shuffle: bool = False) -> Side:
     """One side of a comparison: `count` images of a data set, a seeded choice, or all; also by class if it has several."""
     chosen = choice(len(images), count, seed, images.source, shuffle)
-    identify = None  # then the pixels themselves are hashed
-    if images.fingerprint:
-        identify = lambda: identity(images.fingerprint, chosen, images.shown)
-    side = Side(images.source, len(chosen), lambda: images.batches(chosen, BATCH), identify=identify)
-    return replace(side, classes=lambda: _classes_of(images, chosen)) if len(images.classes) > 1 else side
+    read = lambda own: images.batches(own, BATCH)
+    identify = lambda own: identity(str(images.fingerprint), own, images.shown)
+    known = identify if images.fingerprint else None  # else the pixels themselves are hashed
+    return _sides(images.source, images.classes, lambda: images.labels, chosen, read, known, lambda: images.decoded)
 
 
-def _classes_of(images: data.ImageSet | data.StreamedSet, chosen: list[int]) -> dict[str, Side]:
-    """The chosen images of each class; those of which there are any."""
-    labels, sides = images.labels[chosen], {}
-    for label, name in enumerate(images.classes):
-        if own := torch.tensor(chosen)[labels == label].tolist():
-            identify = (lambda own=own: identity(images.fingerprint, own, images.shown)) if images.fingerprint else None
-            sides[name] = Side(f"{images.source}, {name}", len(own), lambda own=own: images.batches(own, BATCH), identify=identify)
-    return sides
+def _sides(
+    name: str, classes: tuple[str, ...], labels: Callable[[], Tensor], chosen: list[int],
+    read: Callable[[list[int]], Iterator[Tensor]], identify: Callable[[list[int]], str] | None, decoded: Callable[[], str],
+) -> Side:  # fmt: skip
+    """The chosen images as one side of a comparison; also class by class, those of which there are any, where there are several."""
+
+    def part(name: str, own: list[int]) -> Side:
+        side = Side(name, len(own), lambda: read(own))
+        return replace(side, identify=lambda: identify(own), decoded=decoded) if identify else side
+
+    def by_class() -> dict[str, Side]:
+        of, every = labels()[chosen], torch.tensor(chosen)
+        parts = {label: every[of == i].tolist() for i, label in enumerate(classes)}
+        return {label: part(f"{name}, {label}", own) for label, own in parts.items() if own}
+
+    whole = part(name, chosen)
+    return replace(whole, classes=by_class) if len(classes) > 1 else whole
 
 
 def generator_side(generator: nn.Module, name: str, seed: int, count: int) -> Side:

@@ -17,13 +17,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from data.files import stamp_of
 from metrics.features import Extractor, open_extractor
-from metrics.features.network import DEFAULT
+from metrics.features.extractor import builder_of
+from metrics.features.network import DEFAULT, Builder
 from metrics.given import Given, Images
 from metrics.is_score import InceptionScore
 from metrics.neighbours import Memorisation, memorisation_of, nearest
-from metrics.protocol import Card, ProtocolError, Score
-from metrics.scoring import Side, embed, score
+from metrics.protocol import ProtocolError, Score
+from metrics.score_table import SCORES
+from metrics.scoring import ALL, Side, card_of, embed, identity_of, score
 from metrics.statistics import Statistics
 
 REAL, GENERATED = "real images", "generated images"
@@ -45,11 +48,7 @@ class Reference:
             return
         given = Given(images, REAL)
         found = embed(self.extractor, given.side(), False, {}, lambda n: None).statistics
-        extractor = self.extractor
-        card = {
-            "pixels": given.sha256, "features": extractor.name, "weights": extractor.sha256, "resize": extractor.resize,
-            "size": extractor.size, "precision": extractor.precision, "real": REAL,
-        }  # fmt: skip
+        card = {"pixels": given.sha256, **identity_of(self.extractor), "real": REAL}
         self._side = Side(REAL, found.count, None, replace(found, card=card))
 
     @property
@@ -77,7 +76,8 @@ def scores(
     """
     names = [names] if isinstance(names, str) else list(names)
     b = Given(images_b, GENERATED)
-    b = b.in_memory() if "is" in names else b
+    counted = {name for name, entry in SCORES.entries().items() if entry.gatherer} | {ALL}
+    b = b.in_memory() if counted & set(names) else b
     return {found.name: found for found in _scores(_extractor(features, options), Given(images_a, REAL), b, names, seed)}
 
 
@@ -116,15 +116,11 @@ def inception_score(images: Images, features: str | Extractor = DEFAULT, splits:
     given = Given(images, GENERATED).in_memory()
     try:
         gatherer = InceptionScore(given.count or 0, splits)
+        seen = embed(extractor, given.side(), False, {"is": gatherer}, lambda n: None)
+        mean, spread = gatherer.result()
     except ValueError as error:
         raise ProtocolError(str(error)) from None
-    seen = embed(extractor, given.side(), False, {"is": gatherer}, lambda n: None)
-    mean, spread = gatherer.result()
-    card = Card(
-        features=extractor.name, weights_sha256=extractor.sha256, input_size=extractor.size, resize=extractor.resize,
-        precision=extractor.precision, real="none", real_count=None, real_sha256=None, generated=GENERATED,
-        generated_count=seen.statistics.count,
-    )  # fmt: skip
+    card = card_of(extractor, Side("none", None, None), given.side(), None, seen.statistics.count, None)
     return Score(extractor.score_name("inception_score"), mean, card, spread, f"{splits} splits")
 
 
@@ -169,9 +165,12 @@ def _extractor(features: str | Extractor, options: dict) -> Extractor:
     options = {"device": "auto", **options}
     if ":" in features:  # somebody's own function, which may have changed since
         return open_extractor(features, **options)
-    return _opened(features, tuple(sorted(options.items())))
+    weights = options.get("weights")
+    changed = None if weights is None else stamp_of(Path(weights))
+    return _opened(features, tuple(sorted(options.items())), builder_of(features), changed)
 
 
 @lru_cache(maxsize=2)
-def _opened(features: str, options: tuple) -> Extractor:
+def _opened(features: str, options: tuple, builder: Builder, changed: tuple[int, int] | None) -> Extractor:
+    """builder, changed: what is registered by the name, and the size and time of the weights: with others it is opened anew."""
     return open_extractor(features, **dict(options))

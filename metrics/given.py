@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sized
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
 from metrics.features.network import FeatureError
 from metrics.scoring import Side
@@ -37,8 +37,11 @@ class Given:
         """How many images there are; None for an iterable that doesn't say."""
         if isinstance(self.images, Tensor | np.ndarray):
             return len(self.images)
-        if isinstance(self.images, DataLoader) and not self.images.drop_last and isinstance(self.images.dataset, Sized):
-            return len(self.images.dataset)
+        loader = self.images
+        if isinstance(loader, DataLoader) and type(loader.sampler) in (SequentialSampler, RandomSampler) and not loader.drop_last:
+            own_batches = getattr(loader.batch_sampler, "sampler", loader.sampler) is loader.sampler
+            if own_batches and isinstance(loader.dataset, Sized) and len(loader.sampler) == len(loader.dataset):
+                return len(loader.dataset)
         return None
 
     @property

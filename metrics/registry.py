@@ -4,7 +4,13 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Generic, TypeVar
 
+from data.files import UserError
+
 Entry = TypeVar("Entry")
+
+
+class TakenError(UserError, ValueError):
+    """Two modules register one name."""
 
 
 class Registry(Generic[Entry]):
@@ -18,10 +24,13 @@ class Registry(Generic[Entry]):
         self._entries: dict[str, tuple[str, Entry]] = {}  # name: module and entry
 
     def add(self, name: str, entry: Entry, module: str) -> None:
-        """Register an entry. ValueError if another module has taken the name; the same module may replace its own (notebooks)."""
+        """Register an entry. TakenError if another module has taken the name; the same module may replace its own (notebooks)."""
         owner = self._entries.get(name, (module,))[0]
         if owner != module:
-            raise ValueError(f"{module} registers {name!r}, which {owner} has registered: choose another name")
+            second, first = (
+                (owner, module) if module.startswith(f"{self._package}.") else (module, owner)
+            )  # the user's is to change
+            raise TakenError(f"{second} registers {name!r}, which {first} has registered: choose another name")
         self._entries[name] = module, entry
 
     def entries(self) -> dict[str, Entry]:

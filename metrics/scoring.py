@@ -25,6 +25,7 @@ class Side:
     batches() starts a fresh pass over uint8 images (n, 3, H, W); count: how many there are. about: card fields it settles, such as
     ema, batch_norm, seed and protocol. fixed: whether the same images will be asked for again, so that caching pays.
     sha256: identifies the images; None: not known yet. identify() computes it; None: hash the pixels, which takes a pass.
+    decoded(): what decides their pixels besides, where identify() looks at files: cached statistics belong to it.
     classes(): the same images class by class, by name, where they have labels.
     """
 
@@ -36,6 +37,7 @@ class Side:
     fixed: bool = True
     sha256: str | None = None
     identify: Callable[[], str] | None = None
+    decoded: Callable[[], str] | None = None
     classes: Callable[[], dict[str, "Side"]] | None = None
 
     def open(self) -> Iterator[Tensor]:
@@ -171,12 +173,18 @@ def _embed_both(
     else:
         gathered = {name: gatherer(generated.count or 0, splits) for name, gatherer in gatherers.items()}
         b = embed(extractor, generated, keep, gathered, progress)
-    card = Card(
+    return card_of(extractor, real, generated, a.statistics.count, b.statistics.count, sha256), a, b
+
+
+def card_of(
+    extractor: Extractor, real: Side, generated: Side, real_count: int | None, count: int | None, real_sha256: str | None
+) -> Card:  # fmt: skip
+    """The card of scores of `count` generated images against `real_count` real ones."""
+    return Card(
         features=extractor.name, weights_sha256=extractor.sha256, input_size=extractor.size, resize=extractor.resize,
-        precision=extractor.precision, real=real.name, real_count=a.statistics.count, real_sha256=sha256, generated=generated.name,
-        generated_count=b.statistics.count, **generated.about,
+        precision=extractor.precision, real=real.name, real_count=real_count, real_sha256=real_sha256, generated=generated.name,
+        generated_count=count, **generated.about,
     )  # fmt: skip
-    return card, a, b
 
 
 def embed(extractor: Extractor, side: Side, keep: bool, gathered: dict[str, Gatherer], progress: Callable[[int], None]) -> Embedded:
@@ -204,10 +212,14 @@ def embed(extractor: Extractor, side: Side, keep: bool, gathered: dict[str, Gath
     return Embedded(Statistics(moments.mean, moments.covariance, moments.count, {}), torch.cat(kept) if keep else None, gathered)
 
 
-def check_halves(real: Side) -> None:
-    """ProtocolError if `floor` can't be computed."""
+def check_floor(real: Side, generated: Side) -> None:
+    """ProtocolError if `floor` can't be computed, or not for as many images as there are."""
     if real.batches is None:
         raise ProtocolError(f"{real.name} holds only a mean and a covariance; a floor needs the images")
+    if generated.count is None:
+        raise ProtocolError(
+            f"{generated.name} doesn't say of how many images it is, and a floor depends on that: leave --floor out"
+        )
 
 
 class Floor(NamedTuple):
@@ -227,7 +239,6 @@ def floor(extractor: Extractor, real: Side, card: Card, progress: Callable[[int]
 
     ProtocolError for statistics and below 4 images.
     """
-    check_halves(real)
     total = real.count or 0
     wanted = min(card.generated_count or total, total // 2)
     if wanted < 2:
@@ -257,7 +268,8 @@ def reference_statistics(extractor: Extractor, real: Side, progress: Callable[[i
     """
     if real.batches is None and real.statistics is not None:
         return real.statistics
-    key = {"pixels": identified(real).sha256 or fingerprint(real.open()), **_identity(extractor)}
+    card = {"pixels": identified(real).sha256 or fingerprint(real.open()), **identity_of(extractor)}
+    key = {**card, "behaviour": extractor.behaviour, "decoded": real.decoded() if real.decoded else None}
 
     walked = False
 
@@ -265,7 +277,7 @@ def reference_statistics(extractor: Extractor, real: Side, progress: Callable[[i
         nonlocal walked
         walked = True
         found = embed(extractor, real, False, {}, progress).statistics
-        return Statistics(found.mean, found.covariance, found.count, {**key, "real": real.name})
+        return Statistics(found.mean, found.covariance, found.count, {**card, "real": real.name})
 
     statistics = cached(key, compute)
     if not walked:
@@ -273,8 +285,8 @@ def reference_statistics(extractor: Extractor, real: Side, progress: Callable[[i
     return statistics
 
 
-def _identity(extractor: Extractor) -> dict:
-    """Everything that determines how pixels become features."""
+def identity_of(extractor: Extractor) -> dict:
+    """What a card says of how pixels become features."""
     return {
         "features": extractor.name, "weights": extractor.sha256, "resize": extractor.resize, "size": extractor.size,
         "precision": extractor.precision,
@@ -289,7 +301,7 @@ def _check(extractor: Extractor, side: Side, needs_images: bool) -> None:
                 f"{side.name}: the statistics have {len(side.statistics.mean)} features, {extractor.name} has {extractor.dim}; "
                 "choose --features to match"
             )
-        for name, wanted in _identity(extractor).items():
+        for name, wanted in identity_of(extractor).items():
             found = side.statistics.card.get(name, wanted)
             if found != wanted:
                 raise ProtocolError(f"{side.name} was computed with {name} {found}, this score with {wanted}; compute it anew")

@@ -152,7 +152,7 @@ def with_classes(monkeypatch):
             mean=(127.5,) * 3, std=(40.0,) * 3,
         )  # fmt: skip
 
-    monkeypatch.setattr(features, "_builder", lambda name: build)
+    monkeypatch.setattr(features, "builder_of", lambda name: build)
 
 
 @pytest.fixture

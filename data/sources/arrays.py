@@ -13,9 +13,8 @@ import numpy as np
 from numpy.lib import format as npy
 from PIL import Image
 
-from data.files import in_short
+from data.files import in_short, stamp_of
 from data.images import DataError
-from data.sources.containers import stamp_of
 from data.sources.source import Source
 from data.unpacking import unpacked
 

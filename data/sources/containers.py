@@ -17,7 +17,7 @@ from typing import IO
 from tqdm import tqdm
 
 from data.decoding import require_size
-from data.files import in_short, reason
+from data.files import in_short, reason, stamp_of
 from data.images import DataError
 from data.unpacking import unpacked
 
@@ -203,15 +203,6 @@ def _crc_of(pieces) -> int:
     for piece in pieces:
         crc = zlib.crc32(piece, crc)
     return crc
-
-
-def stamp_of(path: Path) -> tuple[int, int] | None:
-    """Size and time of a file; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
 
 
 # --- archives ----------------------------------------------------------------------------------------------------------------

@@ -51,8 +51,10 @@ class FileSource(Source):
         if not self.names:
             raise DataError(f"{path} has no images in a folder '{split}': add them, or ask for the other split")
         self.about = about or f"folder {path.name}" + (f", {split} split" if split else "")
-        flat = any("/" not in name for name in self.names)
-        self.classes = ("all",) if flat else tuple(sorted({_first(name) for name in self.names}))
+        self._splits = () if split else tuple(f"{folder}/" for folder in folders.values())  # below which classes are
+        below = [self._within_split(name) for name in self.names]
+        flat = any("/" not in name for name in below)
+        self.classes = ("all",) if flat else tuple(sorted({_first(name) for name in below}))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -68,7 +70,7 @@ class FileSource(Source):
         if self.classes == ("all",):
             return np.zeros(len(self), np.int64)
         index = {name: i for i, name in enumerate(self.classes)}
-        return np.array([index[_first(name)] for name in self.names], dtype=np.int64)
+        return np.array([index[_first(self._within_split(name))] for name in self.names], dtype=np.int64)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -85,6 +87,9 @@ class FileSource(Source):
 
     def stamp(self) -> str:
         return self._files.stamp(self._stored_names())
+
+    def _within_split(self, name: str) -> str:
+        return next((name.removeprefix(split) for split in self._splits if name.startswith(split)), name)
 
     def _stored_names(self) -> list[str]:
         return [self._prefix + name for name in self.names]

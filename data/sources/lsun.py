@@ -43,7 +43,8 @@ class LsunSource(Source):
             directories = _below(path, f"_{SPLITS[split or 'train']}{END}", categories)
         self.path = directories[0] if len(directories) == 1 else directories[0].parent
         self.classes = tuple(_category(directory) for directory in directories)
-        self.about = f"lsun {','.join(self.classes)}, {SPLITS[split or 'train']} split"
+        stored = next((name for name in SPLITS.values() if directories[0].name.endswith(f"_{name}{END}")), None)
+        self.about = f"lsun {','.join(self.classes)}" + (f", {stored} split" if stored else "")
         self._databases = [Database(_file(directory)) for directory in directories]
         self._indexes = [key_index(database) for database in self._databases]
         self._ends = np.cumsum([len(index) for index in self._indexes])

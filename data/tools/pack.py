@@ -19,6 +19,7 @@ import PIL
 from PIL import Image
 
 from data import workers as worker
+from data.copies import decoder
 from data.database.writer import alone, commit, explained, open_writer, publish
 from data.decoding import FILTER, Crop
 from data.images import DataError
@@ -74,6 +75,7 @@ def pack(
         if out.exists():
             progress(len(source))
             return _made_already(out, job)
+        job |= {"decoder": decoder()}  # two would mix if Pillow were changed halfway
         if squares.stored == "raw":
             there = partial.stat().st_size if partial.exists() else 0
             needed = len(source) * 3 * squares.size**2 - there
@@ -185,7 +187,13 @@ class _GrowingPack:
         rows = np.frombuffer(b"".join(self._rows()), ROW)
         made = {"source": about, "count": len(rows), **bad, "sha256": total_sha256(rows, self.job["size"])}
         made["rows_sha256"] = sha256(rows.tobytes()).hexdigest()
-        self.commit({**self.job, **made, "made_with": f"Pillow {PIL.__version__}, lmdb {lmdb.__version__}"})
+        self.commit(
+            {
+                **{k: v for k, v in self.job.items() if k != "decoder"},
+                **made,
+                "made_with": f"Pillow {PIL.__version__}, lmdb {lmdb.__version__}",
+            }
+        )
 
 
 def _decode_all(source: Source, start: int, squares: Squares, workers: int) -> Iterator[Decoded]:

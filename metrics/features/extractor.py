@@ -7,6 +7,7 @@ An Extractor also has its identity (name, sha256 of its weights, resize, precisi
 """
 
 import difflib
+from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from metrics.devices import open_device
-from metrics.features.network import DEFAULT, NETWORKS, Builder, FeatureError, Network, Options
+from metrics.features.network import DEFAULT, NETWORKS, Builder, FeatureError, Network, Options, tensors_sha256
 from metrics.features.resize import RESIZES, resize
 from metrics.precision import Precision, ieee_float32, settled
 
@@ -34,14 +35,15 @@ class Extractor:
     auto is bf16 on devices that have it, else fp32; `precision` says which.
     """
 
-    def __init__(self, network: Network, precision: str = "fp32", device: str | torch.device = "cpu"):
+    def __init__(self, network: Network, precision: str = "fp32", device: str | torch.device = "cpu", foreign: bool = False):
+        """foreign: the network's code is a user's, which may change while its weights stay."""
         self.name, self.sha256 = network.name, network.sha256
         self.dim, self.classes = network.dim, network.classes
         self.size, self.resize = network.size, network.resize
         self.device = open_device(device)
         self.precision = settled(_one_of("precision", precision, PRECISIONS), self.device)
         self.batch_size = 16 if self.device.type == "cpu" else 64  # more than 16 spill the cache
-        self._genuine = network.genuine
+        self._genuine, self._foreign = network.genuine, foreign
         # Behind a path to somebody's function may be other weights tomorrow: networks that differ never score under one name.
         self.label = f"{network.name}_{network.sha256[:8]}" if ":" in network.name else network.name
         self._trunk = network.trunk.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
@@ -59,6 +61,15 @@ class Extractor:
             parts = [self._embed(part) for part in images.split(self.batch_size)]
         features, probabilities = [f for f, _ in parts], [p for _, p in parts if p is not None]
         return torch.cat(features), torch.cat(probabilities) if probabilities else None
+
+    @cached_property
+    def behaviour(self) -> str | None:
+        """Of a user's network a sha256 of what it makes of two fixed images, which tells changed code; None for one of ours."""
+        if not self._foreign:
+            return None
+        images = torch.randint(256, (2, 3, self.size, self.size), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+        features, probabilities = self(images)
+        return tensors_sha256({"features": features} | ({} if probabilities is None else {"probabilities": probabilities}))
 
     def score_name(self, base: str) -> str:
         """'fid', 'inception_score', 'kid', … as they are on the genuine 2015 Inception network; else 'fd_<label>', ….
@@ -110,11 +121,13 @@ def open_extractor(
     if size is not None and (not isinstance(size, int) or size < 32):
         raise FeatureError(f"size is the side of the network's input, a whole number of at least 32 pixels, not {size!r}")
     device = open_device(device)  # before a download
-    return Extractor(_builder(name)(Options(name, weights, resize, size, insist)), precision, device)
+    builder = builder_of(name)
+    foreign = ":" in name or builder.__module__.partition(".")[0] not in ("metrics", "gan")
+    return Extractor(builder(Options(name, weights, resize, size, insist)), precision, device, foreign)
 
 
-def _builder(name: str) -> Builder:
-    """What is registered by this name, or by its prefix up to a colon."""
+def builder_of(name: str) -> Builder:
+    """What is registered by this name, or by its prefix up to a colon. FeatureError where nothing is."""
     known = NETWORKS.entries()
     for registered in (name, f"{name.partition(':')[0]}:"):
         if registered in known:

@@ -3,6 +3,7 @@
 import errno
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -280,6 +281,7 @@ FID_REFUSES = [
     (["{zip}", "{zip}", "--protocol", "miyato"], "unknown protocol 'miyato'"),
     (["{zip}", "nowhere"], "nowhere is no run"),
     (["{zip}", "{zip}", "--save-statistics", "{zip}/s.npz"], "fifty.zip"),
+    (["{zip}", "{foreign}", "--floor"], "foreign.npz doesn't say of how many images it is"),
 ]
 
 
@@ -290,8 +292,10 @@ def test_what_fid_cannot_do_ends_in_one_sentence(fifty, call, tmp_path, argument
     Statistics(zeros, eye, 50, {}).save(tmp_path / "s9.npz")
     Statistics(zeros[:6] / 0, eye[:6, :6], 50, {}).save(tmp_path / "nan.npz")
     Statistics(zeros[:6], eye[:6, :6], "many", {}).save(tmp_path / "many.npz")
+    np.savez(tmp_path / "foreign.npz", mu=zeros[:6].numpy(), sigma=eye[:6, :6].numpy())  # as pytorch-fid writes them
     places = {
         "many": tmp_path / "many.npz",
+        "foreign": tmp_path / "foreign.npz",
         "zip": fifty,
         "npz": tmp_path / "s.npz",
         "npz9": tmp_path / "s9.npz",
@@ -302,10 +306,11 @@ def test_what_fid_cannot_do_ends_in_one_sentence(fifty, call, tmp_path, argument
 
 
 @pytest.mark.parametrize("option", ["--json", "--save-statistics"])
-@pytest.mark.parametrize("place", ["{zip}/s", "{folder}"], ids=["below a file", "a directory"])
+@pytest.mark.parametrize("place", ["{zip}/s.npz", "{folder}"], ids=["below a file", "a directory"])
 def test_a_file_that_cannot_be_written_is_told_before_the_work(fifty, call, tmp_path, monkeypatch, option, place):
     monkeypatch.setattr(scoring, "score", lambda *_, **__: pytest.fail("scored"))
-    place = place.format(zip=fifty, folder=tmp_path)
+    (tmp_path / "folder.npz").mkdir()
+    place = place.format(zip=fifty, folder=tmp_path / "folder.npz")
     status, _, err = call("fid", fifty, fifty, "--features", FEATURES, option, place)
     assert status == 1 and f"{place} can't be written (" in one_error(err) and one_error(err).endswith("): choose another\n")
 
@@ -316,3 +321,8 @@ def test_statistics_of_statistics_are_copied_or_refused(fifty, call, tmp_path):
     assert "Traceback" not in err
     if status == 0:
         assert torch.equal(Statistics.load(tmp_path / "again.npz").covariance, torch.eye(6).double())
+
+
+def test_statistics_are_saved_where_they_can_be_read_again(fifty, call):
+    status, _, err = call("fid", fifty, fifty, "--features", FEATURES, "--save-statistics", "real.stats")
+    assert status == 2 and "name a file such as real.npz" in " ".join(err.replace("│", " ").split())

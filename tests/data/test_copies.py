@@ -28,9 +28,9 @@ R, N = 16, 24
 @pytest.fixture(autouse=True)
 def every_set_is_kept(monkeypatch):
     monkeypatch.setattr(gathering, "SOON", 0)
-    copies._decoder.cache_clear()
+    copies.decoder.cache_clear()
     yield
-    copies._decoder.cache_clear()
+    copies.decoder.cache_clear()
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_a_change_that_the_fingerprint_overlooks_is_seen(write_lsun, small, monk
 @pytest.mark.parametrize("what", ["Pillow", "libjpeg", "decoding.py"])
 def test_another_decoder_decodes_anew(folder, decoded, what, monkeypatch, tmp_path):
     load("folder", folder, R)
-    copies._decoder.cache_clear()  # another process
+    copies.decoder.cache_clear()  # another process
     if what == "Pillow":
         monkeypatch.setattr(PIL, "__version__", "0.1")
     elif what == "libjpeg":

@@ -26,7 +26,20 @@ def test_unknown_name_is_answered_with_the_nearest(typed, meant):
         load(typed)
 
 
-@pytest.mark.parametrize("wrong", [{"split": "val"}, {"on_bad": "ignore"}, {"resolution": 0}, {"resolution": 32.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"split": "val"},
+        {"on_bad": "ignore"},
+        {"resolution": 0},
+        {"resolution": 32.0},
+        {"hold_out": -0.2},
+        {"hold_out": 1},
+        {"memory": -1},
+        {"workers": -1},
+        {"workers": 1.5},
+    ],
+)
 def test_wrong_settings_are_refused_by_value(wrong):
     with pytest.raises(DataError, match=str(next(iter(wrong.values())))):
         load("shapes", **wrong)

@@ -318,7 +318,7 @@ def test_instruments(cuda, tiny, monkeypatch, conditional):
 def test_features(cuda, tiny_networks, monkeypatch, request, name, precision, resizes):
     weights = request.getfixturevalue("inception_weights") if name == "inception" else None
     for resize in resizes:
-        network = features._builder(name)(Options(name, weights, resize, None, weights is not None))
+        network = features.builder_of(name)(Options(name, weights, resize, None, weights is not None))
         with cuda(), monkeypatch.context() as patch:
             patch.setattr(features, "open_device", torch.device)  # which looks for a true one
             extractor = features.Extractor(network, precision, CUDA)

@@ -131,6 +131,15 @@ def test_both_splits_of_a_folder_are_scored_together_with_a_word(write_folder, s
     assert capsys.readouterr().err == f"{path}: the images of its splits train and test, together\n"
 
 
+def test_files_in_class_folders_are_sides_class_by_class(write_folder, small):
+    path = write_folder({f"{label}/{i}.png": image for i, (label, image) in enumerate(zip("aab", small(3)))})
+    found = open_side(str(path)).classes()
+    assert {name: side.count for name, side in found.items()} == {"a": 2, "b": 1}
+    assert open_side(str(path), 1).classes().keys() < {"a", "b"}
+    whole = torch.cat(list(open_side(str(path)).batches()))
+    assert torch.equal(torch.cat([batch for side in found.values() for batch in side.batches()]), whole)
+
+
 # --- what stands for images --------------------------------------------------------------------------------------------------
 
 

@@ -2,14 +2,17 @@
 
 import gc
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch import nn
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SubsetRandomSampler, TensorDataset
 
 import metrics
 from metrics.features import open_extractor
+from metrics.features.network import NETWORKS, Network
 from metrics.frechet import frechet_from_features
 from metrics.is_score import inception_score
 from metrics.kernel_mmd import kernel_distance
@@ -154,3 +157,56 @@ def test_copies_of_training_images_are_found():
     assert copies.share > copies.high and copies.closest > copies.closest_high
     assert honest.low < honest.share < honest.high and honest.closest < honest.closest_high
     assert np.isclose((honest.low + honest.high) / 2, 0.5)
+
+
+class Colours(nn.Module):
+    """Mean colours of the four quarters, with a probability for each."""
+
+    def forward(self, x):
+        return nn.functional.adaptive_avg_pool2d(x, 2).flatten(1)
+
+
+def colours(options, mean=0.0):
+    network = Network(
+        name="colours", sha256="c" * 64, trunk=Colours(), dim=12, size=32, resize="clean", mean=(mean,) * 3, std=(1.0,) * 3,
+        head=nn.Identity(), classes=12,
+    )  # fmt: skip
+    return network
+
+
+@pytest.fixture
+def with_colours(monkeypatch):
+    """Features "colours", which give class probabilities; registered for this test alone."""
+    monkeypatch.setattr(NETWORKS, "_entries", dict(NETWORKS.entries() and NETWORKS._entries))
+    NETWORKS.add("colours", colours, __name__)
+    return "colours"
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        lambda data: DataLoader(data, sampler=SubsetRandomSampler(range(20))),
+        lambda data: DataLoader(data, batch_sampler=BatchSampler(RandomSampler(data), 7, drop_last=True)),
+        lambda data: DataLoader(data, sampler=RandomSampler(data, replacement=True, num_samples=60)),
+    ],
+    ids=["a subset", "batches that drop the last", "more than there are"],
+)
+def test_loaders_that_show_other_images_than_there_are_are_counted_by_reading(with_colours, loader):
+    torch.manual_seed(0)
+    seen = torch.cat([batch for batch, *_ in loader(TensorDataset(B))])
+    torch.manual_seed(0)
+    found = metrics.inception_score(loader(TensorDataset(B)), with_colours, splits=2)
+    assert found.card.generated_count == len(seen) != len(B)
+    assert found.value == pytest.approx(metrics.inception_score(seen, with_colours, splits=2).value)
+
+
+def test_all_scores_of_images_that_are_not_counted(with_colours):
+    found = metrics.scores(A, (batch for batch in B.split(7)), "all", with_colours)
+    assert found == metrics.scores(A, B, "all", with_colours) and any("score" in name for name in found)
+
+
+def test_a_network_that_is_registered_anew_is_opened_anew(with_colours):
+    first = metrics.frechet_distance(A, B, with_colours)
+    NETWORKS.add("colours", lambda options: replace(colours(options), trunk=nn.Sequential(Colours(), nn.ReLU())), __name__)
+    NETWORKS.add("colours", lambda options: replace(colours(options), std=(2.0,) * 3), __name__)
+    assert metrics.frechet_distance(A, B, with_colours).value == pytest.approx(first.value / 4, rel=1e-4)

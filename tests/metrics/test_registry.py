@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from data.files import UserError
 from metrics.registry import Registry
 
 
@@ -48,3 +49,12 @@ def test_a_name_is_taken_once_but_its_owner_may_replace_it():
     with pytest.raises(ValueError, match="theirs registers 'x', which mine has registered"):
         table.add("x", 3, "theirs")
     assert table.entries()["x"] == 2
+
+
+def test_who_took_a_name_of_the_package_is_named_in_one_sentence(registry):
+    registry("a", "z")
+    from table_of_shelf import TABLE
+
+    TABLE.add("z", "their own", "theirs")  # imported first, as the files of GAN_EXTENSIONS are
+    with pytest.raises(UserError, match=r"^theirs registers 'z', which shelf\.a has registered: choose another name$"):
+        TABLE.entries()

@@ -398,6 +398,23 @@ def test_a_changed_pixel_or_network_is_embedded_anew(change, cache):
     assert extractor.images == 130 and len(list(cache.iterdir())) == 2
 
 
+def test_changed_code_of_a_users_network_is_noticed_though_its_weights_stay(monkeypatch, cache):
+    pools = {"mean": nn.AdaptiveAvgPool2d(2), "max": nn.AdaptiveMaxPool2d(2)}
+    found = {}
+    for name, pool in pools.items():
+        monkeypatch.setitem(sys.modules, "own", SimpleNamespace(network=lambda pool=pool: nn.Sequential(pool, nn.Flatten())))
+        found[name] = score(open_extractor("module:own.network", size=32), side(), side(), ["fid"])[0][0]
+    assert found["mean"].name == found["max"].name  # neither has weights
+    assert all(abs(s.value) < 1e-6 for s in found.values()) and len(list(cache.iterdir())) == 2
+
+
+def test_statistics_are_cached_by_what_decoded_their_images_too(cache):
+    for decoder in ("Pillow 13", "Pillow 13", "Pillow 14"):
+        reference_statistics(tiny(), side(identify=lambda: "of files", decoded=lambda decoder=decoder: decoder))
+    assert len(list(cache.iterdir())) == 2
+    assert "decoded" not in reference_statistics(tiny(), side()).card
+
+
 def test_a_generator_as_reference_is_neither_hashed_nor_cached(cache):
     passes = []
 

@@ -14,6 +14,7 @@ from PIL import Image
 from data import DataError, load
 from data.sources import containers
 from data.sources.folder import FileSource
+from data.sources.opening import open_source
 
 R = 8
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -103,6 +104,17 @@ def test_train_and_test_folders_are_splits(tmp_path, classes):
         load("folder", tmp_path / "split", R, split="test")
 
 
+def test_classes_are_below_the_split_also_where_a_share_is_held_out_of_it(tmp_path, classes):
+    shutil.copytree(classes, tmp_path / "split/train")
+    whole = load("folder", tmp_path / "split", R)
+    parts = [load("folder", tmp_path / "split", R, split=split, hold_out=0.7) for split in ("train", "test")]
+    assert all(part.classes == whole.classes == ("cat", "dog") for part in parts)
+    assert sum(part.labels.bincount(minlength=2) for part in parts).tolist() == whole.labels.bincount().tolist()
+    shutil.copytree(classes, tmp_path / "split/test")
+    both = open_source(tmp_path / "split")
+    assert both.classes == ("cat", "dog") and both.labels.tolist() == 2 * whole.labels.tolist()
+
+
 def test_path_from_environment_home_and_relative(classes, monkeypatch):
     monkeypatch.setenv("GAN_DATA", str(classes))
     assert len(load("folder", resolution=R)) == 4
@@ -165,6 +177,30 @@ def test_16_bit_grey_is_scaled_not_clipped(tmp_path):
     found = load_one(tmp_path, Image.fromarray(grey))
     assert torch.equal(found[0], torch.from_numpy((grey / 257).round().astype(np.uint8)))
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize(("bits", "photometric"), [(16, 1), (16, 0), (12, 1)])
+def test_grey_tiffs_are_scaled_by_their_bits_and_turned_where_white_is_zero(tmp_path, bits, photometric):
+    """Written by hand, since Pillow writes neither 12 bits nor these with white as zero."""
+    grey = (np.linspace(0, 1, R * R).reshape(R, R) * (2**bits - 1)).astype(np.uint16)
+    whole = np.unpackbits(grey.astype(">u2").view(np.uint8).reshape(R, R, 2), axis=-1)[..., 16 - bits :]
+    packed = np.packbits(whole.reshape(R, -1), axis=-1).tobytes()  # most significant bit first, a line at a time
+    content = packed if bits == 12 else grey.astype("<u2").tobytes()
+    tags = [(256, R), (257, R), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1), (278, R), (279, len(content))]
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags)
+    directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    (tmp_path / "deep.tif").write_bytes(b"II" + struct.pack("<HI", 42, 8 + len(content)) + content + directory)
+    found = load("folder", tmp_path, R).images[0, 0].numpy()
+    wanted = (grey / (2**bits - 1) * 255).round()
+    assert (found == (wanted if photometric else 255 - wanted)).all()
+
+
+def test_transparent_16_bit_grey_lies_over_white(tmp_path):
+    grey = np.full((R, R), 1000, np.uint16)
+    grey[: R // 2] = 30_000
+    Image.fromarray(grey).save(tmp_path / "clear.png", transparency=1000)
+    found = load("folder", tmp_path, R).images[0, 0]
+    assert (found[: R // 2] == round(30_000 / 257)).all() and (found[R // 2 :] == 255).all()
 
 
 def test_16_bit_colour_is_scaled_not_clipped(tmp_path):

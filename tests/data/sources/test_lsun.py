@@ -44,7 +44,11 @@ def test_splits_and_the_directory_itself(three):
     assert len(load("lsun", three / "bedroom_train_lmdb", R)) == 12
     assert len(load("lsun", three / "bedroom_train_lmdb", R, split="test")) == 4
     assert len(load("lsun", three / "bedroom_val_lmdb", R, split="train")) == 12
-    assert len(open_source(three / "bedroom_val_lmdb")) == 4
+    assert (
+        len(open_source(three / "bedroom_val_lmdb")) == 4
+        and open_source(three / "bedroom_val_lmdb").about == "lsun bedroom, val split"
+    )
+    assert open_source(three / "bedroom_train_lmdb").about == "lsun bedroom, train split"
     assert len(open_source(three / "bedroom_val_lmdb/data.mdb")) == 4
     assert len(load("folder", three / "bedroom_train_lmdb", R)) == 12  # by any name
     with pytest.raises(DataError, match=r"no .*kitchen_val_lmdb: unpack"):
