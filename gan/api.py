@@ -11,6 +11,7 @@ import torch
 from gan import training, zoo
 from gan.config import Config
 from gan.models.build import resolve_to_train
+from gan.run_directory import read_config
 from gan.sampling import Trained, load_generator
 from gan.settings import ConfigError
 from metrics.devices import open_device
@@ -57,7 +58,7 @@ def train(
 
     def watch(step: int, values: Callable[[], dict[str, float]], ema: torch.nn.Module) -> None:
         if callback is not None and step % every == 0:
-            callback(Progress(step, values(), Trained(ema, config, step)))
+            callback(Progress(step, values(), Trained(ema, read_config(directory), step)))
 
     training.train(config, directory, progress, watch)
     return load_generator(directory, None, open_device(config.train.device))

@@ -7,7 +7,7 @@ The layers keep their names, weights, initial values and spectral norm: only `fo
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 import torch.fx
@@ -97,7 +97,8 @@ def form(resampling: str, layer: nn.Conv2d, x: Tensor) -> str:
 
 def ieee_float32_on_cuda(x: Tensor) -> bool:
     """Whether a convolution of x is computed in float32 without TF32."""
-    return x.dtype == torch.float32 and not torch.is_autocast_enabled("cuda") and not torch.backends.cudnn.allow_tf32
+    cudnn: Any = torch.backends.cudnn  # whose older `allow_tf32` can't be read where somebody has set the newer switch
+    return x.dtype == torch.float32 and not torch.is_autocast_enabled("cuda") and cudnn.conv.fp32_precision != "tf32"
 
 
 def rule_of(layer: nn.Conv2d) -> Rule:
@@ -110,14 +111,14 @@ def rule_of(layer: nn.Conv2d) -> Rule:
 
 def _upsampling(layer: nn.Module) -> str | None:
     if isinstance(layer, Unpool):
-        return "unpool"
+        return "unpool" if _computes_as(layer, Unpool) else None
     doubles = isinstance(layer, nn.Upsample) and layer.mode == "nearest" and layer.scale_factor == 2 and layer.size is None
-    return "nearest" if doubles else None
+    return "nearest" if doubles and _computes_as(layer, nn.Upsample) else None
 
 
-def _mean(layer: nn.Module) -> bool:
+def _mean(layer: nn.Module) -> TypeGuard[nn.AvgPool2d]:
     """Whether a layer averages 2×2 pixels and drops an odd last row or column."""
-    if not isinstance(layer, nn.AvgPool2d) or layer.ceil_mode or layer.divisor_override:
+    if not _computes_as(layer, nn.AvgPool2d) or layer.ceil_mode or layer.divisor_override:
         return False
     sizes = (layer.kernel_size, layer.stride, layer.padding)
     return all(size in (wanted, (wanted, wanted)) for size, wanted in zip(sizes, (2, 2, 0)))
@@ -125,12 +126,20 @@ def _mean(layer: nn.Module) -> bool:
 
 def _same_size(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether a layer is a convolution of gan.kernels that the identities hold for."""
-    if not isinstance(layer, nn.Conv2d) or layer.groups != 1:
+    if not _computes_as(layer, nn.Conv2d, SameConv2d) or layer.groups != 1:
         return False
     k, *others = layer.kernel_size
     if others != [k] or not 2 <= k <= 5 or layer.stride != (1, 1) or layer.dilation != (1, 1):
         return False
     return isinstance(layer, SameConv2d) or (k % 2 == 1 and layer.padding == (k // 2, k // 2) and layer.padding_mode == "zeros")
+
+
+def _computes_as(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
+    """Whether it is of one of these kinds and computes as that does, so not by a `forward` of its own."""
+    own = type(layer)
+    if isinstance(layer, nn.Conv2d) and own._conv_forward is not nn.Conv2d._conv_forward:
+        return False
+    return isinstance(layer, kinds) and any(own.forward is kind.forward for kind in kinds)
 
 
 def _hooked(*layers: nn.Module) -> bool:

@@ -55,7 +55,7 @@ class RunFiles:
         return (checkpoint.saved(self.checkpoints) or [None])[-1]
 
     def checkpoint_of(self, step: int | str | None) -> Path:
-        """The checkpoint of a step, the "best", or (None) the last. RunError if it isn't there."""
+        """The checkpoint of a step, the "best", or (None, "last") the last. RunError if it isn't there."""
         if step == "best":
             if not self.best.exists():
                 raise RunError(f"{self.path} keeps no best checkpoint; train it with evaluate.every=1000, say")
@@ -63,8 +63,12 @@ class RunFiles:
         found = checkpoint.saved(self.checkpoints)
         if not found:
             raise RunError(f"{self.path} has no checkpoint yet; train it first")
-        if step is None:
+        if step in (None, "last"):
             return found[-1]
+        if isinstance(step, str):
+            if not step.isdecimal():
+                raise RunError(f"a checkpoint is that of a step, best or last, not {step!r}")
+            step = int(step)
         if checkpoint.path_of(self.checkpoints, step) not in found:
             steps = ", ".join(str(checkpoint.step_of(p)) for p in found)
             raise RunError(f"{self.path} has no checkpoint of step {step}; it has {steps}")

@@ -195,7 +195,10 @@ def interpolations(generator: nn.Module, seed: int, rows: int, columns: int, cla
 
 def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """Spherical interpolation from a (t = 0) to b (t = 1), both (L,), at t (T,): (T, L). Keeps the norm of Gaussian latents."""
-    angle = torch.acos(torch.nn.functional.cosine_similarity(a, b, dim=0).clamp(-0.9999, 0.9999))
+    cosine = torch.nn.functional.cosine_similarity(a, b, dim=0)
+    if cosine.abs() > 0.9999:  # on one line with the origin no circle is the one between them
+        return torch.lerp(a, b, t[:, None])
+    angle = torch.acos(cosine)
     return (torch.sin((1 - t) * angle)[:, None] * a + torch.sin(t * angle)[:, None] * b) / torch.sin(angle)
 
 

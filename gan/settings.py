@@ -48,7 +48,11 @@ class Section(BaseModel):
     @classmethod
     def _no_bool_for_a_number(cls, value: object, info) -> object:
         annotation = cls.model_fields[info.field_name].annotation
-        if isinstance(value, bool) and annotation is not bool and value not in choices(annotation):
+        if (
+            isinstance(value, bool)
+            and annotation is not bool
+            and not any(isinstance(choice, bool) for choice in choices(annotation))
+        ):
             quoted = "; put quotes around a text" if _is_text(annotation) else ""
             raise ValueError(f"must not be true or false, got {str(value).lower()}{quoted}")
         return value

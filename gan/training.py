@@ -153,6 +153,7 @@ def _train(
                     raise Interrupted(message, signals.received or signal.SIGTERM)
             if watch and run:
                 watch(state.step, lambda values=values: dict(zip(state.logged, values.tolist())), state.ema)
+    processes.any(False)  # the others return when the main process has saved, not before: they may want to load that
     if run is None:
         return None
     plot_curves(read_log(run.path), run.curves)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gan.config import Config, Generator
-from gan.kernels import parse_kernel, turn_corners
+from gan.kernels import SameConv2d, parse_kernel, turn_corners
 from gan.models.attention import insert_attention
 from gan.models.counting import macs, parameter_count
 from gan.models.families import FAMILIES, Layers
@@ -167,7 +167,8 @@ def _attentive(layers: nn.Sequential, given: torch.Tensor, side: int, spectral: 
 def _check_padding(network: nn.Module, padding: str, section: str, family: str) -> None:
     """ConfigError for a network with spatial layers that don't use the requested padding."""
     spatial = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d) and m.kernel_size != (1, 1)]
-    if any(layer.padding_mode != padding for layer in spatial):
+    pads = lambda m: isinstance(m, SameConv2d | nn.ConvTranspose2d) or m.padding != (0, 0)
+    if any(layer.padding_mode != padding for layer in spatial if pads(layer)):
         raise ConfigError(
             f"{section}.padding={padding}: not all layers of family {family} pad so; build them with layers.conv and layers.up "
             "(docs/extending.md), or leave the setting at zeros"

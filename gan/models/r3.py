@@ -92,7 +92,7 @@ class Generator(GeneratorFrame):
         trunk = blocks(channels[0])
         for c_in, c_out in itertools.pairwise(channels):
             change = [] if c_in == c_out else [init_fan_in(nn.Conv2d(c_in, c_out, 1, bias=False))]
-            trunk += [nn.Sequential(*change, filler(layers.upsampling)), *blocks(c_out)]
+            trunk += [nn.Sequential(*change, filler(layers.upsampling, layers.padding)), *blocks(c_out)]
         self.trunk = nn.Sequential(*trunk, init_fan_in(nn.Conv2d(channels[-1], 3, 1, bias=False)))
 
 
@@ -105,7 +105,7 @@ class Discriminator(DiscriminatorFrame):
         features = [init_fan_in(nn.Conv2d(3, channels[0], 1, bias=False)), *blocks(channels[0])]
         for c_in, c_out in itertools.pairwise(channels):
             change = [] if c_in == c_out else [init_fan_in(nn.Conv2d(c_in, c_out, 1, bias=False))]
-            features += [nn.Sequential(BinomialDown(), *change), *blocks(c_out)]
+            features += [nn.Sequential(BinomialDown(layers.padding), *change), *blocks(c_out)]
         self.features = nn.Sequential(*features)
         self.basis = init_fan_in(nn.Conv2d(channels[-1], channels[-1], side, groups=channels[-1], bias=False))
         self.head = init_fan_in(nn.Linear(channels[-1], 1, bias=False))

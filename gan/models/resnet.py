@@ -108,7 +108,7 @@ class UpBlock(nn.Module):
             self.shortcut = widen()
         elif up:
             fill = layers.upsampling if layers.upsampling in FILLERS else "nearest"
-            self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1), filler(fill))
+            self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1), filler(fill, layers.padding))
         else:
             self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 

@@ -1,5 +1,7 @@
 """What a model costs and how far it sees: parameters, multiply-adds, receptive field. Printed when a run starts."""
 
+from collections.abc import Callable
+
 import torch
 from rich.table import Table
 from torch import nn
@@ -22,16 +24,18 @@ def receptive_fields(config: Config) -> tuple[int, int]:
     narrow = config.replace(narrow)
     g, d = _positive(build_generator(narrow)), _positive(build_discriminator(narrow))
 
-    seed = torch.zeros(1, g.seed[0], 16, 16, dtype=torch.float64)
-    seed[:, :, 8, 8] = 1
-    with torch.no_grad():
-        reach = g.trunk(seed)
+    def reach(side: int) -> torch.Tensor:
+        seed = torch.zeros(1, g.seed[0], side, side, dtype=torch.float64)
+        seed[:, :, side // 2, side // 2] = 1
+        with torch.no_grad():
+            return g.trunk(seed)
 
-    side = max(512, 4 * config.dataset.resolution)
-    image = torch.ones(1, 3, side, side, dtype=torch.float64, requires_grad=True)
-    features = d.features(image)
-    (sight,) = torch.autograd.grad(features[0, :, features.shape[2] // 2, features.shape[3] // 2].sum(), image)
-    return _extent(reach), _extent(sight)
+    def sight(side: int) -> torch.Tensor:
+        image = torch.ones(1, 3, side, side, dtype=torch.float64, requires_grad=True)
+        features = d.features(image)
+        return torch.autograd.grad(features[0, :, features.shape[2] // 2, features.shape[3] // 2].sum(), image)[0]
+
+    return _extent(reach, 16), _extent(sight, max(512, 4 * config.dataset.resolution))
 
 
 def _positive(module: nn.Module) -> nn.Module:
@@ -44,9 +48,12 @@ def _positive(module: nn.Module) -> nn.Module:
     return module.double().eval()
 
 
-def _extent(map_: torch.Tensor) -> int:
-    """Height of the non-zero part of (1, C, H, W)."""
+def _extent(response: Callable[[int], torch.Tensor], side: int) -> int:
+    """Height of the non-zero part of a response (1, C, H, W) on a map of `side` pixels, or of twice as many until it fits in."""
+    map_ = response(side)
     rows = map_.abs().sum(dim=(0, 1, 3)).nonzero()
+    if int(rows.min()) == 0 or int(rows.max()) == map_.shape[2] - 1:
+        return _extent(response, 2 * side)
     return int(rows.max() - rows.min()) + 1
 
 

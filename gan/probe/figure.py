@@ -123,14 +123,21 @@ def _pairs(axis: "Axes", rows: list[dict], solid: tuple[str, str], hatched: tupl
     """Two bars for each layer, below its name and their values, first layer on top."""
     y = torch.arange(len(rows)).flip(0).numpy()
     size = 8 if len(rows) <= 4 else 6.5
-    axis.barh(y + 0.13, [row[solid[0]] for row in rows], 0.24, color=BLUE, label=solid[1])
-    axis.barh(y - 0.13, [row[hatched[0]] for row in rows], 0.24, color="white", edgecolor=INK, hatch="////", label=hatched[1])
+    found = [
+        {key: row[key] for key in (solid[0], hatched[0]) if row[key] is not None} for row in rows
+    ]  # None: nothing gets through
+    axis.barh(y + 0.13, [one.get(solid[0], 0) for one in found], 0.24, color=BLUE, label=solid[1])
+    axis.barh(
+        y - 0.13, [one.get(hatched[0], 0) for one in found], 0.24, color="white", edgecolor=INK, hatch="////", label=hatched[1]
+    )
     axis.set_yticks([])
-    for place, row in zip(y, rows):
-        values = ", ".join(f"{row[key]:.2f}" if row[key] >= 0.005 else "0" for key in (solid[0], hatched[0]))
+    for place, row, one in zip(y, rows, found):
+        values = ", ".join(
+            "none" if key not in one else f"{one[key]:.2f}" if one[key] >= 0.005 else "0" for key in (solid[0], hatched[0])
+        )
         label = f" {row['layer']}, {row['size']} → {row['scale'] * row['size']} px:  {values}"
         axis.text(0, place + 0.28, label, fontsize=size, va="bottom")
-    axis.set_xlim(0, max(least, *(1.1 * row[key] for row in rows for key in (solid[0], hatched[0]))))
+    axis.set_xlim(0, max(least, *(1.1 * value for one in found for value in one.values())))
     axis.set_ylim(-0.5 - min(0.3 * len(rows), 2), len(rows) - 0.3)
     axis.legend(fontsize=8, loc="lower right", borderaxespad=0)
 
@@ -158,7 +165,8 @@ def _spectrum(axis: "Axes", record: dict, pictures: dict[str, Tensor]) -> None:
         title += f": gap {_text(numbers['spectrum_gap'])} where grey\n(two halves of real images: {floor})"
         peaks += f" (real {record['real']['nyquist_peaks_db']:+.1f})"
     axis.set(title=title, xlabel=f"frequency / Nyquist frequency\n{peaks}", ylabel="mean power", xlim=(0, 2**0.5))
-    logarithmic(axis)
+    if any(bool((line[1:] > 0).any()) for name, line in pictures.items() if name in ("spectrum", "spectrum_real")):
+        logarithmic(axis)  # else all pictures are of one grey
     axis.legend(fontsize=8, loc="upper right")
 
 

@@ -14,8 +14,10 @@ def verdicts(record: dict) -> list[str]:
 
 def position(record: dict) -> str:
     numbers, side = record["numbers"], record["card"]["resolution"]
-    x, y = numbers["drift_x_px"], numbers["drift_y_px"]
-    geometry = f"{numbers['geometric_drift_px']:.1f} px by padding alone"
+    x, y, padding = (numbers[name] for name in ("drift_x_px", "drift_y_px", "geometric_drift_px"))
+    geometry = "nothing gets through by padding alone" if padding is None else f"{padding:.1f} px by padding alone"
+    if x is None or y is None:
+        return f"position: no change in the seed map reaches the picture ({geometry})"
     if max(abs(x), abs(y)) < DRIFT * side:
         return f"position: centred, to {max(abs(x), abs(y)):.1f} px ({geometry})"
     across, down = f"{abs(x):.1f} px {'right' if x > 0 else 'left'}", f"{abs(y):.1f} px {'down' if y > 0 else 'up'}"
@@ -24,8 +26,11 @@ def position(record: dict) -> str:
 
 def checkerboards(record: dict) -> str:
     numbers = record["numbers"]
-    overlap = numbers.get("overlap_variation") or 0.0
-    said = f"prone, taps per output pixel vary by {overlap:.2f}" if overlap > UNEVEN else "taps per output pixel are even"
+    overlap = numbers.get("overlap_variation")
+    if overlap is None:
+        said = "no layer with weights doubles a map"
+    else:
+        said = f"prone, taps per output pixel vary by {overlap:.2f}" if overlap > UNEVEN else "taps per output pixel are even"
     share = numbers.get("phase_mean_variance")
     if share is not None:
         said += f"; {share:.4f} of the detail is a pattern of period 2"

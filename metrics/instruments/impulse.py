@@ -131,6 +131,7 @@ def _enlarges(module: nn.Module) -> bool:
     if any(True for _ in module.children()):
         return False
     try:
-        return module(torch.zeros(1, 4, 4, 4)).shape[-1] > 4
+        device = next((buffer.device for buffer in module.buffers()), None)
+        return module(torch.zeros(1, 4, 4, 4, device=device)).shape[-1] > 4
     except (RuntimeError, ValueError):  # wants another number of channels: no filler
         return False

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from math import log10, pi
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from metrics.instruments.impulse import impulse_response, unparametrize
 from metrics.instruments.registry import Number, register
 
-MARGIN = 4  # pixels of a map around those that are perturbed
+MARGIN, WIDEST = 4, 32  # pixels of a map around those that are perturbed, at first and at most
+CUT = 0.01  # share of a response in the outermost pixels of the widened map above which the margin was too narrow
 
 
 @dataclass(frozen=True)
@@ -80,27 +80,16 @@ def network_drift(
     """S1 and S2 from a map to the output: perturb one channel of one pixel, watch |difference|² of the output.
 
     rest: takes maps (N, C, r, r) of any r to (N, D, s r, s r). maps: typical ones, such as those of a few latents. They are tiled
-    first, so that no border cuts a response off. amplitude: of the impulses, in standard deviations of the maps. Averaged over
+    first, as far as no border cuts a response off. amplitude: of the impulses, in standard deviations of the maps. Averaged over
     `impulses` seeded choices of (map, pixel), spread evenly over the channels, since the four groups of a symmetric layer differ;
     impulses without any response (dead units) are left out.
     """
-    n, channels, r, _ = maps.shape
-    pad = min(r, MARGIN)
-    tiled = F.pad(maps, (pad,) * 4, mode="circular")
-    base = rest(tiled.clone())
-    s = base.shape[-1] / tiled.shape[-1]
-
-    generator = torch.Generator().manual_seed(seed)
-    which, row, column = (torch.randint(top, (impulses,), generator=generator) for top in (n, r, r))
-    row, column = row + pad, column + pad
-    channel = torch.arange(impulses) * channels // impulses if impulses <= channels else torch.arange(impulses) % channels
-    perturbed = tiled[which.to(maps.device)]
-    sign = torch.randint(2, (impulses,), generator=generator).mul(2).sub(1).to(maps)
-    perturbed[torch.arange(impulses), channel, row, column] += amplitude * maps.std() * sign
-    parts = zip(perturbed.split(batch), which.to(maps.device).split(batch))
-    difference = torch.cat([rest(part) - base[index] for part, index in parts]).double()
-
-    x, y = (((position + 0.5) * s - 0.5).to(difference) for position in (column, row))
+    margin = min(maps.shape[-1], MARGIN)
+    while True:
+        difference, x, y, s = _responses(rest, maps, margin, impulses, amplitude, seed, batch)
+        if margin >= WIDEST or _share_at_the_edge(difference, max(1, int(s))) <= CUT:
+            break
+        margin = min(2 * margin, WIDEST)
     alive = difference.square().sum(dim=(1, 2, 3)) > 0
     if not alive.any():
         nan = float("nan")
@@ -110,7 +99,36 @@ def network_drift(
     offsets, spreads = _centroids(energy, x, y)
     dx, dy = offsets.mean(dim=0).tolist()
     slope = [_response_slope(difference.sum(dim=axis), where) for axis, where in ((2, x), (3, y))]
-    return Landing(Drift(dx, dy, spreads.mean().item(), *slope), _around(energy, x, y, width=int(pad * s) // 2))
+    return Landing(Drift(dx, dy, spreads.mean().item(), *slope), _around(energy, x, y, width=int(margin * s) // 2))
+
+
+def _responses(
+    rest: Callable[[Tensor], Tensor], maps: Tensor, margin: int, impulses: int, amplitude: float, seed: int, batch: int
+) -> tuple[Tensor, Tensor, Tensor, float]:  # fmt: skip
+    """Differences (P, D, H, W) that impulses make with `margin` pixels of tiles around the maps, where they belong, the scale."""
+    n, channels, r, _ = maps.shape
+    place = torch.arange(-margin, r + margin, device=maps.device) % r
+    tiled = maps[:, :, place][:, :, :, place]
+    base = rest(tiled.clone())
+    s = base.shape[-1] / tiled.shape[-1]
+    generator = torch.Generator().manual_seed(seed)
+    which, row, column = (torch.randint(top, (impulses,), generator=generator) for top in (n, r, r))
+    row, column = row + margin, column + margin
+    channel = torch.arange(impulses) * channels // impulses if impulses <= channels else torch.arange(impulses) % channels
+    perturbed = tiled[which.to(maps.device)]
+    sign = torch.randint(2, (impulses,), generator=generator).mul(2).sub(1).to(maps)
+    perturbed[torch.arange(impulses), channel, row, column] += amplitude * maps.std() * sign
+    parts = zip(perturbed.split(batch), which.to(maps.device).split(batch))
+    difference = torch.cat([rest(part) - base[index] for part, index in parts]).double()
+    x, y = (((position + 0.5) * s - 0.5).to(difference) for position in (column, row))
+    return difference, x, y, s
+
+
+def _share_at_the_edge(difference: Tensor, width: int) -> float:
+    """How much of the energy of all responses (P, D, H, W) lies in the outermost `width` pixels."""
+    energy = difference.square().sum(dim=(0, 1))
+    total = energy.sum().item()
+    return 1 - energy[width:-width, width:-width].sum().item() / total if total > 0 else 0.0
 
 
 def _response_slope(profiles: Tensor, where: Tensor) -> float:

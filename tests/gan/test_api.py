@@ -50,14 +50,17 @@ def test_a_file_of_weights_draws_the_same(run, tmp_path):
 
 
 def test_training_calls_back_and_returns_what_the_command_would_have_trained(tiny, tmp_path, trained):
-    seen = []
-    config = tiny("dcgan", "train.steps=4", "train.checkpoint_every=2")
+    seen, configs = [], []
+    config = tiny("dcgan", "train.steps=4", "train.checkpoint_every=2", "generator.norm=null")
 
     def watch(progress):
         seen.append((progress.step, progress.losses, progress.generator.sample(1)))
+        configs.append(progress.generator.config)
 
     generator = gan.train(config, tmp_path / "run", callback=watch, every=2)
     assert [step for step, _, _ in seen] == [2, 4] and generator.step == 4
+    assert configs == [generator.config] * 2 and generator.config.generator.norm == "batch"  # settled, not null
+    assert gan.load(tmp_path / "run", "2", "cpu").step == 2 and gan.load(tmp_path / "run", "last", "cpu").step == 4
     assert torch.equal(seen[1][2], generator.sample(1)) and not torch.equal(seen[0][2], seen[1][2])
     assert seen[0][1].keys() == {"d_loss", "g_loss", "d_real", "d_fake", "penalty"}
     for name in ("generator", "ema", "discriminator"):
@@ -91,6 +94,7 @@ def test_the_same_settings_go_on_with_the_same_run(tiny, tmp_path, monkeypatch):
 WRONG = [
     (lambda run: gan.load(run / "nowhere"), "is not a run directory"),
     (lambda run: gan.load(run, step=3), "has no checkpoint of step 3; it has 2, 4"),
+    (lambda run: gan.load(run, step="first"), "a checkpoint is that of a step, best or last, not 'first'"),
     (lambda run: gan.load("zoo:nothing-like-it"), "the zoo has no generator 'nothing-like-it'"),
     (lambda run: gan.load(run / "no.safetensors"), "there is no file"),
     (lambda run: gan.load(run / "config.safetensors"), "can't be read as safetensors"),

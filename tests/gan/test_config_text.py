@@ -55,6 +55,7 @@ def test_an_unknown_key_in_a_file_is_named_with_the_nearest_and_the_file(text, m
         ("discriminator.norm=spektral", "did you mean spectral?"),
         ("dataset.resolution=50", "50 is no multiple of 8 from 16 to 256, which networks are made for; did you mean 48 or 56?"),
         ("dataset.resolution=yes", "must not be true or false"),
+        ("train.fused=true", "True is not one of auto, false"),
         ("train.precision=8", "8 is not one of auto, fp32, tf32, bf16"),
         ("train.steps=abc", "'abc' is wrong, it should be a valid integer"),
         ("train.steps=1.5", "1.5 is wrong, it should be a valid integer"),

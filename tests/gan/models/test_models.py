@@ -168,7 +168,7 @@ def test_every_spatial_layer_of_every_family_pads_as_it_is_told(family, padding)
 
 
 @pytest.mark.parametrize("kernel", ["c2", "c3", "c4sp", "c3off"])
-@pytest.mark.parametrize("upsampling", ["transposed", "nearest", "unpool", "pixelshuffle"])
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 def test_with_circular_padding_a_generator_does_not_know_where_it_is(upsampling, kernel):
     """Its picture rolls with the seed map, which zeros at the borders forbid."""
     for family in ("dcgan", "landscape"):
@@ -221,7 +221,8 @@ def test_flat_layers_are_recomputed_alike(norm):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "flat", "drift"), [("c2", 0, -3.5), ("c2", 1, -10.5), ("c3", 1, 0), ("c2sp", 1, 0), ("c3off", 0, -7)]
+    ("kernel", "flat", "drift"),
+    [("c2", 0, -3.5), ("c2", 1, -10.5), ("c2", 8, -59.5), ("c3", 1, 0), ("c2sp", 1, 0), ("c3off", 0, -7), ("c3off", 4, -63)],
 )
 def test_flat_layers_make_drift_a_setting(kernel, flat, drift):
     """Half a pixel at 4, 8 and 16 pixels is 4 + 2 + 1 pixels of 32, beside 2 + 1 + 0.5 of the layers behind a doubling."""
@@ -359,6 +360,12 @@ def test_macs_by_hand():
         ("dcgan", ["generator.kernel=c2"], 8, 22),  # no overlap
         ("dcgan", ["generator.kernel=c3sp"], 22, 22),  # one pixel more than c3 per layer, as far as k = 4
         ("dcgan", ["generator.kernel=c3", "generator.upsampling=nearest"], 8 + 8 + 4 + 2, 22),
+        (  # six more 3x3 layers at 4, 8 and 16 pixels, each 2 pixels of its map wider, on more than 16 x 16 seed cells
+            "dcgan",
+            ["generator.kernel=c3", "generator.upsampling=nearest", "generator.flat_layers=6"],
+            22 + 6 * 2 * (8 + 4 + 2),
+            22,
+        ),
     ],
 )
 def test_receptive_fields_by_hand(family, overrides, generator, discriminator):
@@ -371,9 +378,13 @@ def test_symmetric_padding_widens_two_pixels_per_layer():
         from gan.kernels import conv2d
 
         net = summary._positive(nn.Sequential(conv2d(kernel, 4, 4), conv2d(kernel, 4, 4)))
-        x = torch.zeros(1, 4, 21, 21, dtype=torch.float64)
-        x[:, :, 10, 10] = 1
-        assert summary._extent(net(x).detach()) == field
+
+        def response(side, net=net):
+            x = torch.zeros(1, 4, side, side, dtype=torch.float64)
+            x[:, :, side // 2, side // 2] = 1
+            return net(x).detach()
+
+        assert summary._extent(response, 21) == summary._extent(response, 3) == field  # 3 is too small, and grows
 
 
 def test_table_prints_what_was_built():

@@ -8,13 +8,14 @@ from torch import nn
 
 from data.files import UserError
 from gan.config import Config
-from gan.kernels import SymmetricConv2d
+from gan.kernels import SameConv2d, SymmetricConv2d
 from gan.models.binomial import BinomialDown, BinomialUp
 from gan.models.build import build, build_discriminator, build_generator, resolve
 from gan.models.counting import parameter_count
 from gan.models.families import Layers
 from gan.models.r3 import Block, Style
-from gan.models.upsampling import FILLERS, UPSAMPLINGS
+from gan.models.upsampling import FILLERS, UPSAMPLINGS, filler
+from gan.padding import extend
 from gan.probe import probe
 from tests.reference import naive_resampling
 
@@ -111,6 +112,24 @@ def test_resampling_keeps_a_ramp_where_it_is():
     ramp = (torch.arange(8.0) + 0.5).expand(1, 1, 8, 8)
     assert torch.allclose(BinomialUp()(ramp)[0, 0, 8, 2:-2], (torch.arange(2.0, 14) + 0.5) / 2)
     assert torch.allclose(BinomialDown()(ramp)[0, 0, 2, 1:-1], 2 * (torch.arange(1.0, 3) + 0.5))
+
+
+@pytest.mark.parametrize("padding", ["reflect", "replicate", "circular"])
+def test_resampling_goes_on_beyond_the_border_as_it_is_told(padding):
+    """The same as of a larger map that goes on so, away from whose border zeros don't show."""
+    x = torch.randn(2, 3, 8, 6, dtype=torch.float64)
+    around = extend(x, (2, 2, 2, 2), padding)
+    torch.testing.assert_close(BinomialUp(padding).double()(x), BinomialUp().double()(around)[..., 4:-4, 4:-4])
+    torch.testing.assert_close(BinomialDown(padding).double()(x), BinomialDown().double()(around)[..., 1:-1, 1:-1])
+    larger = nn.functional.interpolate(around, scale_factor=2, mode="bilinear")[..., 4:-4, 4:-4]
+    torch.testing.assert_close(filler("bilinear", padding)(x), larger)
+
+
+def test_both_networks_pad_as_they_are_told():
+    G, D = build(narrow("r3", "generator.padding=circular", "discriminator.padding=reflect"))
+    seed = torch.randn(1, *G.seed)
+    torch.testing.assert_close(G.trunk(seed.roll(1, 3)), G.trunk(seed).roll(32 // G.seed[-1], 3), rtol=1e-4, atol=1e-4)
+    assert {m.padding_mode for m in D.modules() if isinstance(m, SameConv2d | BinomialDown)} == {"reflect"}
 
 
 def test_resampling_has_no_parameters_and_is_in_no_checkpoint():

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from data import DataError
 from data.checksums import sealed
@@ -16,6 +17,7 @@ from gan.probe.figure import draw_probe
 from gan.probe.inputs import Real, halves, real_images, untrained
 from gan.probe.measurement import over_seeds
 from gan.probe.table import layers_of, listed, tables
+from gan.probe.verdict import position, verdicts
 from gan.run_directory import RunError
 from metrics.scoring import Side
 
@@ -71,6 +73,26 @@ def test_every_family(tiny, family):
         assert numbers["geometric_drift_px"] > 3
     else:
         assert numbers["overlap_variation"] == 0
+
+
+@pytest.mark.parametrize("state", ["untrained", "dead"])
+def test_networks_that_let_nothing_through_are_described_and_drawn(tiny, tmp_path, monkeypatch, state):
+    config = tiny("r3", "generator.norm=null") if state == "untrained" else tiny("dcgan", "generator.norm=none")
+
+    def dead(*arguments):
+        networks = untrained(*arguments)
+        for layer in networks[0].modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.constant_(layer.bias, -10.0)
+        return networks
+
+    if state == "dead":
+        monkeypatch.setattr("gan.probe.measurement.untrained", dead)
+    found = measure(config, samples=16)
+    assert found.record["layers"] and len(verdicts(found.record)) == 3
+    assert ("no change in the seed map" in position(found.record)) == (state == "dead")
+    draw_probe(found, tmp_path / "probe.png")
+    assert (tmp_path / "probe.png").is_file()
 
 
 def test_padding_flat_layers_and_control_kernels_are_named(tiny):

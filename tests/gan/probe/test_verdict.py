@@ -34,6 +34,11 @@ def test_position(x, y, words):
     assert words in position(record(drift_x_px=x, drift_y_px=y))
 
 
+def test_a_network_that_lets_nothing_through_has_no_position():
+    found = position(record(drift_x_px=None, drift_y_px=None, geometric_drift_px=None))
+    assert found == "position: no change in the seed map reaches the picture (nothing gets through by padding alone)"
+
+
 def test_a_pixel_of_a_larger_picture_is_less():
     large = record(drift_x_px=-1.5)
     large["card"]["resolution"] = 128
@@ -44,6 +49,10 @@ def test_checkerboards_and_real_images_beside():
     assert checkerboards(record()).startswith("checkerboards: taps per output pixel are even; 0.0020 of the detail")
     prone = record(overlap_variation=0.484) | {"real": {"phase_mean_variance": 0.0018}}
     assert "prone, taps per output pixel vary by 0.48" in checkerboards(prone) and "0.0018 in real images" in checkerboards(prone)
+
+
+def test_networks_whose_resampling_has_no_weights_are_not_called_even():
+    assert checkerboards(record(overlap_variation=None)).startswith("checkerboards: no layer with weights doubles a map; 0.0020")
 
 
 def test_borders_go_by_the_last_map():

@@ -91,6 +91,8 @@ def test_finds_layers_with_their_fillers():
     assert [name for name, _ in up_layers(network)] == ["0.2", "2"]
     for alone in (conv_transpose2d("c3", 4, 4), upsample_conv("unpool", "c3", 4, 4), upsample_conv("pixelshuffle", "c3", 4, 4)):
         assert up_layers(alone) == [("", alone)]
+    elsewhere = upsample_conv("binomial", "c3", 4, 4).to("meta")  # whose taps are not on the CPU
+    assert up_layers(elsewhere) == [("", elsewhere)]
     assert up_layers(conv2d("c3", 4, 4)) == [] and up_layers(conv_transpose2d("c3", 4, 4, stride=1)) == []
 
 
