@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from gan.models.classifiers import build_classifier
 from gan.models.counting import parameter_count
 from gan.models.summary import macs
-from gan.plots import WIDTH, pyplot, save_figure
+from gan.plots import WIDTH, save_figure, styled, subplots
 from metrics.precision import allow_tf32
 
 KERNELS = ("c3", "c2", "c2sp", "c4", "c4sp")
@@ -106,9 +106,11 @@ def table(title: str, rows: dict[str, dict[str, float]]) -> Table:
     return shown
 
 
+@styled
 def chart(found: dict[int, dict[str, dict[str, float]]], title: str, path: Path) -> None:
     """Bars of memory and time relative to c2sp, one group per depth; grey levels and hatches tell the blocks apart."""
-    figure, axes = pyplot().subplots(2, 1, figsize=(WIDTH, 5), sharex=True, layout="constrained")
+    figure, grid = subplots(2, 1, (WIDTH, 5), sharex=True)
+    axes = grid[:, 0]
     looks = (
         ("white", ""),
         ("0.85", "//"),

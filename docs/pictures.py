@@ -16,10 +16,11 @@ import zipfile
 
 import numpy as np
 import torch
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from gan.kernels import conv2d
-from gan.plots import BLUE, GREY, INK, RED, WIDTH, pyplot, save_figure
+from gan.plots import BLUE, GREY, INK, RED, WIDTH, save_figure, styled, subplots
 
 ROOT = Path(__file__).parent.parent
 SIDE, LAYERS = 17, 6  # of the map, in pixels; how many layers the right column has gone through
@@ -51,8 +52,9 @@ def response(kernel: str, layers: int) -> np.ndarray:
     return (x[0, 0] / x.max()).numpy()
 
 
+@styled
 def draw_idea(path: Path) -> None:
-    figure, axes = pyplot().subplots(2, 3, figsize=(WIDTH, 3.7), layout="constrained", width_ratios=[2.2, 1, 1])
+    figure, axes = subplots(2, 3, (WIDTH, 3.7), width_ratios=[2.2, 1, 1])
     for row, kernel in zip(axes, CORNERS):
         draw_padding(row[0], kernel)
         for axis, layers in zip(row[1:], (1, LAYERS)):
@@ -62,14 +64,13 @@ def draw_idea(path: Path) -> None:
 
 def draw_padding(axis, kernel: str) -> None:
     """Four maps of 3×3 pixels in a row, each with the row and the column of zeros that its channels get; then one convolution."""
-    plt = pyplot()
     for i, (right, top) in enumerate(CORNERS[kernel]):
         x, y = 5.2 * i, 0
         for column in range(4):
             for line in range(4):
                 zero = column == (3 if right else 0) or line == (3 if top else 0)
                 axis.add_patch(
-                    plt.Rectangle((x + column, y + line), 1, 1, facecolor=BLUE if zero else "white", edgecolor=GREY, linewidth=0.8)
+                    Rectangle((x + column, y + line), 1, 1, facecolor=BLUE if zero else "white", edgecolor=GREY, linewidth=0.8)
                 )
                 if zero:
                     axis.text(x + column + 0.5, y + line + 0.5, "0", color="white", ha="center", va="center", fontsize=7)
@@ -89,11 +90,12 @@ def draw_response(axis, kernel: str, layers: int) -> None:
     axis.set_title(f"a pixel, {layers} layer{'s' * (layers > 1)}\n{shift}", fontsize=9, color=INK)
 
 
+@styled
 def draw_latents(path: Path, columns: int = 10) -> None:
     """The first images of three rows of the faces study, one below the other: a column has one latent."""
-    figure, axes = pyplot().subplots(len(GRIDS), 1, figsize=(WIDTH, 2), layout="constrained")
+    figure, axes = subplots(len(GRIDS), 1, (WIDTH, 2))
     with zipfile.ZipFile(ROOT / "results/studies/faces_cpu/grids.zip") as grids:
-        for axis, (kernel, folder) in zip(axes, GRIDS.items()):
+        for axis, (kernel, folder) in zip(axes[:, 0], GRIDS.items()):
             grid = np.array(Image.open(io.BytesIO(grids.read(f"{folder}/seed_0.png"))))
             places = [(34 * (i // 8), 34 * (i % 8)) for i in range(columns)]
             row = [grid[top + 1 : top + 35, left + 1 : left + 35] for top, left in places]

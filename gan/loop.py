@@ -20,7 +20,7 @@ from gan import checkpoint
 from gan.processes import Processes
 from gan.run_directory import RunDirectory, RunError
 from gan.settings import ConfigError, Tree
-from metrics.precision import allow_tf32, emulated
+from metrics.precision import allow_tf32, emulated, kept_tf32
 
 EMULATED = "for which this CPU has no instructions: about ten times slower than fp32"
 
@@ -84,6 +84,22 @@ def set_precision(config: Tree, device: torch.device) -> None:
     if device.type == "cuda":
         torch.use_deterministic_algorithms(config.train.deterministic)
         torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+@contextlib.contextmanager
+def computing(config: Tree, device: torch.device) -> Iterator[None]:
+    """`set_precision` for a block: afterwards PyTorch's switches, which are the whole process's, are as they were."""
+    cudnn, filling = torch.backends.cudnn, torch.utils.deterministic
+    deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    before = cudnn.benchmark, filling.fill_uninitialized_memory
+    with kept_tf32():
+        try:
+            set_precision(config, device)
+            yield
+        finally:
+            cudnn.benchmark, filling.fill_uninitialized_memory = before
+            if device.type == "cuda":  # elsewhere nothing was changed, and the call would import PyTorch's compiler
+                torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
 
 
 def compiled(network: nn.Module) -> nn.Module:

@@ -1,15 +1,17 @@
-"""How figures are drawn: one backend, one palette, one way into a file; and the figures of a GAN's run, curves and scores."""
+"""How figures are drawn: one style, one palette, one way into a file; and the figures of a GAN's run, curves and scores."""
 
+import functools
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from data.files import printable, write_atomically
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -24,31 +26,51 @@ STEPS = "step (generator updates)"
 # Numbers at a logarithmic axis: the first of these steps within a decade that gives LEAST_TICKS of them.
 NICE = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9), [1 + i / 10 for i in range(90)])
 LEAST_TICKS = 4
+P, T = ParamSpec("P"), TypeVar("T")
 
 
-def pyplot() -> ModuleType:
-    """matplotlib.pyplot, drawing to files. Imported when there is something to draw: that takes as long as hundreds of steps."""
-    import matplotlib
+@contextmanager
+def style(**more: object) -> Iterator[None]:
+    """Within the block figures look as ours do, whatever the user's own settings say; afterwards those are as they were."""
+    import matplotlib  # when there is something to draw: that takes as long as hundreds of steps
 
-    matplotlib.use("Agg")
-    # Names of classes, files and rows are no formulas, whatever they hold and the user's own settings say.
-    matplotlib.rcParams.update({"text.parse_math": False, "text.usetex": False})
-    matplotlib.rcParams.update({"font.size": 9, "axes.titlesize": 9.5, "legend.fontsize": 8.5})
-    import matplotlib.pyplot
+    ours = {"text.parse_math": False, "text.usetex": False}  # names of classes, files and rows are no formulas
+    ours |= {"font.size": 9, "axes.titlesize": 9.5, "legend.fontsize": 8.5}
+    with matplotlib.rc_context({**ours, **more}):
+        yield
 
-    return matplotlib.pyplot
+
+def styled(draw: Callable[P, T]) -> Callable[P, T]:
+    """Decorates a function that draws: it does so within `style`."""
+
+    @functools.wraps(draw)
+    def wrapper(*arguments: P.args, **options: P.kwargs) -> T:
+        with style():
+            return draw(*arguments, **options)
+
+    return wrapper
+
+
+def subplots(rows: int, columns: int, size: tuple[float, float], **options) -> tuple["Figure", "np.ndarray"]:
+    """A figure of (width, height) inches and its panels (rows, columns). It has no window, and pyplot doesn't know of it.
+
+    options: as of Figure.subplots.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def panels(count: int, heights: Sequence[float] | None = None, **options) -> tuple["Figure", list["Axes"]]:
     """A figure of so many panels, two in a row, and the panels.
 
-    heights: in inches, of each panel, of which the taller one of a row counts; 2.4 by default. options: as of pyplot.subplots.
+    heights: in inches, of each panel, of which the taller one of a row counts; 2.4 by default. options: as of Figure.subplots.
     """
     heights = heights or [2.4] * count
     rows = [max(heights[i : i + 2]) for i in range(0, count, 2)]
     size = (WIDTH if count > 1 else 0.62 * WIDTH, sum(rows))
-    options = {"figsize": size, "height_ratios": rows, "layout": "constrained", "squeeze": False, **options}
-    figure, axes = pyplot().subplots(len(rows), min(count, 2), **options)
+    figure, axes = subplots(len(rows), min(count, 2), size, height_ratios=rows, **options)
     for axis in axes.flat[count:]:
         axis.remove()
     return figure, list(axes.flat[:count])
@@ -71,6 +93,7 @@ def logarithmic(axis: "Axes") -> None:
     axis.set_ylim(low, high)
 
 
+@styled
 def figure_bytes(figure: "Figure", kind: str = "png", dpi: int = 200) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, dpi=dpi)
@@ -78,9 +101,8 @@ def figure_bytes(figure: "Figure", kind: str = "png", dpi: int = 200) -> bytes:
 
 
 def save_figure(figure: "Figure", path: Path, dpi: int = 200) -> None:
-    """Write a PNG, whole or not at all, and close the figure."""
+    """Write a PNG, whole or not at all."""
     picture = figure_bytes(figure, "png", dpi)
-    pyplot().close(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, picture)
 
@@ -92,6 +114,7 @@ def tidy(axes: Iterable["Axes"]) -> None:
         axis.spines[["top", "right"]].set_visible(False)
 
 
+@styled
 def plot_curves(records: list[dict], path: Path) -> None:
     """Losses, mean logits and scores over steps, from the records of metrics.jsonl, as a PNG. Nothing is drawn without losses."""
     scored = {name: _series(records, name) for name in score_names(records)}
@@ -132,6 +155,7 @@ def _series(records: list[dict], name: str) -> tuple[list[int], list[float]]:
     return [step for step, _ in found], [value for _, value in found]
 
 
+@styled
 def plot_runs(runs: dict[str, list[dict]], path: Path) -> None:
     """Losses, mean logits and scores of several runs over steps, a panel each, as a PNG. runs: {name: records of metrics.jsonl}."""
     drawn = {
@@ -162,6 +186,7 @@ def legend_below(figure: "Figure", named: dict) -> None:
     figure.legend(named.values(), named, loc="outside lower center", ncols=columns, frameon=False)
 
 
+@styled
 def plot_scores(scores: dict[int, dict[str, float]], path: Path) -> None:
     """One panel per score over the steps of training, as a PNG. scores: {step: {name: value}}, the same names at each step.
 

@@ -19,7 +19,7 @@ from gan.classification import config as classification_config
 from gan.classification import state as classification_state
 from gan.classification import training as classification_training
 from gan.config import Config
-from gan.loop import compiled, set_precision
+from gan.loop import compiled, computing
 from gan.processes import Processes
 from gan.state import Batches, State
 from gan.step import Step
@@ -148,8 +148,8 @@ def gan_step(config: Config) -> tuple[Callable, State]:
     step = Step(config, processes, state, batches)
 
     def run() -> None:
-        set_precision(config, processes.device)
-        step()
+        with computing(config, processes.device):
+            step()
 
     return run, state
 
@@ -170,7 +170,7 @@ def _classification_step(config: classification_config.Config) -> Callable:
     network = compiled(state.model) if config.train.compile else state.model
 
     def run() -> None:
-        set_precision(config, device)
-        classification_training.take_step(config, state, network, batches)
+        with computing(config, device):
+            classification_training.take_step(config, state, network, batches)
 
     return run

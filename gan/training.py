@@ -22,10 +22,10 @@ from gan.loop import (
     StopSignals,
     announce_precision,
     announce_start,
+    computing,
     diverged,
     flush_losses,
     resource_errors,
-    set_precision,
     warn_device_change,
 )
 from gan.memory import require_memory_to_train, require_space_to_train
@@ -86,6 +86,7 @@ def train(config: Config, directory: str | Path, progress: bool = True, watch: W
             if failed:
                 raise SystemExit(1)  # the main process says why
             config = processes.tell(config)
+            stack.enter_context(computing(config, processes.device))
             return _train(config, processes, run, batches or Batches(config, processes), scores, progress, watch)
     finally:
         processes.stop()
@@ -104,7 +105,6 @@ def _train(
     watch: Watch | None,
 ) -> Outcome | None:  # fmt: skip
     t = config.train
-    set_precision(config, processes.device)
     state = State(config, processes, batches.classes)
     latest = processes.tell(run.latest() if run else None)
     if latest is not None:

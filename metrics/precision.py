@@ -98,15 +98,25 @@ def allow_tf32(products: bool, convolutions: bool) -> None:
 
 
 @contextmanager
-def ieee_float32() -> Iterator[None]:
-    """Within the block, no TF32, whose ten bits change the third digit of a score, and only deterministic algorithms of cuDNN."""
+def kept_tf32() -> Iterator[None]:
+    """Whatever the block says of TF32 holds until its end."""
     cudnn: Any = torch.backends.cudnn  # holds more than type checkers see
     tf32 = [place.fp32_precision == "tf32" for place in (torch.backends.cuda.matmul, cudnn.conv)]
-    algorithms = cudnn.benchmark, cudnn.deterministic
     try:
-        allow_tf32(False, False)
-        cudnn.benchmark, cudnn.deterministic = False, True
         yield
     finally:
         allow_tf32(*tf32)
-        cudnn.benchmark, cudnn.deterministic = algorithms
+
+
+@contextmanager
+def ieee_float32() -> Iterator[None]:
+    """Within the block, no TF32, whose ten bits change the third digit of a score, and only deterministic algorithms of cuDNN."""
+    cudnn = torch.backends.cudnn
+    algorithms = cudnn.benchmark, cudnn.deterministic
+    with kept_tf32():
+        try:
+            allow_tf32(False, False)
+            cudnn.benchmark, cudnn.deterministic = False, True
+            yield
+        finally:
+            cudnn.benchmark, cudnn.deterministic = algorithms

@@ -5,9 +5,10 @@ from statistics import fmean, stdev
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from data.files import in_short
-from gan.plots import DASHES, MARKERS, PALETTE, WIDTH, figure_bytes, legend_below, logarithmic, pyplot, tidy
+from gan.plots import DASHES, MARKERS, PALETTE, WIDTH, figure_bytes, legend_below, logarithmic, styled, subplots, tidy
 from study.analysis import VALUE, Line, curve_of
 from study.folder import StudyFolder
 from study.study import Job, Study, StudyError
@@ -29,6 +30,7 @@ def _facets(lines: list[Line]) -> dict[str, list[Line]]:
     return found
 
 
+@styled
 def plot_curves(lines: list[Line]) -> Figure | None:
     """Distance over steps and over multiply-adds spent, a row of panels per facet: mean over seeds, band of one deviation."""
     facets = {facet: [line for line in group if band(line)[0]] for facet, group in _facets(lines).items()}
@@ -36,7 +38,7 @@ def plot_curves(lines: list[Line]) -> Figure | None:
     if not facets:
         return None
     size = (WIDTH, 2.6 * len(facets) + 0.2)
-    figure, axes = pyplot().subplots(len(facets), 2, figsize=size, layout="constrained", sharey="row", squeeze=False)
+    figure, axes = subplots(len(facets), 2, size, sharey="row")
     named = {}
     for row, (facet, group) in zip(axes, facets.items()):
         for line in group:
@@ -89,6 +91,7 @@ def _in_full(name: str) -> str:
     return VALUE["classify"] if name == "test_error" else name
 
 
+@styled
 def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
     """Distance against what a step costs: multiply-adds, and measured time where there is one; a row of panels per facet."""
     panels = [("multiply-adds per step (10⁹)", lambda line: line.model["step_macs"] / 1e9)]
@@ -100,9 +103,7 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
     names = {line.short for group in facets.values() for line in group}
     direct = max(map(len, names), default=0) * len(names) <= DIRECT
     named = {}
-    figure, axes = pyplot().subplots(
-        len(facets), len(panels), figsize=size, layout="constrained", sharey="row", sharex="col", squeeze=False
-    )
+    figure, axes = subplots(len(facets), len(panels), size, sharey="row", sharex="col")
     for row, (facet, group) in zip(axes, facets.items()):
         for axis, (_, cost) in zip(row, panels):
             drawn = [line for line in group if axis is row[0] or line.row.label in costs]
@@ -140,6 +141,7 @@ def _shown(line: Line) -> dict[int, float]:
     return line.values or line.strays
 
 
+@styled
 def plot_grids(study: Study, folder: StudyFolder, lines: list[Line], across: int = 6, down: int = 4) -> Figure | None:
     """Real images, then samples of each row: the same place holds the same latent in every panel of one seed.
 
@@ -152,12 +154,12 @@ def plot_grids(study: Study, folder: StudyFolder, lines: list[Line], across: int
         return None
     several, real = len(set(shown.values())) > 1, folder.real(study)
     count = len(rows) + (real is not None)
-    figure, axes = pyplot().subplots(-(-count // 2), 2, figsize=(WIDTH, 2.5 * -(-count // 2)), layout="constrained", squeeze=False)
+    figure, axes = subplots(-(-count // 2), 2, (WIDTH, 2.5 * -(-count // 2)))
     for axis in axes.flat:
         axis.axis("off")
     panels = list(axes.flat)
     if real is not None:
-        _draw_grid(panels.pop(0), pyplot().imread(io.BytesIO(real)), study.config(study.jobs[0]).dataset.resolution, across, down)
+        _draw_grid(panels.pop(0), imread(io.BytesIO(real)), study.config(study.jobs[0]).dataset.resolution, across, down)
         axes.flat[0].set_title("real images")
     for axis, (line, seed) in zip(panels, rows):
         job = Job(line.row, seed)
@@ -177,7 +179,7 @@ def plot_grids(study: Study, folder: StudyFolder, lines: list[Line], across: int
 def _grid(folder: StudyFolder, job: Job) -> np.ndarray:
     """(H, W, 3) of a run's samples. StudyError for what can't be read."""
     try:
-        return pyplot().imread(io.BytesIO(folder.grid(job) or b""))
+        return imread(io.BytesIO(folder.grid(job) or b""))
     except Exception as error:  # torn bytes make the reader raise a dozen kinds of error
         file = folder.run(job) / "grid.png"
         raise StudyError(f"{file} is damaged ({in_short(error)}): delete it, and no samples of that run are shown") from None

@@ -8,7 +8,6 @@ import jinja2
 from matplotlib.figure import Figure
 
 from data.files import locked, write_atomically
-from gan.plots import pyplot
 from study.analysis import Analysis, analyse
 from study.costs import read_costs
 from study.figures import image, plot_curves, plot_grids, plot_tradeoff
@@ -56,7 +55,6 @@ def write_report(study: Study, path: Path) -> str:
     pictures = {f"{name}.png": image(figure, "png") for name, figure in figures.items() if figure is not None}
     html = to_html(study, analysis, costs, figures, tuning, nearest_images(study, folder))
     _write(folder, {**pictures, "report.html": html})
-    pyplot().close("all")
     return text
 
 

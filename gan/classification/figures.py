@@ -4,9 +4,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gan.plots import BLUE, GREY, RED, panels, pyplot, save_figure, tidy
+from gan.plots import BLUE, GREY, RED, panels, save_figure, styled, subplots, tidy
 
 
+@styled
 def plot_curves(records: list[dict], path: Path) -> None:
     """Loss and error over epochs, of training (augmented images) and test, as a PNG. Nothing is drawn without records."""
     trained, tested = ([r for r in records if key in r] for key in ("loss", "test_loss"))
@@ -32,12 +33,13 @@ def plot_curves(records: list[dict], path: Path) -> None:
     save_figure(figure, path)
 
 
+@styled
 def plot_confusion(confusion: Tensor, classes: tuple[str, ...], path: Path) -> None:
     """Which class was taken for which: rows are the true classes, in percent; numbers where there are at most 20 classes."""
     n = len(classes)
     percent = 100 * confusion.double() / confusion.sum(dim=1, keepdim=True).clamp(min=1)
     side = min(3 + 0.45 * n, 14)
-    figure, axis = pyplot().subplots(figsize=(side, side), layout="constrained")
+    figure, ((axis,),) = subplots(1, 1, (side, side))
     axis.imshow(percent.sqrt().numpy(), cmap="Greys", vmin=0, vmax=10)  # root: single percents are what one wants to see
     if n <= 20:
         axis.set_xticks(range(n), classes, rotation=45, ha="right")

@@ -25,10 +25,10 @@ from gan.loop import (
     announce_precision,
     announce_start,
     compiled,
+    computing,
     diverged,
     flush_losses,
     resource_errors,
-    set_precision,
     warn_device_change,
 )
 from gan.memory import require_memory_to_train, require_space_to_train
@@ -64,13 +64,12 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
     require_space_to_train(config, directory)
     for split in ("train", "test"):  # before either is decoded
         data.look(**config.dataset.arguments, split=split)
-    with resource_errors(directory, processes.device), RunDirectory(directory, config) as run:
+    with resource_errors(directory, processes.device), RunDirectory(directory, config) as run, computing(config, processes.device):
         return _train(config, processes, run, Batches(config, processes.device), progress)
 
 
 def _train(config: Config, processes: Processes, run: RunDirectory, batches: Batches, progress: bool) -> Outcome:
     t, device, steps = config.train, processes.device, batches.steps
-    set_precision(config, device)
     state = State(config, device, len(batches.classes))
     latest = run.latest()
     if latest is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gan.plots import BLUE, INK, RED, logarithmic, panels, pyplot, save_figure
+from gan.plots import BLUE, INK, RED, logarithmic, panels, save_figure, style
 from gan.probe import Probe
 from gan.probe.table import layers_of
 from gan.sampling import tiled
@@ -48,7 +48,7 @@ def draw_probe(found: Probe, path: Path) -> None:
     else:
         shown, right = [], [*shown, *right]
     drawn = [*shown, *(draw for pair in zip_longest(left, right) for draw in pair if draw)]
-    with pyplot().rc_context(STYLE):
+    with style(**STYLE):
         figure, axes = panels(len(drawn), [height for height, _ in drawn])
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
         figure.suptitle(_title(record["card"]), x=0.01, ha="left", fontsize=10.5, fontweight="bold")

@@ -68,6 +68,19 @@ def test_training_calls_back_and_returns_what_the_command_would_have_trained(tin
         assert all(torch.equal(state[key], tensor) for key, tensor in final_state(trained)[name].items())
 
 
+def test_training_leaves_the_switches_of_the_process_as_they_were(tiny, tmp_path):
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    switches = lambda: (cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32, torch.are_deterministic_algorithms_enabled())
+    for before in (True, False):
+        cudnn.benchmark = cudnn.allow_tf32 = matmul.allow_tf32 = before
+        try:
+            kept = switches()
+            gan.train(tiny("dcgan", "train.steps=1"), tmp_path / str(before), every=1)
+            assert switches() == kept
+        finally:
+            cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = False, True, False
+
+
 def test_a_callback_that_raises_ends_the_training_which_goes_on_from_its_checkpoint(tiny, tmp_path):
     def enough(progress):
         raise StopIteration

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from gan.classification.figures import plot_confusion
-from gan.plots import figure_bytes, plot_curves, plot_runs, plot_scores, pyplot
+from gan.plots import panels, plot_curves, plot_runs, plot_scores
 
 pytestmark = pytest.mark.rendered
 RECORDS = [{"step": step, **dict.fromkeys(("d_loss", "g_loss", "d_real", "d_fake", "penalty"), 0.5)} for step in (1, 2)]
@@ -24,12 +24,10 @@ def test_dollars_and_braces_in_a_name_are_letters(tmp_path):
 
 def test_a_name_with_an_underscore_before_it_stands_in_the_legend_too(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(pyplot(), "close", drawn.append)
+    monkeypatch.setattr("gan.plots.save_figure", lambda figure, path: drawn.append(figure))
     plot_runs({"_a": RECORDS, "b\x1b": RECORDS, "$c$": []}, tmp_path / "runs.png")
-    monkeypatch.undo()
     (legend,) = drawn[0].legends
     assert [text.get_text() for text in legend.get_texts()] == ["_a", "b\\x1b", "$c$"]
-    pyplot().close(drawn[0])
 
 
 def test_scores_of_a_thousand_classes_are_drawn_as_their_mean(tmp_path):
@@ -58,11 +56,11 @@ def test_a_log_without_losses_draws_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_saved_figure_is_closed_and_one_made_bytes_of_is_not(tmp_path):
-    plt = pyplot()
-    plt.close("all")
+def test_drawing_leaves_a_users_own_figures_and_settings_alone(tmp_path):
+    import matplotlib
+    from matplotlib import pyplot
+
+    before, backend, numbers = dict(matplotlib.rcParams), matplotlib.get_backend(), pyplot.get_fignums()
     plot_curves(RECORDS, tmp_path / "curves.png")
-    assert plt.get_fignums() == []
-    figure = plt.figure()
-    assert figure_bytes(figure, "png")[:4] == figure_bytes(figure, "png")[:4] == b"\x89PNG" and plt.get_fignums() == [figure.number]
-    plt.close(figure)
+    panels(2)
+    assert dict(matplotlib.rcParams) == before and matplotlib.get_backend() == backend and pyplot.get_fignums() == numbers

@@ -11,7 +11,6 @@ from data.checksums import sealed
 from data.sources.shapes import shapes
 from gan.checkpoint import CheckpointError
 from gan.models.build import build, resolve
-from gan.plots import pyplot
 from gan.probe import measure, probe, summary, training_instruments, write_record
 from gan.probe.figure import draw_probe
 from gan.probe.inputs import Real, halves, real_images, untrained
@@ -230,7 +229,6 @@ def test_a_figure_has_no_empty_panel_and_titles_that_touch_nothing(run, real, tm
         boxes = [axis._left_title.get_window_extent() for axis in titled]
         assert not [(i, j) for i, a in enumerate(boxes) for j, b in enumerate(boxes[:i]) if a.overlaps(b)]
         assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
-        pyplot().close(figure)
 
 
 def test_every_number_is_in_the_table(run, real):
