@@ -52,7 +52,7 @@ class LoopState(Protocol):
 
 
 def announce_precision(asked: Tree, config: Tree, device: torch.device, resumed: bool, shown: bool) -> None:
-    """Print what a precision of `auto` became, where `shown`; and always warn of bf16 that this CPU emulates.
+    """Print what a precision of `auto` became, where `shown`; and always warn of bf16 that this CPU emulates and of tf32.
 
     asked, config: the settings before and after `auto` was settled. resumed: the run goes on, in the precision it was begun with.
     """
@@ -68,6 +68,8 @@ def announce_precision(asked: Tree, config: Tree, device: torch.device, resumed:
     if slow:
         advice = "set it to auto, or fp32" + (", in another --out: a run keeps its precision" if resumed else "")
         print(f"warning: {' and '.join(slow)} is bf16, {EMULATED}: {advice}", file=sys.stderr)
+    if config.train.precision == "tf32" and device.type != "cuda":
+        print(f"warning: train.precision is tf32, which only GPUs have: this {device.type.upper()} computes in fp32", file=sys.stderr)
 
 
 def announce_start(source: str, count: int, device: torch.device, precision: str, step: int, steps: int) -> None:

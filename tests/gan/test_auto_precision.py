@@ -170,3 +170,11 @@ def test_the_pace_is_said_once(monkeypatch, capsys):
 )
 def test_durations_are_rounded(seconds, said):
     assert progress.duration(seconds) == said
+
+
+def test_tf32_on_a_cpu_is_warned_of(tiny, capsys):
+    config = tiny("dcgan", "train.precision=tf32")
+    loop.announce_precision(config, config, torch.device("cuda"), False, False)
+    assert capsys.readouterr().err == ""
+    loop.announce_precision(config, config, torch.device("cpu"), False, False)
+    assert capsys.readouterr().err == "warning: train.precision is tf32, which only GPUs have: this CPU computes in fp32\n"
