@@ -69,7 +69,8 @@ def announce_precision(asked: Tree, config: Tree, device: torch.device, resumed:
         advice = "set it to auto, or fp32" + (", in another --out: a run keeps its precision" if resumed else "")
         print(f"warning: {' and '.join(slow)} is bf16, {EMULATED}: {advice}", file=sys.stderr)
     if config.train.precision == "tf32" and device.type != "cuda":
-        print(f"warning: train.precision is tf32, which only GPUs have: this {device.type.upper()} computes in fp32", file=sys.stderr)
+        here = device.type.upper()
+        print(f"warning: train.precision is tf32, which only GPUs have: this {here} computes in fp32", file=sys.stderr)
 
 
 def announce_start(source: str, count: int, device: torch.device, precision: str, step: int, steps: int) -> None:
