@@ -116,9 +116,11 @@ def _upsampling(layer: nn.Module) -> str | None:
     return "nearest" if doubles and _computes_as(layer, nn.Upsample) else None
 
 
-def _mean(layer: nn.Module) -> TypeGuard[nn.AvgPool2d]:
+def _mean(layer: nn.Module) -> bool:
     """Whether a layer averages 2×2 pixels and drops an odd last row or column."""
-    if not _computes_as(layer, nn.AvgPool2d) or layer.ceil_mode or layer.divisor_override:
+    if not isinstance(layer, nn.AvgPool2d) or not _computes_as(layer, nn.AvgPool2d):
+        return False
+    if layer.ceil_mode or layer.divisor_override:
         return False
     sizes = (layer.kernel_size, layer.stride, layer.padding)
     return all(size in (wanted, (wanted, wanted)) for size, wanted in zip(sizes, (2, 2, 0)))
@@ -126,7 +128,7 @@ def _mean(layer: nn.Module) -> TypeGuard[nn.AvgPool2d]:
 
 def _same_size(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether a layer is a convolution of gan.kernels that the identities hold for."""
-    if not _computes_as(layer, nn.Conv2d, SameConv2d) or layer.groups != 1:
+    if not isinstance(layer, nn.Conv2d) or not _computes_as(layer, nn.Conv2d, SameConv2d) or layer.groups != 1:
         return False
     k, *others = layer.kernel_size
     if others != [k] or not 2 <= k <= 5 or layer.stride != (1, 1) or layer.dilation != (1, 1):
@@ -136,10 +138,9 @@ def _same_size(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
 
 def _computes_as(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
     """Whether it is of one of these kinds and computes as that does, so not by a `forward` of its own."""
-    own = type(layer)
-    if isinstance(layer, nn.Conv2d) and own._conv_forward is not nn.Conv2d._conv_forward:
+    if isinstance(layer, nn.Conv2d) and type(layer)._conv_forward is not nn.Conv2d._conv_forward:
         return False
-    return isinstance(layer, kinds) and any(own.forward is kind.forward for kind in kinds)
+    return isinstance(layer, kinds) and any(type(layer).forward is kind.forward for kind in kinds)
 
 
 def _hooked(*layers: nn.Module) -> bool:

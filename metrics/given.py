@@ -40,8 +40,9 @@ class Given:
         loader = self.images
         if isinstance(loader, DataLoader) and type(loader.sampler) in (SequentialSampler, RandomSampler) and not loader.drop_last:
             own_batches = getattr(loader.batch_sampler, "sampler", loader.sampler) is loader.sampler
-            if own_batches and isinstance(loader.dataset, Sized) and len(loader.sampler) == len(loader.dataset):
-                return len(loader.dataset)
+            shown, there = loader.sampler, loader.dataset
+            if own_batches and isinstance(shown, Sized) and isinstance(there, Sized) and len(shown) == len(there):
+                return len(there)
         return None
 
     @property
