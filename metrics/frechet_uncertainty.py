@@ -66,7 +66,7 @@ def frechet_bootstrap(
     return Interval(low, high, distances.std().item())
 
 
-@register("interval", features=True)
+@register("interval", features="generated")
 def interval(real: Embedded, generated: Embedded, seed: int) -> list[Value]:
     """The distance, as `fid` gives it, with its interval over generated images; the real ones are taken as they are."""
     (distance,) = fid(real, generated, seed)
@@ -124,7 +124,7 @@ def frechet_infinity(
     return Extrapolation(fit[0].item(), (variance * inverse[0].square().sum()).sqrt().item())
 
 
-@register("infinity", features=True)
+@register("infinity", features="generated")
 def infinity(real: Embedded, generated: Embedded, seed: int) -> list[Value]:
     """The distance for infinitely many generated images; its spread is the error of the fit. Warns below 4 images per feature."""
     found = frechet_infinity(real.moments, generated.features, seed=seed)

@@ -9,7 +9,7 @@ the files.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -70,6 +70,7 @@ class Value(NamedTuple):
     warning: str | None = None  # a sentence worth printing beside it
 
 
+Kept = bool | Literal["generated"]
 Compute = Callable[[Embedded, Embedded, int], list[Value]]
 
 
@@ -78,7 +79,7 @@ class Entry:
     """A registered score."""
 
     compute: Compute  # (real, generated, seed)
-    features: bool  # whether it needs those of all images at once: 5 KB an image with the default network
+    features: Kept  # whether it needs those of all images at once, or of the generated ones: 5 KB an image with the default network
     gatherer: Callable[[int, int], Gatherer] | None
 
 
@@ -86,11 +87,12 @@ SCORES: Registry[Entry] = Registry("metrics")
 
 
 def register(
-    name: str, features: bool = False, gatherer: Callable[[int, int], Gatherer] | None = None
+    name: str, features: Kept = False, gatherer: Callable[[int, int], Gatherer] | None = None
 ) -> Callable[[Compute], Compute]:
     """A decorator that makes a function of (real, generated, seed) known to `score` and `--scores` by this name.
 
-    Both sides come with their mean and covariance. features: and with all their features. gatherer: what takes (images, splits)
+    Both sides come with their mean and covariance. features: and with all their features; "generated": that side alone, so that
+    statistics may stand for the real images. gatherer: what takes (images, splits)
     and then sees the class probabilities of the generated side. A ValueError of the function becomes a sentence for the user.
     """
 

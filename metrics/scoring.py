@@ -155,24 +155,25 @@ def _embed_both(
     extractor: Extractor, real: Side, generated: Side, chosen: dict[str, Entry], splits: int, progress: Callable[[int], None]
 ) -> tuple[Card, Embedded, Embedded]:
     """Both sides as the chosen scores need them, and the card that these share."""
-    keep = any(entry.features for entry in chosen.values())
+    of_both = [name for name, entry in chosen.items() if entry.features is True]
+    of_generated = [name for name, entry in chosen.items() if entry.features]
     gatherers = {name: entry.gatherer for name, entry in chosen.items() if entry.gatherer}
-    _check(extractor, real, needs_images=keep)
-    _check(extractor, generated, needs_images=keep or bool(gatherers))
+    _check(extractor, real, of_both)
+    _check(extractor, generated, [*of_generated, *gatherers])
     if real.statistics is not None:
         sha256, a = real.statistics.card.get("pixels"), Embedded(real.statistics)
     else:
         real = identified(real)
         sha256 = real.sha256
-        if keep or not sha256:
-            a = embed(extractor, real, keep, {}, progress)
+        if of_both or not sha256:
+            a = embed(extractor, real, bool(of_both), {}, progress)
         else:
             a = Embedded(reference_statistics(extractor, real, progress))
     if generated.statistics is not None:
         b = Embedded(generated.statistics)
     else:
         gathered = {name: gatherer(generated.count or 0, splits) for name, gatherer in gatherers.items()}
-        b = embed(extractor, generated, keep, gathered, progress)
+        b = embed(extractor, generated, bool(of_generated), gathered, progress)
     return card_of(extractor, real, generated, a.statistics.count, b.statistics.count, sha256), a, b
 
 
@@ -293,8 +294,8 @@ def identity_of(extractor: Extractor) -> dict:
     }  # fmt: skip
 
 
-def _check(extractor: Extractor, side: Side, needs_images: bool) -> None:
-    """ProtocolError if saved statistics come from another extractor, as far as they say, or if the images themselves are needed."""
+def _check(extractor: Extractor, side: Side, of_images: list[str]) -> None:
+    """ProtocolError if saved statistics come from another extractor, as far as they say, or if there are scores of images."""
     if side.statistics is not None:
         if len(side.statistics.mean) != extractor.dim:
             raise ProtocolError(
@@ -305,8 +306,8 @@ def _check(extractor: Extractor, side: Side, needs_images: bool) -> None:
             found = side.statistics.card.get(name, wanted)
             if found != wanted:
                 raise ProtocolError(f"{side.name} was computed with {name} {found}, this score with {wanted}; compute it anew")
-    if needs_images and side.batches is None:
-        raise ProtocolError(f"{side.name} holds only a mean and a covariance; scores other than fid need the images")
+    if of_images and side.batches is None:
+        raise ProtocolError(f"{side.name} holds only a mean and a covariance, and {of_images[0]} needs the images: leave it out")
 
 
 def _warnings(extractor: Extractor, a: Embedded, b: Embedded) -> list[str]:
