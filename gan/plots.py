@@ -24,7 +24,7 @@ DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP*X<>hd"
 STEPS = "step (generator updates)"
 # Numbers at a logarithmic axis: the first of these steps within a decade that gives LEAST_TICKS of them.
-NICE = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9))
+NICE: tuple[Sequence[float], ...] = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9))
 NICE += tuple([1 + i * step for i in range(round(9 / step))] for step in (0.5, 0.2, 0.1))
 LEAST_TICKS = 4
 P = ParamSpec("P")
