@@ -1,9 +1,10 @@
 """A training step of each network, fused and not: time, memory, and the share of the processor's peak that its multiply-adds reach.
 
-    python benchmarks/networks.py [--device cuda] [--rounds 5] [--networks sngan landscape ...] [--kernels c3 c2sp]
+    python benchmarks/networks.py [--device cuda] [--rounds 5] [--networks sngan landscape ...] [--kernels c3 c2sp] [--shares]
 
 Steps of 64 images, one D and one G update, generators of the parameters of their c3. The peak is what a product of two large
 matrices reaches in the same run, so that other work on the machine disturbs both. bf16 too where that is native, TF32 on a GPU.
+--shares prints instead where the time of a fused step goes, by PyTorch's profiler.
 """
 
 import sys
@@ -12,11 +13,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import argparse
+import re
+from collections import Counter
 
 import torch
 from common import arithmetic, fastest, keep_freed_memory, machine, peak_memory, precisions
 from rich.console import Console
 from rich.table import Table
+from torch.profiler import ProfilerActivity, profile
 
 from gan.config import Config
 from gan.models.build import build, resolve
@@ -33,6 +37,16 @@ NETWORKS = {
     "sngan 48": {**SNGAN, "generator.width": 48, "discriminator.width": 48},
     "sngan 32": {**SNGAN, "generator.width": 32, "discriminator.width": 32},
     "landscape 32": {**SNGAN, "generator.family": "landscape", "generator.width": 32, "discriminator.width": 32},
+}
+
+# What an operation of the profiler belongs to: the first pattern that is found in its name.
+SHARES = {
+    "convolutions": r"convolution|conv2d|conv_transpose2d",
+    "batch norm": r"batch_norm|BatchNorm",
+    "activations": r"relu|Relu|threshold|clamp_min|tanh|Tanh",
+    "average pool": r"avg_pool|AvgPool",
+    "pads, crops, copies": r"_Pad|_Crop|_Phases|pad|Pad|cat|Cat|copy|clone|Slice|slice|upsample|flip|fill|zero_|sum|add",
+    "optimizer, EMA": r"Optimizer|adam|lerp|foreach",
 }
 
 
@@ -57,6 +71,34 @@ def peak(precision, device):
     return (lambda: a @ a), size**3
 
 
+def shares(run, device, steps=3):
+    """Share of a step's time of each kind of operation, in the order of SHARES; then of all others."""
+    for _ in range(2):
+        run()
+    cuda = device.startswith("cuda")
+    with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda) as profiler:
+        for _ in range(steps):
+            run()
+    times = Counter()
+    for event in profiler.key_averages():
+        kind = next((kind for kind, pattern in SHARES.items() if re.search(pattern, event.key)), "other")
+        times[kind] += event.self_device_time_total if cuda else event.self_cpu_time_total
+    return [times[kind] / times.total() for kind in (*SHARES, "other")]
+
+
+def shares_table(precision, args):
+    table = Table(title=f"Shares of a step of 64 images, fused, {precision}", title_justify="left")
+    for heading in ("network", "kernel"):
+        table.add_column(heading)
+    for heading in (*SHARES, "other"):
+        table.add_column(heading, justify="right")
+    for network in args.networks:
+        for kernel in args.kernels:
+            run, _ = gan_step(config_of(network, kernel, precision, args.device, "auto"))
+            table.add_row(network, kernel, *(f"{share:.1%}" for share in shares(run, args.device)))
+    return table
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--device", default="cpu")
@@ -64,11 +106,15 @@ def main():
     arguments.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     arguments.add_argument("--kernels", nargs="+", default=["c3", "c2sp", "c4sp"])
     arguments.add_argument("--precisions", nargs="+", choices=["fp32", "tf32", "bf16"], help="default: all native ones")
+    arguments.add_argument("--shares", action="store_true", help="where the time of a step goes")
     args = arguments.parse_args()
     keep_freed_memory()  # as the command line does
     console = Console(width=130)
     console.print(machine(args.device))
     for precision in args.precisions or precisions(args.device, tf32=True):
+        if args.shares:
+            console.print(shares_table(precision, args))
+            continue
         table = Table(title=f"One step of 64 images, {precision}", title_justify="left")
         left = ("network", "kernel")
         headings = (*left, "plain, ms", "fused, ms", "x", "GMAC nominal", "executed", "of peak", "plain, MiB", "fused, MiB")

@@ -35,8 +35,7 @@ def pad(x: Tensor, rule: Rule, far: tuple[int, int] = (0, 0)) -> Tensor:
         own = len(rule.groups) // len(CORNERS)
         pictures = padding.pad(x.unflatten(1, (own, -1)), rule._replace(groups=rule.groups[: len(CORNERS)]))
         padded = pictures.flatten(1, 2)
-        last = x.stride(1) == 1 and not x.is_contiguous()  # channels_last, in words that vmap knows
-        return padded.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) if last else padded.contiguous()
+        return as_channels_last(padded) if x.stride(1) == 1 and not x.is_contiguous() else padded.contiguous()
     if torch.compiler.is_compiling():
         corners = rule.groups == towards(CORNERS, x.shape[1])
         if _compiles_for_cpu(x) and (corners or rule.groups == towards((BELOW_RIGHT,), x.shape[1])):
@@ -51,6 +50,11 @@ def memory_format_of(x: Tensor) -> torch.memory_format:
     """The memory format of a 4-dimensional tensor: channels_last or contiguous."""
     nhwc = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return torch.channels_last if nhwc else torch.contiguous_format
+
+
+def as_channels_last(x: Tensor) -> Tensor:
+    """x (N, C, H, W) in that memory format; in words that vmap knows."""
+    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
 # --- one buffer ---------------------------------------------------------------------------------------------------------------

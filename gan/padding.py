@@ -71,7 +71,8 @@ def pad(x: Tensor, rule: Rule, far: tuple[int, int] = (0, 0)) -> Tensor:
     padded, first = [], 0
     for channels, corner in rule.groups:
         left, right, top, bottom = sides(corner, rule.small, rule.large)
-        group, first = x.narrow(-3, first, channels), first + channels
+        # All channels stay x itself: the derivative of a view of it would leave channels_last, which slows the layers before it.
+        group, first = x if len(rule.groups) == 1 else x.narrow(-3, first, channels), first + channels
         padded.append(extend(group, (left, right + far[1], top, bottom + far[0]), rule.mode))
     return padded[0] if len(padded) == 1 else torch.cat(padded, dim=-3)
 

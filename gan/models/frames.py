@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from gan.fast_padding import as_channels_last, memory_format_of, transformed
 from gan.models.conditioning import ConditionalBatchNorm2d, as_shares, condition_norms, embedding
 from gan.models.recompute import recomputed
+from gan.padding import recorded
 
 
 class Frame(nn.Module):
@@ -15,6 +17,22 @@ class Frame(nn.Module):
 
     def run(self, network: nn.Sequential, x: Tensor) -> Tensor:
         return recomputed(network, x) if self.recompute and torch.is_grad_enabled() else network(x)
+
+
+def channels_last(network: nn.Module) -> bool:
+    """Whether a network's weights lie in that memory format, and so its maps should."""
+    return any(memory_format_of(weight) == torch.channels_last for weight in network.parameters() if weight.dim() == 4)
+
+
+def gradients_laid_as(x: Tensor) -> Tensor:
+    """x (N, C, S, S), whose gradients come in its own memory format in eager mode.
+
+    Those of a flattened or averaged map would be contiguous, and derivatives of a channels_last layer several times slower.
+    """
+    eager = not (torch.compiler.is_compiling() or recorded() or transformed())
+    if x.requires_grad and eager and memory_format_of(x) == torch.channels_last:
+        x.register_hook(lambda grad: None if grad is None else as_channels_last(grad))  # None: nothing depends on it
+    return x
 
 
 class GeneratorFrame(Frame):
@@ -43,7 +61,8 @@ class GeneratorFrame(Frame):
             if self.embed is not None:
                 shares = as_shares(labels, self.classes).to(z.device)
                 z = torch.cat([z, self.embed(shares).to(z.dtype).expand(z.shape[0], -1)], dim=1)
-        return self.project(z).view(-1, *self.seed)
+        seed = self.project(z).view(-1, *self.seed)
+        return as_channels_last(seed) if channels_last(self.trunk) else seed
 
     def choose(self, labels: Tensor | None) -> None:
         """Set the labels of the trunk's next forward passes."""
@@ -78,7 +97,7 @@ class DiscriminatorFrame(Frame):
         raise NotImplementedError
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        h = self.pool(self.run(self.features, x))
+        h = self.pool(gradients_laid_as(self.run(self.features, x)))
         return self.judge(h, as_shares(labels, self.classes)) if self.classes else self.head(h).squeeze(1)
 
     def condition(self, classes: int) -> None:
