@@ -1,0 +1,65 @@
+"""Maps and their gradients keep one memory format through a step: an operation on two of them that differ is many times slower."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from gan.models.build import resolve
+from gan.processes import Processes
+from gan.state import Batches, State
+from gan.step import Step
+
+BATCH = 5
+POINTWISE = ("relu", "threshold", "batch_norm", "add", "mul", "tanh", "clamp")
+
+
+def order_of(x):
+    """'channels_last', 'contiguous', or None where x could be either or neither."""
+    last, plain = x.is_contiguous(memory_format=torch.channels_last), x.is_contiguous()
+    return None if last == plain else "channels_last" if last else "contiguous"
+
+
+class Orders(TorchDispatchMode):
+    """Notes the orders of the maps (of a batch or of two) that each pointwise operation and norm takes and gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.mixed, self.seen = [], set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        name = str(function)
+        if any(word in name for word in POINTWISE):
+            tensors = [x for x in tree_leaves((args, result)) if isinstance(x, torch.Tensor)]
+            maps = [x for x in tensors if x.dim() == 4 and x.shape[0] in (BATCH, 2 * BATCH) and x.shape[1] > 3]
+            orders = {order_of(x) for x in maps} - {None}
+            self.seen |= orders
+            if len(orders) > 1:
+                self.mixed.append((name, [tuple(x.shape) for x in maps]))
+        return result
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("kernel", ["c2", "c2sp", "c3"])
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("dcgan", ["generator.upsampling=transposed"]),
+        ("dcgan", ["generator.upsampling=nearest", "generator.flat_layers=1"]),
+        ("cnn", ["generator.upsampling=nearest"]),
+        ("sngan", ["generator.upsampling=nearest", "generator.flat_layers=1"]),
+        ("sngan", ["generator.upsampling=unpool"]),
+        ("landscape", []),
+        ("wgan_gp", ["objective.gradient_penalty=0"]),  # the second derivative of PyTorch's average pool has zeros of its own order
+        ("r3", []),
+    ],
+)
+def test_a_step_keeps_the_order_of_its_maps(tiny, family, settings, kernel, channels_last):
+    settings = [f"generator.kernel={kernel}", f"train.batch_size={BATCH}", f"train.channels_last={channels_last}", *settings]
+    config, alone = resolve(tiny(family, *settings)), Processes(0, 1, torch.device("cpu"))
+    step = Step(config, alone, State(config, alone), Batches(config, alone))
+    with Orders() as orders:
+        step()
+    assert not orders.mixed
+    assert "channels_last" in orders.seen if channels_last else "contiguous" in orders.seen
