@@ -5,7 +5,7 @@ one buffer, written once                for several groups of channels, in eager
 a custom operator                       under torch.compile for the CPU
 the definition                          under torch.compile for CUDA, torch.export and torch.jit.trace, and for negative amounts
 
-Other padding modes always take the definition.
+Other padding modes take the definition; in eager mode their derivative is one fold of the border, in the memory format of x.
 """
 
 import platform
@@ -28,8 +28,13 @@ def pad(x: Tensor, rule: Rule, far: tuple[int, int] = (0, 0)) -> Tensor:
     """
     if x.dim() == 3:
         return pad(x.unsqueeze(0), rule, far).squeeze(0)
-    if rule.mode != "zeros" or rule.small < 0:
+    if rule.small < 0:
         return padding.pad(x, rule, far)
+    if rule.large == 0 and not any(far):
+        return x
+    if rule.mode != "zeros":
+        plain = any(far) or torch.compiler.is_compiling() or padding.recorded()
+        return padding.pad(x, rule, far) if plain else _PadGroups.apply(x, rule)
     x = F.pad(x, (0, far[1], 0, far[0])) if any(far) else x
     if len(rule.groups) > len(CORNERS):  # several groups of a convolution: one pad for each corner, of all groups together
         own = len(rule.groups) // len(CORNERS)
@@ -107,6 +112,8 @@ class _PadGroups(_Linear):
 
     @staticmethod
     def forward(x: Tensor, rule: Rule) -> Tensor:
+        if rule.mode != "zeros":
+            return padding.pad(x, rule)
         if _picks(x):
             return _pick(x, rule, 2, tuple((1 - above, 1 - left) for _, (above, left) in rule.groups), padding=rule.large)
         n, c, h, w = x.shape
@@ -131,10 +138,12 @@ class _PadGroups(_Linear):
 
 
 class _CropGroups(_Linear):
-    """The adjoint of _PadGroups: crops each group again."""
+    """The adjoint of _PadGroups: crops each group again, and folds what lies beyond its border in other padding modes."""
 
     @staticmethod
     def forward(padded: Tensor, rule: Rule) -> Tensor:
+        if rule.mode != "zeros":
+            return padding.fold(padded, rule)
         small, large = rule.small, rule.large
         if _picks(padded):
             first = tuple((large if above else small, large if left else small) for _, (above, left) in rule.groups)

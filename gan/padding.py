@@ -104,6 +104,34 @@ def _extend_axis(x: Tensor, axis: int, before: int, behind: int, mode: str) -> T
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis)
 
 
+def fold(padded: Tensor, rule: Rule) -> Tensor:
+    """The adjoint of `pad` for modes other than zeros: (N, C, H + small + large, W + small + large) -> (N, C, H, W).
+
+    What lies beyond a border is added to the pixels that it repeats.
+    """
+    folded = []
+    for group, (_, corner) in zip(padded.split([channels for channels, _ in rule.groups], dim=1), rule.groups):
+        left, right, top, bottom = sides(corner, rule.small, rule.large)
+        folded.append(_fold_axis(_fold_axis(group, -1, left, right, rule.mode), -2, top, bottom, rule.mode))
+    return folded[0] if len(folded) == 1 else torch.cat(folded, dim=1)
+
+
+def _fold_axis(x: Tensor, axis: int, before: int, behind: int, mode: str) -> Tensor:
+    size = x.shape[axis] - before - behind
+    first = [_inside(j, size, mode) for j in range(1, before + 1)]
+    last = [_inside(j, size, mode) for j in range(1, behind + 1)]
+    if mode == "circular":
+        first = [size - 1 - i for i in first]
+    else:
+        last = [size - 1 - i for i in last]
+    inside = x.narrow(axis, before, size).clone()
+    for j, i in enumerate(first, 1):
+        inside.select(axis, i).add_(x.select(axis, before - j))
+    for j, i in enumerate(last, 1):
+        inside.select(axis, i).add_(x.select(axis, before + size + j - 1))
+    return inside
+
+
 def _slice(x: Tensor, axis: int, start: int, end: int) -> Tensor:
     """Rows (axis -2) or columns (-1) from start to end; both may be counted from the far border, where 0 is the end."""
     which = slice(start, None if start < 0 and end == 0 else end)

@@ -42,6 +42,21 @@ def test_one_buffer_is_the_definition(monkeypatch, channels, small, large, order
             assert fast_padding.pad(x, rule(x, small, large)).is_contiguous(memory_format=ORDERS[order])
 
 
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("mode", padding.PADDINGS[1:])
+@pytest.mark.parametrize("corners", [CORNERS, (BELOW_RIGHT,)])
+@pytest.mark.parametrize(("small", "large"), [(0, 0), (0, 1), (1, 1), (1, 2), (5, 6)])  # 5 and 6: further than the map goes
+def test_other_modes_are_the_definition_with_a_derivative_that_lies_as_the_map_does(small, large, corners, mode, order):
+    x = torch.randn(2, 7, 5, 4, dtype=torch.float64).contiguous(memory_format=ORDERS[order])
+    how = Rule(small, large, towards(corners, 7), mode)
+    found, wanted = (derivatives(lambda x: pad(x, how), x) for pad in (fast_padding.pad, padding.pad))
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    assert all(value.is_contiguous(memory_format=ORDERS[order]) for value in found)
+    assert torch.autograd.gradcheck(
+        lambda x: fast_padding.pad(x, how), x.clone().requires_grad_(), check_forward_ad=True, fast_mode=True
+    )
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("channels", [3, 7, 16, 36])
 def test_a_depthwise_convolution_is_the_definition(channels, dtype):

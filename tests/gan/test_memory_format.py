@@ -50,6 +50,7 @@ class Orders(TorchDispatchMode):
         ("cnn", ["generator.upsampling=nearest"]),
         ("sngan", ["generator.upsampling=nearest", "generator.flat_layers=1"]),
         ("sngan", ["generator.upsampling=unpool"]),
+        ("sngan", ["generator.padding=reflect"]),
         ("landscape", []),
         ("wgan_gp", ["objective.gradient_penalty=0"]),  # the second derivative of PyTorch's average pool has zeros of its own order
         ("r3", []),
