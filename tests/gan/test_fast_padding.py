@@ -49,7 +49,8 @@ def test_one_buffer_is_the_definition(monkeypatch, channels, small, large, order
 def test_other_modes_are_the_definition_with_a_derivative_that_lies_as_the_map_does(small, large, corners, mode, order):
     x = torch.randn(2, 7, 5, 4, dtype=torch.float64).contiguous(memory_format=ORDERS[order])
     how = Rule(small, large, towards(corners, 7), mode)
-    found, wanted = (derivatives(lambda x: pad(x, how), x) for pad in (fast_padding.pad, padding.pad))
+    found = derivatives(lambda x: fast_padding.pad(x, how), x)
+    wanted = derivatives(lambda x: padding.pad(x, how), x)
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
     assert all(value.is_contiguous(memory_format=ORDERS[order]) for value in found)
     assert torch.autograd.gradcheck(
