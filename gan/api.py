@@ -56,9 +56,12 @@ def train(
         config = Config.load(dict(config) if isinstance(config, Mapping) else config)
     directory = Path(directory) if directory is not None else Path("runs") / run_name(config)
 
+    settings: list[Config] = []  # those of the run, once it has its directory
+
     def watch(step: int, values: Callable[[], dict[str, float]], ema: torch.nn.Module) -> None:
         if callback is not None and step % every == 0:
-            callback(Progress(step, values(), Trained(ema, read_config(directory), step)))
+            settings[:] = settings or [read_config(directory)]
+            callback(Progress(step, values(), Trained(ema, settings[0], step)))
 
     training.train(config, directory, progress, watch)
     return load_generator(directory, None, open_device(config.train.device))

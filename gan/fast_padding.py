@@ -52,9 +52,17 @@ def pad(x: Tensor, rule: Rule, far: tuple[int, int] = (0, 0)) -> Tensor:
 
 
 def memory_format_of(x: Tensor) -> torch.memory_format:
-    """The memory format of a 4-dimensional tensor: channels_last or contiguous."""
-    nhwc = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return torch.channels_last if nhwc else torch.contiguous_format
+    """The memory format of a 4-dimensional tensor: channels_last, where it is that and not contiguous, or contiguous.
+
+    By its strides, for vmap knows no is_contiguous(memory_format=torch.channels_last).
+    """
+    step = 1
+    for axis in (1, 3, 2, 0):
+        if x.shape[axis] != 1:
+            if x.stride(axis) != step:
+                return torch.contiguous_format
+            step *= x.shape[axis]
+    return torch.contiguous_format if x.is_contiguous() else torch.channels_last
 
 
 def as_channels_last(x: Tensor) -> Tensor:

@@ -7,11 +7,13 @@ The layers keep their names, weights, initial values and spectral norm: only `fo
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import torch
 import torch.fx
 from torch import Tensor, nn
+
+from metrics.precision import tf32_convolutions
 
 from .fast_padding import transformed
 from .kernels import SameConv2d
@@ -97,8 +99,7 @@ def form(resampling: str, layer: nn.Conv2d, x: Tensor) -> str:
 
 def ieee_float32_on_cuda(x: Tensor) -> bool:
     """Whether a convolution of x is computed in float32 without TF32."""
-    cudnn: Any = torch.backends.cudnn  # whose older `allow_tf32` can't be read where somebody has set the newer switch
-    return x.dtype == torch.float32 and not torch.is_autocast_enabled("cuda") and cudnn.conv.fp32_precision != "tf32"
+    return x.dtype == torch.float32 and not torch.is_autocast_enabled("cuda") and not tf32_convolutions()
 
 
 def rule_of(layer: nn.Conv2d) -> Rule:
@@ -133,12 +134,16 @@ def _same_size(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     k, *others = layer.kernel_size
     if others != [k] or not 2 <= k <= 5 or layer.stride != (1, 1) or layer.dilation != (1, 1):
         return False
-    return isinstance(layer, SameConv2d) or (k % 2 == 1 and layer.padding == (k // 2, k // 2) and layer.padding_mode == "zeros")
+    if isinstance(layer, SameConv2d):
+        return type(layer).pad is SameConv2d.pad
+    return k % 2 == 1 and layer.padding == (k // 2, k // 2) and layer.padding_mode == "zeros"
 
 
 def _computes_as(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
     """Whether it is of one of these kinds and computes as that does, so not by a `forward` of its own."""
     if isinstance(layer, nn.Conv2d) and type(layer)._conv_forward is not nn.Conv2d._conv_forward:
+        return False
+    if "forward" in vars(layer) or "_conv_forward" in vars(layer):  # set on this one layer
         return False
     return isinstance(layer, kinds) and any(type(layer).forward is kind.forward for kind in kinds)
 

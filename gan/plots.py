@@ -26,7 +26,7 @@ STEPS = "step (generator updates)"
 # Numbers at a logarithmic axis: the first of these steps within a decade that gives LEAST_TICKS of them.
 NICE: tuple[Sequence[float], ...] = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9))
 NICE += tuple([1 + i * step for i in range(round(9 / step))] for step in (0.5, 0.2, 0.1))
-LEAST_TICKS = 4
+LEAST_TICKS, MOST_TICKS = 4, 12
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -34,11 +34,11 @@ T = TypeVar("T")
 @contextmanager
 def style(**more: object) -> Iterator[None]:
     """Within the block figures look as ours do, whatever the user's own settings say; afterwards those are as they were."""
-    import matplotlib  # when there is something to draw: that takes as long as hundreds of steps
+    import matplotlib.style  # when there is something to draw: that takes as long as hundreds of steps
 
     ours = {"text.parse_math": False, "text.usetex": False}  # names of classes, files and rows are no formulas
     ours |= {"font.size": 9, "axes.titlesize": 9.5, "legend.fontsize": 8.5}
-    with matplotlib.rc_context({**ours, **more}):
+    with matplotlib.style.context(["default", {**ours, **more}]):
         yield
 
 
@@ -79,8 +79,8 @@ def panels(count: int, heights: Sequence[float] | None = None, **options) -> tup
 
 
 def logarithmic(axis: "Axes") -> None:
-    """A logarithmic y axis with plain numbers from end to end, about five of them, however little of a decade it shows."""
-    from matplotlib.ticker import FixedLocator, NullLocator
+    """A logarithmic y axis with plain numbers from end to end: 4 to 12 of them, or 3 where it shows little of a decade."""
+    from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
     axis.set_yscale("log")
     low, high = axis.get_ylim()
@@ -88,7 +88,10 @@ def logarithmic(axis: "Axes") -> None:
     for steps in NICE:
         ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
         if len(ticks) >= LEAST_TICKS:
+            ticks = ticks[:: math.ceil(len(ticks) / MOST_TICKS)]
             break
+    else:
+        ticks = [tick for tick in MaxNLocator(6).tick_values(low, high) if low <= tick <= high]
     axis.yaxis.set_major_locator(FixedLocator(ticks))
     axis.yaxis.set_minor_locator(NullLocator())
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -95,17 +95,48 @@ def allow_tf32(products: bool, convolutions: bool) -> None:
     """Whether CUDA may use TF32. Nothing on the CPU changes."""
     torch.backends.cuda.matmul.allow_tf32 = products
     torch.backends.cudnn.allow_tf32 = convolutions
+    for place, allowed in zip(_switches(), (products, convolutions, convolutions)):
+        if (place.fp32_precision == "tf32") != allowed:  # what the newer switch for all of PyTorch says
+            place.fp32_precision = "tf32" if allowed else "ieee"
+
+
+def tf32_convolutions() -> bool:
+    """Whether CUDA may use TF32 in convolutions; evaluated when code is compiled."""
+    return _switches()[1].fp32_precision == "tf32"  # the older `allow_tf32` can't be read where somebody has set the newer one
+
+
+# What torch.compiler.assume_constant_result does, without importing the compiler.
+tf32_convolutions._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def _switches() -> tuple[Any, Any, Any]:
+    """Where CUDA's float32 precision is set: products, convolutions, recurrent networks."""
+    cudnn: Any = torch.backends.cudnn  # holds more than type checkers see
+    return torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn
 
 
 @contextmanager
 def kept_tf32() -> Iterator[None]:
     """Whatever the block says of TF32 holds until its end."""
-    cudnn: Any = torch.backends.cudnn  # holds more than type checkers see
-    tf32 = [place.fp32_precision == "tf32" for place in (torch.backends.cuda.matmul, cudnn.conv)]
+    before = [place.fp32_precision for place in _switches()]
+    products = _products()
     try:
         yield
     finally:
-        allow_tf32(*tf32)
+        allow_tf32(before[0] == "tf32", before[1] == "tf32")
+        if products and products != _products():  # "medium", which allow_tf32 doesn't know
+            torch.set_float32_matmul_precision(products)
+        for place, precision in zip(_switches(), before):
+            if place.fp32_precision != precision:
+                place.fp32_precision = precision
+
+
+def _products() -> str | None:
+    """torch.get_float32_matmul_precision(), or None where the newer switches have been set, after which it can't be read."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return None
 
 
 @contextmanager

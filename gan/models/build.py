@@ -167,7 +167,7 @@ def _attentive(layers: nn.Sequential, given: torch.Tensor, side: int, spectral: 
 def _check_padding(network: nn.Module, padding: str, section: str, family: str) -> None:
     """ConfigError for a network with spatial layers that don't use the requested padding."""
     spatial = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d) and m.kernel_size != (1, 1)]
-    pads = lambda m: isinstance(m, SameConv2d | nn.ConvTranspose2d) or m.padding != (0, 0)
+    pads = lambda m: isinstance(m, SameConv2d | nn.ConvTranspose2d) or m.padding not in ((0, 0), "valid")
     if any(layer.padding_mode != padding for layer in spatial if pads(layer)):
         raise ConfigError(
             f"{section}.padding={padding}: not all layers of family {family} pad so; build them with layers.conv and layers.up "

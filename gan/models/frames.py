@@ -1,6 +1,7 @@
 """Base classes of all generators and discriminators: their interface, and class conditioning."""
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from gan.fast_padding import as_channels_last, memory_format_of, transformed
@@ -29,8 +30,9 @@ def gradients_laid_as(x: Tensor) -> Tensor:
 
     Those of a flattened or averaged map would be contiguous, and derivatives of a channels_last layer several times slower.
     """
-    eager = not (torch.compiler.is_compiling() or recorded() or transformed())
-    if x.requires_grad and eager and memory_format_of(x) == torch.channels_last:
+    if isinstance(x, torch.fx.Proxy) or torch.compiler.is_compiling() or recorded() or transformed():
+        return x
+    if x.requires_grad and memory_format_of(x) == torch.channels_last:
         x.register_hook(lambda grad: None if grad is None else as_channels_last(grad))  # None: nothing depends on it
     return x
 

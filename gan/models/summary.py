@@ -11,11 +11,11 @@ from gan.models.build import build_discriminator, build_generator
 from gan.models.counting import macs, parameter_count
 
 
-def receptive_fields(config: Config) -> tuple[int, int]:
+def receptive_fields(config: Config) -> tuple[int | None, int | None]:
     """Pixels per axis that one cell of the generator's seed map reaches, and that one cell of the discriminator's last map sees.
 
     Measured on narrow copies of the networks (at least four channels, one for each corner) with all weights positive, on maps so
-    large that no border cuts them off.
+    high that no border cuts them off. None: no height is enough, as where a layer averages whole maps.
     """
     narrow = {"generator.width": 4, "generator.width_rule": "same", "generator.norm": "none"}
     narrow |= {"discriminator.width": 4, "discriminator.norm": "none"}
@@ -24,14 +24,14 @@ def receptive_fields(config: Config) -> tuple[int, int]:
     narrow = config.replace(narrow)
     g, d = _positive(build_generator(narrow)), _positive(build_discriminator(narrow))
 
-    def reach(side: int) -> torch.Tensor:
-        seed = torch.zeros(1, g.seed[0], side, side, dtype=torch.float64)
-        seed[:, :, side // 2, side // 2] = 1
+    def reach(height: int) -> torch.Tensor:
+        seed = torch.zeros(1, g.seed[0], height, 1, dtype=torch.float64)
+        seed[:, :, height // 2] = 1
         with torch.no_grad():
             return g.trunk(seed)
 
-    def sight(side: int) -> torch.Tensor:
-        image = torch.ones(1, 3, side, side, dtype=torch.float64, requires_grad=True)
+    def sight(height: int) -> torch.Tensor:
+        image = torch.ones(1, 3, height, config.dataset.resolution, dtype=torch.float64, requires_grad=True)
         features = d.features(image)
         return torch.autograd.grad(features[0, :, features.shape[2] // 2, features.shape[3] // 2].sum(), image)[0]
 
@@ -48,13 +48,17 @@ def _positive(module: nn.Module) -> nn.Module:
     return module.double().eval()
 
 
-def _extent(response: Callable[[int], torch.Tensor], side: int) -> int:
-    """Height of the non-zero part of a response (1, C, H, W) on a map of `side` pixels, or of twice as many until it fits in."""
-    map_ = response(side)
+def _extent(response: Callable[[int], torch.Tensor], height: int, doublings: int = 4) -> int | None:
+    """Height of the non-zero part of a response (1, C, H, W) on a map so high, or twice as high until it fits in; None: never."""
+    map_ = response(height)
     rows = map_.abs().sum(dim=(0, 1, 3)).nonzero()
-    if int(rows.min()) == 0 or int(rows.max()) == map_.shape[2] - 1:
-        return _extent(response, 2 * side)
-    return int(rows.max() - rows.min()) + 1
+    if int(rows.min()) > 0 and int(rows.max()) < map_.shape[2] - 1:
+        return int(rows.max() - rows.min()) + 1
+    return _extent(response, 2 * height, doublings - 1) if doublings else None
+
+
+def _pixels(extent: int | None) -> str:
+    return "all pixels" if extent is None else f"{extent} px"
 
 
 def table(config: Config) -> Table:
@@ -86,7 +90,7 @@ def table(config: Config) -> Table:
     rows.add_row("multiply-adds per image", *(f"{cost / 1e6:,.1f} M" for cost in costs))
     if executed != costs:
         rows.add_row("executed on a CPU, fused", *(f"{cost / 1e6:,.1f} M" for cost in executed))
-    rows.add_row("receptive field", f"a seed cell reaches {reach} px", f"{sight} px")
+    rows.add_row("receptive field", f"a seed cell reaches {_pixels(reach)}", _pixels(sight))
     rule = config.generator.width_rule
     if rule != "same":
         c3 = build_generator(config.replace({"generator.kernel": "c3", "generator.width_rule": "same"}))

@@ -43,7 +43,7 @@ class BilinearUp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         doubled = F.interpolate(extend(x, (1, 1, 1, 1), self.padding_mode), scale_factor=2, mode="bilinear")
-        return doubled[..., 2:-2, 2:-2].contiguous()
+        return F.pad(doubled, (-2, -2, -2, -2))  # in the memory format of x, which a slice's would not be
 
 
 def upsample_conv(

@@ -137,7 +137,7 @@ def _pairs(axis: "Axes", rows: list[dict], solid: tuple[str, str], hatched: tupl
         )
         label = f" {row['layer']}, {row['size']} → {row['scale'] * row['size']} px:  {values}"
         axis.text(0, place + 0.28, label, fontsize=size, va="bottom")
-    axis.set_xlim(0, max(least, *(1.1 * value for one in found for value in one.values())))
+    axis.set_xlim(0, max([least, *(1.1 * value for one in found for value in one.values())]))
     axis.set_ylim(-0.5 - min(0.3 * len(rows), 2), len(rows) - 0.3)
     axis.legend(fontsize=8, loc="lower right", borderaxespad=0)
 

@@ -7,7 +7,7 @@ docs/instruments.md has the definitions.
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -115,7 +115,13 @@ def training_instruments(generator: nn.Module, samples: int = 64, seed: int = 0)
         generator.train(was_training)
     found = image_numbers(images)
     kept = ("phase_mean_variance", "nyquist_peaks_db", "phase_variance_ratio", "border_asymmetry")
-    return {name: found[name] for name in kept} | {"phase_gain": max(gains, default=0.0)}
+    return {name: found[name] for name in kept} | {"phase_gain": _largest(gains, 0.0)}
+
+
+def _largest(values: Iterable[float], default: float | None) -> float | None:
+    """The largest of them that is a number: of a layer that lets nothing through some are NaN. NaN if all are, else the default."""
+    values = list(values)
+    return max((v for v in values if not math.isnan(v)), default=math.nan if values else default)
 
 
 # --- measuring ---------------------------------------------------------------------------------------------------------------
@@ -218,7 +224,7 @@ def _layers(trunk: nn.Module, maps: Tensor) -> tuple[list[dict], dict]:
             row |= {"taps": taps_per_phase(layer).tolist(), **layer_numbers(layer, inputs[layer].double().mean(dim=(0, 2, 3)))}
         layers.append(row)
     boards = [row for row in layers if "taps" in row]
-    return layers, {n.name: max((row[n.name] for row in boards), default=None) for n in numbers_of("layers")}
+    return layers, {n.name: _largest((row[n.name] for row in boards), None) for n in numbers_of("layers")}
 
 
 def _inputs(trunk: nn.Module, layers: list[nn.Module], maps: Tensor) -> tuple[dict[nn.Module, Tensor], dict[nn.Module, int]]:

@@ -46,7 +46,7 @@ def impulse_response(layer: nn.Module, flat: bool = False) -> Response:
         weight = torch.ones_like(weight[:, :outputs] if transposed else weight[:outputs])
     c_in = convolution.in_channels
     reach = (max(convolution.kernel_size) - 1) // (2 * convolution.stride[0] if transposed else 2)
-    n = 2 * reach + 3  # room for the kernel, a corner's left-over pixel and a bilinear filler
+    n = 2 * reach + 5  # room for the kernel, a corner's left-over pixel, a filler and the border that a filler may reflect
     impulse = weight.new_zeros(1, c_in, n, n)
     impulse[:, :, n // 2, n // 2] = 1
 

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 from gan import checkpoint
 from gan.config import Config
 from gan.fusing import FusedSequential, form, fused
-from gan.kernels import KERNELS, conv2d
+from gan.kernels import KERNELS, OneSidedConv2d, conv2d
 from gan.models.build import build, resolve
 from gan.models.counting import macs
 from gan.models.layers import SpectralNorm, add_spectral_norm
@@ -64,9 +64,24 @@ class Pooled(nn.AvgPool2d):
         return super().forward(x) - 1
 
 
+class PaddedMore(OneSidedConv2d):
+    def pad(self, x):
+        return super().pad(x) + 1
+
+
+def doubled(layer):
+    """The layer, with a `forward` of its own set on it."""
+    own = layer.forward
+    layer.forward = lambda x: 2 * own(x)
+    return layer
+
+
 @pytest.mark.parametrize(
     "layers",
     [
+        lambda: (nn.Upsample(scale_factor=2), doubled(conv2d("c3", 8, 8))),
+        lambda: (doubled(nn.Upsample(scale_factor=2)), conv2d("c3", 8, 8)),
+        lambda: (PaddedMore(8, 8, 2), nn.AvgPool2d(2)),
         lambda: (nn.Upsample(scale_factor=2), Scaled(8, 8, 3, padding=1)),
         lambda: (nn.Upsample(scale_factor=2), Standardised(8, 8, 3, padding=1)),
         lambda: (Scaled(8, 8, 3, padding=1), nn.AvgPool2d(2)),

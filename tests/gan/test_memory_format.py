@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+import torch.fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gan.models.build import resolve
+from gan.models.build import build, resolve
+from gan.models.upsampling import filler
+from gan.padding import PADDINGS
 from gan.processes import Processes
 from gan.state import Batches, State
 from gan.step import Step
@@ -38,6 +41,27 @@ class Orders(TorchDispatchMode):
             if len(orders) > 1:
                 self.mixed.append((name, [tuple(x.shape) for x in maps]))
         return result
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("family", ["dcgan", "sngan"])
+def test_other_tools_take_the_networks(tiny, family, channels_last):
+    """torch.fx, and an ensemble of generators in one call."""
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    networks = build(resolve(tiny(family, "generator.kernel=c2sp")))
+    generator, discriminator = (net.eval().to(memory_format=order) for net in networks)
+    z = torch.randn(2, generator.latent)
+    images = generator(z).detach()
+    torch.testing.assert_close(torch.fx.symbolic_trace(discriminator)(images), discriminator(images))
+
+    weights = {name: torch.stack([w, w]) for name, w in (*generator.named_parameters(), *generator.named_buffers())}
+    each = torch.vmap(lambda w: torch.func.functional_call(generator, w, (z,)))(weights)
+    torch.testing.assert_close(each, images.expand(2, *images.shape), rtol=1e-4, atol=1e-4)
+
+
+def test_bilinear_doubling_keeps_the_order_of_its_map():
+    x = torch.randn(2, 8, 4, 4).contiguous(memory_format=torch.channels_last)
+    assert all(order_of(filler("bilinear", p)(x)) == "channels_last" for p in PADDINGS)
 
 
 @pytest.mark.parametrize("channels_last", [True, False])

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from gan.classification.figures import plot_confusion
-from gan.plots import panels, plot_curves, plot_runs, plot_scores
+from gan.plots import logarithmic, panels, plot_curves, plot_runs, plot_scores
 
 pytestmark = pytest.mark.rendered
 RECORDS = [{"step": step, **dict.fromkeys(("d_loss", "g_loss", "d_real", "d_fake", "penalty"), 0.5)} for step in (1, 2)]
@@ -56,11 +56,24 @@ def test_a_log_without_losses_draws_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("low", "high"), [(2.31, 2.36), (178.4, 182), (219, 221), (18, 39), (1, 9), (1e-3, 1e4), (1e-30, 1e4)])
+def test_a_logarithmic_axis_has_a_few_numbers_whatever_it_shows(low, high):
+    _, (axis,) = panels(1)
+    axis.set_ylim(low, high)
+    logarithmic(axis)
+    shown = [tick for tick in axis.get_yticks() if low <= tick <= high]
+    assert 3 <= len(shown) <= 12 and axis.get_ylim() == (low, high)
+
+
 def test_drawing_leaves_a_users_own_figures_and_settings_alone(tmp_path):
     import matplotlib
     from matplotlib import pyplot
 
     before, backend, numbers = dict(matplotlib.rcParams), matplotlib.get_backend(), pyplot.get_fignums()
     plot_curves(RECORDS, tmp_path / "curves.png")
+    ours = (tmp_path / "curves.png").read_bytes()
     panels(2)
+    with matplotlib.style.context(["dark_background", {"savefig.bbox": "tight", "lines.linewidth": 5}]):
+        plot_curves(RECORDS, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes() == ours
     assert dict(matplotlib.rcParams) == before and matplotlib.get_backend() == backend and pyplot.get_fignums() == numbers

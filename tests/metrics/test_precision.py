@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from metrics import precision
-from metrics.precision import allow_tf32, emulated, ieee_float32, native_bf16, settled
+from metrics.precision import allow_tf32, emulated, ieee_float32, native_bf16, settled, tf32_convolutions
+from tests.helpers import ROOT
 
 
 def switches():
@@ -35,6 +36,39 @@ def test_it_is_off_within_and_as_before_afterwards(products, convolutions):
         raise RuntimeError("whatever ends it")
     assert switches() == before == (products, convolutions, True, before[3])
     assert torch.get_float32_matmul_precision() == ("high" if products else "highest")
+
+
+NEWER = """
+import torch
+from metrics.precision import ieee_float32, tf32_convolutions
+leaves = lambda: [s.fp32_precision for s in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)]
+{said}
+before, products = leaves(), torch.get_float32_matmul_precision() if "medium" in {said!r} else None
+assert tf32_convolutions()
+with ieee_float32():
+    assert "tf32" not in leaves() and not tf32_convolutions()
+assert leaves() == before, (before, leaves())
+assert products is None or torch.get_float32_matmul_precision() == products == "medium"
+"""
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "torch.backends.fp32_precision = 'tf32'",
+        "torch.backends.cudnn.fp32_precision = 'tf32'; torch.backends.cuda.matmul.fp32_precision = 'ieee'",
+        "torch.set_float32_matmul_precision('medium')",
+        "pass",
+    ],
+)
+def test_it_is_off_whatever_switch_had_set_it(quick_python, said):
+    done = subprocess.run([quick_python, "-c", NEWER.format(said=said)], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_compiled_code_asks_for_it_without_a_break():
+    twice = torch.compile(lambda x: x + 1 if tf32_convolutions() else x + 2, backend="eager", fullgraph=True)
+    assert twice(torch.zeros(1)) == (1 if tf32_convolutions() else 2)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations
 from gan.config import Config
 from gan.kernels import KERNELS, SymmetricConv2d
 from gan.models import families, summary
-from gan.models.build import build, build_discriminator, build_generator, resolve
+from gan.models.build import _check_padding, build, build_discriminator, build_generator, resolve
 from gan.models.counting import parameter_count
 from gan.models.layers import SpectralNorm, add_spectral_norm
 from gan.models.upsampling import UPSAMPLINGS, Unpool, upsample_conv
@@ -257,6 +257,7 @@ def test_a_family_of_ones_own_that_does_not_pad_or_add_layers_is_refused(monkeyp
     mine = Mine(families.FAMILIES["sngan"].style, families.FAMILIES["sngan"].plan)
     monkeypatch.setitem(families.FAMILIES, "sngan", mine)
     build_generator(settings("sngan", 32, *SMALL))
+    _check_padding(nn.Conv2d(3, 3, 4, padding="valid"), "reflect", "generator", "sngan")  # pads nothing
     with pytest.raises(
         ConfigError, match=r"generator\.padding=reflect: not all layers of family sngan pad so; build them with layers\.conv"
     ):
@@ -385,6 +386,7 @@ def test_symmetric_padding_widens_two_pixels_per_layer():
             return net(x).detach()
 
         assert summary._extent(response, 21) == summary._extent(response, 3) == field  # 3 is too small, and grows
+    assert summary._extent(lambda side: torch.ones(1, 1, side, 1), 16) is None  # a layer that averages whole maps
 
 
 def test_table_prints_what_was_built():

@@ -44,6 +44,10 @@ def test_borders_have_no_part_in_it(kernel, padding):
         for a, b in zip(vars(impulse_response(zeros)).values(), vars(impulse_response(other)).values()):
             torch.testing.assert_close(a, b)
         assert other.padding_mode == padding
+    for upsampling in ("bilinear", "binomial"):  # whose fillers look beyond the border, too
+        zeros, other = (seeded(upsample_conv, upsampling, kernel, 4, 3, padding=p) for p in ("zeros", padding))
+        for a, b in zip(vars(impulse_response(zeros)).values(), vars(impulse_response(other)).values()):
+            torch.testing.assert_close(a, b)
 
 
 def test_same_size_layers_have_one_phase():
