@@ -125,6 +125,8 @@ def tell_what_next(real: str, generated: str, wanted: list[str], features: str, 
     from gan.run_directory import RunFiles
 
     same = [*(["--features", features] if features != "efficientnet_lite0" else []), *(["--weights", weights] if weights else [])]
+    if real.endswith(".npz") or generated.endswith(".npz"):  # statistics, of which most scores and the floor can't be had
+        return
     if "all" not in wanted:
         say_next("fid", real, generated, "--scores", "all", *same)
     elif zoo.file_of(generated) or RunFiles(located(generated)).settings_file.is_file():

@@ -105,9 +105,11 @@ def _decoded(data: bytes) -> Image.Image:
     for name, of in {"xmp": bytes, "XML:com.adobe.xmp": str}.items():  # in which Pillow looks for an orientation while it loads
         if not isinstance(image.info.get(name), of):
             image.info.pop(name, None)
+    coded = image.tile[0].args if kind == "PNG" and image.tile else None  # "L;4": how the pixels are stored
     image.load()
+    _scale_transparency(image, coded if isinstance(coded, str) else "")
     if image.mode == "F" or (image.mode == "I" and kind not in ("PNG", "PPM")):  # of these two, I holds 16 bits
-        pixels = "floating-point numbers" if image.mode == "F" else "32-bit integers"
+        pixels = "floating-point numbers" if image.mode == "F" else "32-bit or signed integers"
         raise ValueError(f"its pixels are {pixels}, whose white level isn't defined: save it with 8 or 16 bits")
     try:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -115,6 +117,15 @@ def _decoded(data: bytes) -> Image.Image:
         turn = None
     image = _in_8_bits(image) if image.mode.startswith("I") else image
     return image if turn is None else image.transpose(turn)
+
+
+def _scale_transparency(image: Image.Image, coded: str) -> None:
+    """The transparent colour of a PNG in 8 bits, as Pillow gives its pixels; it leaves that as the file has it."""
+    key = image.info.get("transparency")
+    if coded in ("L;2", "L;4") and isinstance(key, int):
+        image.info["transparency"] = key * {"L;2": 85, "L;4": 17}[coded]
+    elif coded == "RGB;16B" and isinstance(key, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in key)
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:

@@ -23,10 +23,11 @@ HEAD = """# Settings
 
 Made by `python docs/settings.py` from [gan/config.py](../gan/config.py) and
 [gan/classification/config.py](../gan/classification/config.py). Each is a key of a YAML file, or typed:
-`train configs/quickstart.yaml train.seed=1`. `null` as a default means what the last column says, else that the thing is off,
-or as its family has it. Those marked * may change when a run goes on, and `train.steps` may grow. A mistyped key is answered with
-the nearest right one. These are the defaults of a file that leaves a key out; plain `train` takes the values of
-[configs/quickstart.yaml](../configs/quickstart.yaml), plain `classify` those of resnet20_cpu.yaml.
+`train configs/quickstart.yaml train.seed=1`. `null` as a default means what the last column says; where that says nothing, norms,
+kernels and widths are as the family was published, and anything else is off. Those marked * may change when a run goes on, and
+`train.steps` may grow. A mistyped key is answered with the nearest right one. These are the defaults of a file that leaves a key
+out; plain `train` takes the values of [configs/quickstart.yaml](../configs/quickstart.yaml), plain `classify` those of
+resnet20_cpu.yaml.
 """
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sized
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, default_collate
 
 from metrics.features.network import FeatureError
 from metrics.scoring import Side
@@ -38,7 +38,9 @@ class Given:
         if isinstance(self.images, Tensor | np.ndarray):
             return len(self.images)
         loader = self.images
-        if isinstance(loader, DataLoader) and type(loader.sampler) in (SequentialSampler, RandomSampler) and not loader.drop_last:
+        if not isinstance(loader, DataLoader) or loader.batch_sampler is None or loader.collate_fn is not default_collate:
+            return None
+        if type(loader.sampler) in (SequentialSampler, RandomSampler) and not loader.drop_last:
             own_batches = getattr(loader.batch_sampler, "sampler", loader.sampler) is loader.sampler
             shown, there = loader.sampler, loader.dataset
             if own_batches and isinstance(shown, Sized) and isinstance(there, Sized) and len(shown) == len(there):

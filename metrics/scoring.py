@@ -307,7 +307,10 @@ def _check(extractor: Extractor, side: Side, of_images: list[str]) -> None:
             if found != wanted:
                 raise ProtocolError(f"{side.name} was computed with {name} {found}, this score with {wanted}; compute it anew")
     if of_images and side.batches is None:
-        raise ProtocolError(f"{side.name} holds only a mean and a covariance, and {of_images[0]} needs the images: leave it out")
+        raise ProtocolError(
+            f"{side.name} holds only a mean and a covariance, and {of_images[0]} needs the images: ask for others, such as fid, "
+            "interval and infinity"
+        )
 
 
 def _warnings(extractor: Extractor, a: Embedded, b: Embedded) -> list[str]:

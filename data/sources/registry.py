@@ -65,9 +65,9 @@ class Request:
             raise DataError(f"dataset.crop is one of {', '.join(CROPS)}, not '{self.crop}'")
         if not isinstance(self.resolution, int) or self.resolution < 1:
             raise DataError(f"dataset.resolution must be a whole number of pixels, at least 1, not {self.resolution!r}")
-        if not 0 <= self.hold_out < 1:
+        if not isinstance(self.hold_out, int | float) or not 0 <= self.hold_out < 1:
             raise DataError(f"dataset.hold_out is a share of the images, at least 0 and below 1, not {self.hold_out!r}")
-        if not self.memory >= 0:
+        if not isinstance(self.memory, int | float) or not self.memory >= 0:
             raise DataError(f"dataset.memory is a number of GiB, at least 0, not {self.memory!r}")
         if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 0):
             raise DataError(f"dataset.workers is a number of processes, at least 0, not {self.workers!r}")

@@ -259,7 +259,8 @@ def _damaged(file: Path, how: str) -> DataError:
 
 
 def _changes(old: dict, job: dict) -> str:
-    return ", ".join({"fingerprint": "source"}.get(name, name) for name in job if old.get(name) != job[name])
+    names = {"fingerprint": "source", "decoder": "version of Pillow or of this program's decoding code"}
+    return ", ".join(names.get(name, name) for name in job if old.get(name) != job[name])
 
 
 def _space(count: int, size: int) -> int:

@@ -23,6 +23,7 @@ from metrics.instruments.impulse import impulse_response, unparametrize
 from metrics.instruments.registry import Number, register
 
 MARGIN, WIDEST = 4, 32  # pixels of a map around those that are perturbed, at first and at most
+LARGEST = 1152  # pixels of a side of the widened output, which bounds the memory
 CUT = 0.01  # share of a response in the outermost pixels of the widened map above which the margin was too narrow
 
 
@@ -80,16 +81,21 @@ def network_drift(
     """S1 and S2 from a map to the output: perturb one channel of one pixel, watch |difference|² of the output.
 
     rest: takes maps (N, C, r, r) of any r to (N, D, s r, s r). maps: typical ones, such as those of a few latents. They are tiled
-    first, as far as no border cuts a response off. amplitude: of the impulses, in standard deviations of the maps. Averaged over
-    `impulses` seeded choices of (map, pixel), spread evenly over the channels, since the four groups of a symmetric layer differ;
-    impulses without any response (dead units) are left out.
+    first, as far as no border cuts a response off (but that of attention, which is everywhere). amplitude: of the impulses, in
+    standard deviations of the maps. Averaged over `impulses` seeded choices of (map, pixel), spread evenly over the channels, since
+    the four groups of a symmetric layer differ; impulses without any response (dead units) are left out.
     """
-    margin = min(maps.shape[-1], MARGIN)
+    r = maps.shape[-1]
+    margin = least = min(r, MARGIN)
     while True:
-        difference, x, y, s = _responses(rest, maps, margin, impulses, amplitude, seed, batch)
-        if margin >= WIDEST or _share_at_the_edge(difference, max(1, int(s))) <= CUT:
+        part = max(1, batch * (r + 2 * least) ** 2 // (r + 2 * margin) ** 2)
+        difference, x, y, s = _responses(rest, maps, margin, impulses, amplitude, seed, part)
+        wider = min(2 * margin, WIDEST)
+        if _reaches_everywhere(rest) or wider == margin or (r + 2 * wider) * s > LARGEST:
             break
-        margin = min(2 * margin, WIDEST)
+        if _share_at_the_edge(difference, max(1, int(s))) <= CUT:
+            break
+        margin = wider
     alive = difference.square().sum(dim=(1, 2, 3)) > 0
     if not alive.any():
         nan = float("nan")
@@ -122,6 +128,10 @@ def _responses(
     difference = torch.cat([rest(part) - base[index] for part, index in parts]).double()
     x, y = (((position + 0.5) * s - 0.5).to(difference) for position in (column, row))
     return difference, x, y, s
+
+
+def _reaches_everywhere(rest: Callable[[Tensor], Tensor]) -> bool:
+    return isinstance(rest, nn.Module) and any(getattr(m, "left_out_of_flat_twin", False) for m in rest.modules())
 
 
 def _share_at_the_edge(difference: Tensor, width: int) -> float:

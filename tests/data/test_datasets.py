@@ -35,6 +35,8 @@ def test_unknown_name_is_answered_with_the_nearest(typed, meant):
         {"resolution": 32.0},
         {"hold_out": -0.2},
         {"hold_out": 1},
+        {"hold_out": None},
+        {"memory": "4"},
         {"memory": -1},
         {"workers": -1},
         {"workers": 1.5},

@@ -3,6 +3,7 @@
 import io
 import struct
 import subprocess
+import zlib
 
 import numpy as np
 import pytest
@@ -16,6 +17,32 @@ from data.sources.opening import open_source
 from data.streaming import full_size_batches
 from gan.config import Dataset
 from tests.data.pictures import encoded, noise
+
+
+def png(bits, colour, key, row):
+    """A PNG of one row, by hand, since Pillow writes no such depths. key: of its transparent colour."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    width = len(row) * 8 // (bits * {0: 1, 2: 3}[colour])
+    parts = chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, bits, colour, 0, 0, 0)), chunk(b"tRNS", key)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour", "key", "row", "seen"),
+    [
+        (2, 0, struct.pack(">H", 1), bytes([0b00011011]), [0, 255, 170, 255]),
+        (4, 0, struct.pack(">H", 2), bytes([0x02, 0xF1]), [0, 255, 255, 17]),
+        (8, 0, struct.pack(">H", 2), bytes([0, 2, 170]), [0, 255, 170]),
+        (8, 2, struct.pack(">3H", 16, 0, 0), bytes([16, 0, 0, 0, 16, 0]), [255, 0]),
+        (16, 2, struct.pack(">3H", 4096, 0, 0), struct.pack(">6H", 4096, 0, 0, 16, 0, 0), [255, 0]),
+        (16, 2, struct.pack(">3H", 30000, 30000, 30000), struct.pack(">6H", *[30000] * 3, *[0] * 3), [255, 0]),
+    ],
+)
+def test_the_transparent_colour_of_a_png_is_white_at_every_depth(bits, colour, key, row, seen):
+    assert np.asarray(as_rgb(png(bits, colour, key, row)))[0, :, 0].tolist() == seen
 
 
 def test_cut_takes_the_central_pixels_as_they_are():
@@ -193,8 +220,8 @@ def test_an_xmp_tag_that_is_no_text_does_not_stop_a_tiff():
     "values, kind",
     [
         (np.linspace(0, 1, 256, dtype=np.float32), "floating-point numbers"),
-        (np.arange(256, dtype=np.int32) << 22, "32-bit integers"),
-        (np.arange(256, dtype=np.int32), "32-bit integers"),  # which would pass for 16 bits, and be black
+        (np.arange(256, dtype=np.int32) << 22, "32-bit or signed integers"),
+        (np.arange(256, dtype=np.int32), "32-bit or signed integers"),  # which would pass for 16 bits, and be black
     ],
 )
 def test_values_without_a_known_white_are_refused_not_black(tmp_path, values, kind):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SubsetRandomSampler, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SubsetRandomSampler, TensorDataset, default_collate
 
 import metrics
 from metrics.features import open_extractor
@@ -188,15 +188,17 @@ def with_colours(monkeypatch):
         lambda data: DataLoader(data, sampler=SubsetRandomSampler(range(20))),
         lambda data: DataLoader(data, batch_sampler=BatchSampler(RandomSampler(data), 7, drop_last=True)),
         lambda data: DataLoader(data, sampler=RandomSampler(data, replacement=True, num_samples=60)),
+        lambda data: DataLoader(TensorDataset(data.tensors[0].unflatten(0, (3, 10))), batch_size=None),
+        lambda data: DataLoader(data, batch_size=7, collate_fn=lambda items: default_collate(items[1:])),
     ],
-    ids=["a subset", "batches that drop the last", "more than there are"],
+    ids=["a subset", "batches that drop the last", "more than there are", "a batch for each item", "items that are left out"],
 )
 def test_loaders_that_show_other_images_than_there_are_are_counted_by_reading(with_colours, loader):
     torch.manual_seed(0)
     seen = torch.cat([batch for batch, *_ in loader(TensorDataset(B))])
     torch.manual_seed(0)
     found = metrics.inception_score(loader(TensorDataset(B)), with_colours, splits=2)
-    assert found.card.generated_count == len(seen) != len(B)
+    assert found.card.generated_count == len(seen) != len(loader(TensorDataset(B)).dataset)
     assert found.value == pytest.approx(metrics.inception_score(seen, with_colours, splits=2).value)
 
 

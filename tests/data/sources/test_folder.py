@@ -104,6 +104,14 @@ def test_train_and_test_folders_are_splits(tmp_path, classes):
         load("folder", tmp_path / "split", R, split="test")
 
 
+def test_a_single_split_within_a_folder_has_its_classes_below_it(tmp_path, classes):
+    images = load("folder", classes, R)
+    (tmp_path / "d").mkdir()
+    classes.rename(tmp_path / "d" / "train")
+    found = load("folder", tmp_path, R)
+    assert found.classes == images.classes and torch.equal(found.labels, images.labels)
+
+
 def test_classes_are_below_the_split_also_where_a_share_is_held_out_of_it(tmp_path, classes):
     shutil.copytree(classes, tmp_path / "split/train")
     whole = load("folder", tmp_path / "split", R)
