@@ -33,7 +33,7 @@ def compare(
     until: Annotated[
         str | None, typer.Option(help="add seeds until the half-width of every interval is at most this, such as 10%")
     ] = None,
-    max_seeds: Annotated[int, typer.Option(min=2, help="with --until: no more seeds than this")] = 20,
+    max_seeds: Annotated[int | None, typer.Option(min=2, help="with --until: no more seeds than this; default: 20")] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="train nothing: how many seeds and hours intervals of 5, 10 and 20 % take")
     ] = False,
@@ -72,8 +72,10 @@ def compare(
     if world_size() > 1:
         raise StudyError("compare starts the runs itself: start it with python, not with torchrun (WORLD_SIZE is set)")
     _require_together(
-        only=only, report=report, plan=plan, pilot=pilot, until=until, export=export, launch=launch, launcher=launcher
-    )
+        only=only, report=report, plan=plan, pilot=pilot, until=until, export=export, launch=launch, workers=workers,
+        launcher=launcher != "here", max_seeds=max_seeds, overwrite=overwrite,
+    )  # fmt: skip
+    most = max_seeds or 20
     wanted = None if until is None else _share("--until", until)
     folder = out or (study if study.is_dir() else Path("runs") / study.stem)
     require_once(settings or [])
@@ -82,7 +84,7 @@ def compare(
         other = pilot or folder
         if not other.is_dir():
             raise StudyError(f"there is no study in {other} to take a spread from: name a started one with --pilot")
-        print(plan_of(loaded, Study.load(other), other, workers or default_workers(gpus_for(loaded))))
+        print(plan_of(loaded, with_choices(Study.load(other), other), other, workers or default_workers(gpus_for(loaded))))
         say_next("compare", study)
         return
     if not report:
@@ -99,15 +101,20 @@ def compare(
             write_report(loaded, folder)
         else:
             _, failed = run.compare(loaded, folder, workers, launcher, options, say, progress=not quiet)
-            while wanted and not failed and (more := grown(loaded, folder, wanted, max_seeds)):
+            while wanted and not failed and (more := grown(loaded, folder, wanted, most)):
                 loaded = more
                 say(f"{counted(len(loaded.seeds), 'seed')} for intervals of ± {100 * wanted:g} %")
                 _, failed = run.compare(loaded, folder, workers, launcher, options, say, progress=not quiet)
+    loaded = with_choices(loaded, folder)
+    compared = any(map(loaded.partner, loaded.rows))
     if wanted and not failed:
-        reached = width_reached(analyse(with_choices(loaded, folder), StudyFolder(folder)))
+        reached, without = width_reached(loaded, analyse(loaded, StudyFolder(folder)))
         said = "no interval can be had" if reached is None else f"the widest interval is ± {100 * reached:.2g} %"
-        stopped = (reached is None or reached > wanted) and len(loaded.seeds) >= max_seeds
-        say(f"{said} with {counted(len(loaded.seeds), 'seed')}" + f", as many as --max-seeds {max_seeds} allows" * stopped)
+        seeds_there = len(loaded.seeds)
+        said += f" with {counted(seeds_there, 'seed')}"
+        if (reached is None or reached > wanted) and seeds_there >= most:
+            said += f", {'as many as' if seeds_there == most else 'more than'} --max-seeds {most} allows"
+        say(said + (f"; none can be had for {', '.join(without)}" if without and reached is not None else ""))
     if not quiet:
         print(in_terminal(loaded, folder))
     say(f"table: {folder / 'table.md'}, report: {folder / 'report.html'}")
@@ -119,7 +126,7 @@ def compare(
         unfinished = not all(StudyFolder(folder).done(loaded, job) for job in loaded.jobs)
         if failed or unfinished:
             say_next("compare", folder)
-        elif not until:
+        elif not until and compared:
             say_next("compare", folder, "--until", "10%")
         elif not export:
             say_next("compare", folder, "--report", "--export", Path("results") / folder.name)
@@ -130,18 +137,23 @@ def compare(
 def _require_together(**options: object) -> None:
     """Refuse options of which one would be left unread."""
     given = {name: bool(value) for name, value in options.items()}
-    for name in ("report", "plan", "until", "export"):
-        if given["only"] and given[name]:
-            raise typer.BadParameter(f"--only trains one run and ends: leave --{name} out")
-    for name in ("report", "until", "export"):
-        if given["plan"] and given[name]:
-            raise typer.BadParameter(f"--plan prints a plan and ends: leave --{name} out")
-    if given["report"] and given["until"]:
-        raise typer.BadParameter("--report trains nothing and --until adds seeds: leave one of them out")
-    if given["pilot"] and not given["plan"]:
-        raise typer.BadParameter("--pilot names the study that --plan goes by: add --plan, or leave it out")
-    if given["launch"] and options["launcher"] == "here":
-        raise typer.BadParameter("--launch is for submitit: add --launcher slurm or submitit, or leave it out")
+    alone = {  # each does one thing and ends: what of the others would be left unread
+        "only": ("trains one run here", ("report", "plan", "until", "export", "pilot", "launcher", "workers", "overwrite")),
+        "plan": ("prints a plan", ("report", "until", "export", "launcher", "overwrite")),
+        "report": ("trains nothing", ("until", "launcher", "workers")),
+    }
+    for name, (what, others) in alone.items():
+        for other in others:
+            if given[name] and given[other]:
+                raise typer.BadParameter(f"--{name} {what} and ends: leave --{other.replace('_', '-')} out")
+    needed = {  # what an option says something about
+        "pilot": ("plan", "names the study that --plan goes by"), "launch": ("launcher", "is for submitit"),
+        "max_seeds": ("until", "ends what --until begins"), "overwrite": ("export", "replaces what --export finds"),
+    }  # fmt: skip
+    for name, (other, what) in needed.items():
+        if given[name] and not given[other]:
+            add = "--launcher slurm or submitit" if other == "launcher" else f"--{other}"
+            raise typer.BadParameter(f"--{name.replace('_', '-')} {what}: add {add}, or leave it out")
 
 
 def _seeds(text: str) -> list[int]:

@@ -72,7 +72,7 @@ def fid(
     from metrics.features import open_extractor
     from metrics.protocol import PROTOCOLS
 
-    if save_statistics and save_statistics.suffix.lower() != ".npz":
+    if save_statistics and save_statistics.suffix != ".npz":
         raise typer.BadParameter(f"statistics are an npz: name a file such as {save_statistics.stem or 'real'}.npz")
     for path in (json_file, save_statistics):
         check_output(path, overwrite)

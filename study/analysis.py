@@ -155,7 +155,7 @@ def analyse(study: Study, folder: StudyFolder) -> Analysis:
     lines, groups, models = [], {}, {}
     for facet, rows in facets.items():
         own = {row.label: runs[row.label] for row in rows}
-        model = fit({label: _logarithms(found.values) for label, found in own.items()})
+        model = fit({label: found.logarithms for label, found in own.items()})
         compared, groups[facet] = _compared(study, rows, own, model)
         models |= dict.fromkeys(own, model)
         flat = _flatness(study, own)
@@ -205,10 +205,17 @@ class _Runs:
         self.values = {seed: geometric_mean(scores) for seed, scores in late.items()}
         self.averaged = any(len(scores) > 1 for scores in late.values())
         self.strays = {
-            seed: record["last"]["scores"][0]["value"]
+            seed: value
             for seed, record in records.items()
-            if self.reasons[seed] and "last" in record
+            if self.reasons[seed] and "last" in record and math.isfinite(value := record["last"]["scores"][0]["value"])
         }
+
+    @property
+    def logarithms(self) -> dict[int, float]:
+        """Of the values. An error of 0 counts as half a test image; a distance of 0 has none."""
+        images = {seed: record["last"]["scores"][0]["card"].get("test_count") for seed, record in self.converged.items()}
+        least = {seed: value or (50 / images[seed] if images[seed] else 0) for seed, value in self.values.items()}
+        return {seed: math.log(value) for seed, value in least.items() if value > 0}
 
     def scores(self, which: str, index: int) -> dict[int, float]:
         """{seed: the index-th score of the last or best checkpoint} of the converged runs that have one."""
@@ -254,11 +261,6 @@ def geometric_mean(scores: list[float]) -> float:
     if len(scores) == 1:
         return scores[0]
     return math.exp(sum(map(math.log, scores)) / len(scores)) if min(scores) > 0 else sum(scores) / len(scores)
-
-
-def _logarithms(values: dict[int, float]) -> dict[int, float]:
-    """Without a distance of 0, which has none."""
-    return {seed: math.log(value) for seed, value in values.items() if value > 0}
 
 
 # --- differences -------------------------------------------------------------------------------------------------------------
@@ -339,8 +341,9 @@ def end_slope(record: dict) -> float | None:
 
 
 def curve_of(record: dict) -> list[tuple[int, float]]:
-    """[(step, distance)] of the scores taken in training."""
-    return [(scored["step"], next(v for k, v in scored.items() if k != "step")) for scored in record["curve"]]
+    """[(step, distance)] of the scores taken in training that are numbers."""
+    scores = [(scored["step"], next(v for k, v in scored.items() if k != "step")) for scored in record["curve"]]
+    return [(step, value) for step, value in scores if math.isfinite(value)]
 
 
 # --- instruments -------------------------------------------------------------------------------------------------------------

@@ -57,10 +57,12 @@ def _share(lines: list[Line]) -> float:
     return min((line.converged / len(line.records) for line in lines if line.converged), default=1.0)
 
 
-def width_reached(analysis: Analysis) -> float | None:
-    """The widest half-width, as a share; None where no interval can be had."""
-    widths = [group.width for group in analysis.groups.values() if math.isfinite(group.width)]
-    return percent(max(widths)) if widths else None
+def width_reached(study: Study, analysis: Analysis) -> tuple[float | None, list[str]]:
+    """The widest half-width, as a share, None where no interval can be had; and the facets that have none."""
+    compared = {study.facet(row)[0] for row in study.rows if study.partner(row)}
+    widths = {facet: group.width for facet, group in analysis.groups.items() if facet in compared}
+    known = [width for width in widths.values() if math.isfinite(width)]
+    return (percent(max(known)) if known else None), [facet for facet, width in widths.items() if not math.isfinite(width)]
 
 
 def plan(study: Study, pilot: Study, path: Path, workers: int) -> str:

@@ -53,6 +53,8 @@ def write_report(study: Study, path: Path) -> str:
         figures = {"curves": plot_curves(analysis.lines), "tradeoff": plot_tradeoff(analysis.lines, costs)}
         figures["grids"] = plot_grids(study, folder, analysis.lines)
     pictures = {f"{name}.png": image(figure, "png") for name, figure in figures.items() if figure is not None}
+    for name in {f"{name}.png" for name in ("curves", "tradeoff", "grids")} - pictures.keys():
+        (folder.path / name).unlink(missing_ok=True)  # of runs that are no longer there
     html = to_html(study, analysis, costs, figures, tuning, nearest_images(study, folder))
     _write(folder, {**pictures, "report.html": html})
     return text

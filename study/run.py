@@ -42,7 +42,7 @@ def compare(
     """
     with locked(path), terminated_as_interrupt(launcher):
         failed = []
-        StudyFolder(path).adopt_if_new(study)
+        StudyFolder(path).adopt_if_new(with_choices(study, path))
         if study.tune:
             failed = run_all(study.tuning(), path / TUNING, workers, launcher, options, say, progress)
             write_report(study.tuning(), path / TUNING)
@@ -130,9 +130,11 @@ def run_one(study: Study, path: Path, name: str) -> dict:
     if not found:
         raise StudyError(f"--only {name}: the study has no such run; it has {', '.join(job.name for job in study.jobs)}")
     folder = StudyFolder(path)
-    if study.tune and study.tuned is None and (study := with_choices(study, path)).tuned is None:
+    study = with_choices(study, path)
+    if study.tune and found[0].row.label not in (study.tuned or {}):
         raise StudyError(f"--only {name}: rows choose their settings first; tune by the same command without --only")
     folder.adopt_if_new(study)
+    folder.require_unchanged(study)
     folder.require_weights(study, found)
     return run_job(study, folder, found[0], shown=sys.stderr.isatty())
 

@@ -263,7 +263,11 @@ class Study(Section):
         found = []
         for row in self.rows:
             twin = {key: _one_sided(value) if key.endswith(".kernel") else value for key, value in row.settings.items()}
-            found += [(row, other) for other in self.rows if other.settings == twin != row.settings]
+            found += [
+                (row, other)
+                for other in self.rows
+                if other.settings == twin != row.settings and self.facet(other)[0] == self.facet(row)[0]
+            ]
         return found
 
     def facet(self, row: Row) -> tuple[str, str]:

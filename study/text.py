@@ -69,7 +69,10 @@ def _uncompared_text(study: Study, analysis: Analysis, line: Line) -> str:
     partner = study.partner(line.row)
     if not line.ended:
         return "no run yet"
-    if partner and not analysis.line(partner.label).converged:
+    other = analysis.line(partner.label) if partner else None
+    if other and not other.ended:
+        return "no run of the baseline yet"
+    if other and not other.converged:
         return "no converged baseline"
     return "no shared seed"
 
@@ -92,7 +95,7 @@ def summary(study: Study, analysis: Analysis) -> str:
     if not words:
         return "There is one row: nothing is compared."
     order = ("better", "worse", "equal", "not resolved", "one seed", "too few shared seeds")
-    order += ("none converged", "no converged baseline", "no shared seed", "failed", "baseline", "no run yet")
+    order += ("none converged", "no converged baseline", "no run of the baseline yet", "no shared seed", "failed", "no run yet")
     ranked = sorted(words, key=lambda word: order.index(word.removesuffix(" so far")))
     return " ".join([f"Against {study.baseline_name}.", *(f"{w.capitalize()}: {'; '.join(words[w])}." for w in ranked)])
 

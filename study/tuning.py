@@ -67,7 +67,7 @@ def with_choices(study: Study, path: Path) -> Study:
         return study
     found = choices(study, path)
     if found is not None:
-        return study.model_copy(update={"tuned": {c.row: c.settings for c in found if c.settings}})
+        return study.model_copy(update={"tuned": {c.row: c.settings for c in found}})
     if study.tuned is None and (path / STUDY).is_file():
         return study.model_copy(update={"tuned": Study.load(path).tuned})
     return study

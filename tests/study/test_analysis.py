@@ -8,6 +8,8 @@ import pytest
 from metrics.protocol import ProtocolError
 from study.analysis import analyse, end_slope, late_scores, not_converged
 from study.inference import percent
+from study.report import write_report
+from study.study import Study
 from tests.study.results import FALLING, FLAT, NAN, result, same_way, scored
 
 
@@ -97,6 +99,25 @@ def test_a_score_of_zero_and_a_score_that_is_no_number_are_no_accident(study):
 
 
 # --- flat or not -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_error_of_zero_counts_as_half_a_test_image(study):
+    none, some = [scored(value, test_count=100) for value in (0.0, 2.0)], [scored(2.0, test_count=100)] * 2
+    loaded, folder = study({"c2": none, "c3": some}, seeds=[0, 1])
+    found = line(loaded, folder)
+    assert list(found.values.values()) == [0, 2] and found.comparison.difference.estimate == pytest.approx(math.log(0.25) / 2)
+
+
+def test_a_run_that_ended_with_no_number_leaves_a_table_and_a_curve(study):
+    broken = result(math.nan, curve=(30.0, math.inf, 20.0, math.nan))
+    loaded, folder = study({"c2": [broken, broken], "c3": [10.0, 20.0]}, seeds=[0, 1])
+    assert line(loaded, folder).strays == {} and "None converged: c2" in write_report(loaded, folder.path)
+
+
+def test_twins_of_unlike_baselines_are_no_contrast(study_file):
+    axes = {"generator.kernel": ["c2", "c2sp"], "generator.upsampling": ["nearest", "unpool"]}
+    pairs = lambda baseline: Study.load(study_file(axes=axes, baseline=baseline)).contrast_pairs
+    assert len(pairs({"generator.upsampling": "nearest"})) == 0 and len(pairs({"generator.kernel": "c2"})) == 2
 
 
 def test_the_slope_is_that_of_the_line_through_the_end():

@@ -18,8 +18,8 @@ APART = {"c2": [10.0, 26.0, 30.0], "c3": [10.0, 20.0, 36.0], "c4": [12.0, 20.0, 
 
 def test_a_study_that_knows_enough_does_not_grow(study):
     loaded, folder = study(CLOSE, seeds=[0, 1, 2])
-    reached = width_reached(analyse(loaded, folder))
-    assert 0 < reached < 0.2 and grown(loaded, folder.path, reached + 0.001, 20) is None
+    reached, without = width_reached(loaded, analyse(loaded, folder))
+    assert without == [] and 0 < reached < 0.2 and grown(loaded, folder.path, reached + 0.001, 20) is None
     assert grown(loaded, folder.path, reached - 0.001, 20).seeds == [0, 1, 2, 3]
 
 
@@ -64,7 +64,7 @@ def test_seeds_of_the_tuning_are_not_taken(study):
 
 def test_a_study_without_a_converged_baseline_does_not_grow_for_ever(study):
     loaded, folder = study({"c2": [10.0, 11.0], "c3": [NAN, NAN]})
-    assert grown(loaded, folder.path, 0.1, 20) is None and width_reached(analyse(loaded, folder)) is None
+    assert grown(loaded, folder.path, 0.1, 20) is None and width_reached(loaded, analyse(loaded, folder)) == (None, [""])
 
 
 # --- plans -------------------------------------------------------------------------------------------------------------------

@@ -126,8 +126,13 @@ def test_rows_are_tuned_before_they_are_compared(study_of, tmp_path, call, in_th
     assert len(list(out.glob("tuning/runs/*/seed_7/record.json"))) == 4
     written = (out / "table.md").read_text()
     assert "## Tuning" in written and written.count("| chosen |") >= 2 and "Tuning" in (out / "report.html").read_text()
-    code, printed, said = call("compare", file, "--out", out, "--report")
+    code, printed, said = call("compare", file, "--out", out, "--report", "--export", tmp_path / "light")
     assert code == 0 and (out / "table.md").read_text() == written and "1 of 1" in printed
+    assert Study.load(tmp_path / "light").tuned == chosen
+    (out / "study.yaml").unlink()  # what rows chose is known from the tuning
+    assert call("compare", file, "--out", out, "--quiet")[0] == 0 and Study.load(out).tuned == chosen
+    code, _, said = call("compare", out, "train.lr_d=0.01", "--only", "c3/seed_0")
+    assert code == 1 and "was trained with other settings (train.lr_d" in said
     tried = json.loads((out / "runs/c3/seed_0/record.json").read_text())["config"]["train"]["lr_g"]
     shutil.rmtree(out / "runs/c3")
     code, _, said = call("compare", file, "--out", out, "--only", "c3/seed_0")  # at what its row chose, though the file doesn't say
@@ -262,9 +267,14 @@ def test_wrong_options_are_one_sentence(study_of, tmp_path, call, options, words
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--report", "--only", "c3/seed_0"], "--only trains one run and ends: leave --report out"),
+        (["--report", "--only", "c3/seed_0"], "--only trains one run here and ends: leave --report out"),
         (["--plan", "--export", "light"], "--plan prints a plan and ends: leave --export out"),
-        (["--report", "--until", "10%"], "leave one of them out"),
+        (["--report", "--until", "10%"], "--report trains nothing and ends: leave --until out"),
+        (["--report", "--workers", "3"], "leave --workers out"),
+        (["--only", "c3/seed_0", "--launcher", "slurm"], "--only trains one run here and ends: leave --launcher out"),
+        (["--only", "c3/seed_0", "--pilot", "elsewhere"], "leave --pilot out"),
+        (["--max-seeds", "3"], "--max-seeds ends what --until begins: add --until, or leave it out"),
+        (["--report", "--overwrite"], "add --export, or leave it out"),
         (["--pilot", "elsewhere"], "add --plan, or leave it out"),
         (["--launch", "slurm_partition=gpu"], "add --launcher slurm or submitit"),
     ],

@@ -90,6 +90,7 @@ def test_one_seed_has_no_interval_and_says_so(study):
         ({"c2": [9.0, NAN], "c3": [NAN, 10.0]}, "Against c3. No shared seed: c2."),
         ({"c2": [9.0, NAN], "c3": [9.0, 10.0]}, "Against c3. Too few shared seeds: c2."),
         ({"c2": [], "c3": [9.0, 10.0]}, "Against c3. No run yet: c2."),
+        ({"c2": [9.0, 10.0], "c3": []}, "Against c3. No run of the baseline yet: c2."),
     ],
 )
 def test_a_row_that_is_not_compared_says_why(study, values, words):
