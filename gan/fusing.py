@@ -7,13 +7,11 @@ The layers keep their names, weights, initial values and spectral norm: only `fo
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 import torch.fx
 from torch import Tensor, nn
-
-from metrics.precision import tf32_convolutions
 
 from .fast_padding import transformed
 from .kernels import SameConv2d
@@ -100,6 +98,16 @@ def form(resampling: str, layer: nn.Conv2d, x: Tensor) -> str:
 def ieee_float32_on_cuda(x: Tensor) -> bool:
     """Whether a convolution of x is computed in float32 without TF32."""
     return x.dtype == torch.float32 and not torch.is_autocast_enabled("cuda") and not tf32_convolutions()
+
+
+def tf32_convolutions() -> bool:
+    """Whether CUDA may use TF32 in convolutions; evaluated when code is compiled."""
+    cudnn: Any = torch.backends.cudnn  # whose older `allow_tf32` can't be read where somebody has set the newer switch
+    return cudnn.conv.fp32_precision == "tf32"
+
+
+# What torch.compiler.assume_constant_result does, without importing the compiler.
+tf32_convolutions._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def rule_of(layer: nn.Conv2d) -> Rule:

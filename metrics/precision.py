@@ -100,15 +100,6 @@ def allow_tf32(products: bool, convolutions: bool) -> None:
             place.fp32_precision = "tf32" if allowed else "ieee"
 
 
-def tf32_convolutions() -> bool:
-    """Whether CUDA may use TF32 in convolutions; evaluated when code is compiled."""
-    return _switches()[1].fp32_precision == "tf32"  # the older `allow_tf32` can't be read where somebody has set the newer one
-
-
-# What torch.compiler.assume_constant_result does, without importing the compiler.
-tf32_convolutions._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
-
-
 def _switches() -> tuple[Any, Any, Any]:
     """Where CUDA's float32 precision is set: products, convolutions, recurrent networks."""
     cudnn: Any = torch.backends.cudnn  # holds more than type checkers see

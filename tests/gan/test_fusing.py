@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 from gan import checkpoint
 from gan.config import Config
-from gan.fusing import FusedSequential, form, fused
+from gan.fusing import FusedSequential, form, fused, tf32_convolutions
 from gan.kernels import KERNELS, OneSidedConv2d, conv2d
 from gan.models.build import build, resolve
 from gan.models.counting import macs
@@ -159,6 +159,11 @@ def test_the_rule_knows_device_and_channels_alone():
     assert chosen("nearest", "c3", 256, 256) == chosen("unpool", "c5", 8, 8) == chosen("nearest", "c4", 256, 256) == "transposed"
     assert chosen("nearest", "c2sp", 95, 256) == chosen("unpool", "c4", 64, 64) == chosen("unpool", "c2", 256, 3) == "transposed"
     assert chosen("nearest", "c2sp", 96, 256) == chosen("unpool", "c3", 96, 96) == chosen("unpool", "c2", 32, 32) == "phases"
+
+
+def test_compiled_code_asks_for_it_without_a_break():
+    twice = torch.compile(lambda x: x + 1 if tf32_convolutions() else x + 2, backend="eager", fullgraph=True)
+    assert twice(torch.zeros(1)) == (1 if tf32_convolutions() else 2)
 
 
 def test_on_a_gpu_only_ieee_float32_is_fused(monkeypatch, request):
