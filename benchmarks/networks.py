@@ -60,7 +60,10 @@ def config_of(network, kernel, precision, device, fused):
 def work(config):
     """Multiply-adds of a step: (of the definition, as executed)."""
     g, d = (net.to(config.train.device) for net in build(config))
-    counts = [(macs(g, 1, g.latent, executed=e), macs(d, 1, 3, 32, 32, executed=e)) for e in (False, True)]
+    p = config.train.precision
+    counts = [
+        (macs(g, 1, g.latent, executed=e, precision=p), macs(d, 1, 3, 32, 32, executed=e, precision=p)) for e in (False, True)
+    ]
     return [training_macs(config, *count) for count in counts]
 
 

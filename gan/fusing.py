@@ -89,10 +89,23 @@ def form(resampling: str, layer: nn.Conv2d, x: Tensor) -> str:
         return "strided"
     if x.device.type == "cuda":
         return "transposed"
-    rule, narrowest = rule_of(layer), min(layer.in_channels, layer.out_channels)
+    rule, k, narrowest = rule_of(layer), layer.kernel_size[0], min(layer.in_channels, layer.out_channels)
     leans = len(rule.groups) > 1 and rule.small != rule.large  # towards four corners
-    wide = narrowest >= (32 if resampling == "unpool" and layer.kernel_size[0] == 2 else 96)
-    return "phases" if wide and (resampling == "unpool" or leans) else "transposed"
+    wide = narrowest >= 96
+    if not _in_bf16(x):
+        wide = wide or (resampling == "unpool" and k == 2 and narrowest >= 32)
+        return "phases" if wide and (resampling == "unpool" or leans) else "transposed"
+    if k > 2:
+        return "transposed"
+    if resampling == "nearest":  # narrow ones wait for memory, not for multiplications; but for one that paints
+        return "transposed" if narrowest < 16 or (wide and not leans) else "phases" if wide else "plain"
+    return "phases" if wide or (narrowest >= 32 and not leans) else "transposed"
+
+
+def _in_bf16(x: Tensor) -> bool:
+    """Whether a convolution of x, on a CPU, is computed in bf16."""
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    return dtype == torch.bfloat16
 
 
 def ieee_float32_on_cuda(x: Tensor) -> bool:

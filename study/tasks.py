@@ -34,6 +34,7 @@ from gan.timing import training_macs
 from gan.training import train
 from metrics.devices import open_device
 from metrics.features import Extractor, open_extractor
+from metrics.precision import settled
 from metrics.scoring import Side, identified, passes, score
 from study.folder import StudyFolder
 from study.study import Job, Scoring, Study, StudyError
@@ -91,9 +92,10 @@ class GanRun:
         g, d = build(self.config)
         resolution = self.config.dataset.resolution
         facts = {"parameters": parameter_count(g), "discriminator_parameters": parameter_count(d)}
+        precision = settled(self.config.train.precision, "cpu")
         for prefix, executed in (("", False), ("executed_", True)):
-            cost_g = macs(g, 1, self.config.generator.latent, executed=executed)
-            cost_d = macs(d, 1, 3, resolution, resolution, executed=executed)
+            cost_g = macs(g, 1, self.config.generator.latent, executed=executed, precision=precision)
+            cost_d = macs(d, 1, 3, resolution, resolution, executed=executed, precision=precision)
             facts |= {f"{prefix}macs": cost_g, f"{prefix}discriminator_macs": cost_d}
             facts[f"{prefix}step_macs"] = training_macs(self.config, cost_g, cost_d)
         return facts

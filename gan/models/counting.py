@@ -20,15 +20,17 @@ def example_labels(network: nn.Module, count: int, device: torch.device | str) -
     return (torch.zeros(count, dtype=torch.int64, device=device),) if conditional else ()
 
 
-def macs(module: nn.Module, *shape: int, executed: bool = False) -> int:
+def macs(module: nn.Module, *shape: int, executed: bool = False, precision: str = "fp32") -> int:
     """Multiply-adds of the convolutions and linear layers in one forward pass on zeros of this shape.
 
-    Those of the definition, layer by layer, as papers count them; or as they are executed, resampling and convolution as one.
+    Those of the definition, layer by layer, as papers count them; or as they are executed, resampling and convolution as one where
+    that is faster in this precision.
     """
     was_training = module.training
     counted = contextlib.nullcontext() if executed else plain(module)
     with torch.no_grad(), counted, FlopCounterMode(display=False) as counter:
         device = next(module.parameters()).device
-        module.eval()(torch.zeros(*shape, device=device), *example_labels(module, shape[0], device))
+        with torch.autocast("cpu", torch.bfloat16, enabled=executed and precision == "bf16"):
+            module.eval()(torch.zeros(*shape, device=device), *example_labels(module, shape[0], device))
     module.train(was_training)
     return counter.get_total_flops() // 2

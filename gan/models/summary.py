@@ -9,6 +9,7 @@ from torch import nn
 from gan.config import Config
 from gan.models.build import build_discriminator, build_generator
 from gan.models.counting import macs, parameter_count
+from metrics.precision import settled
 
 
 def receptive_fields(config: Config) -> tuple[int | None, int | None]:
@@ -84,9 +85,9 @@ def table(config: Config) -> Table:
         rows.add_row("class", "embedded beside z" if g.embed is not None else "in each batch norm", "by projection")
     rows.add_row("channels", _channels(g), _channels(d))
     rows.add_row("parameters", f"{parameter_count(g):,}", f"{parameter_count(d):,}")
-    costs, executed = (
-        (macs(g, 1, g.latent, executed=as_run), macs(d, 1, 3, resolution, resolution, executed=as_run)) for as_run in (False, True)
-    )
+    precision = settled(config.train.precision, "cpu")
+    inputs = ((g, (1, g.latent)), (d, (1, 3, resolution, resolution)))
+    costs, executed = ([macs(net, *x, executed=as_run, precision=precision) for net, x in inputs] for as_run in (False, True))
     rows.add_row("multiply-adds per image", *(f"{cost / 1e6:,.1f} M" for cost in costs))
     if executed != costs:
         rows.add_row("executed on a CPU, fused", *(f"{cost / 1e6:,.1f} M" for cost in executed))

@@ -150,7 +150,26 @@ def test_what_is_not_one_of_the_identities_is_computed_layer_by_layer(layers):
     assert torch.equal(FusedSequential(*layers)(MAP + 1), nn.Sequential(*layers)(MAP + 1))
 
 
-def test_the_rule_knows_device_and_channels_alone():
+def test_the_rule_in_bf16_also_under_autocast():
+    """As results/benchmarks/resampling.txt has it: narrow 2x2 kernels after a doubling gain nothing, larger kernels no phases."""
+
+    def chosen(resampling, kernel, *channels):
+        layer = conv2d(kernel, *channels)
+        with torch.autocast("cpu", torch.bfloat16):
+            cast = form(resampling, layer, MAP)
+        assert cast == form(resampling, layer, MAP.bfloat16())
+        return cast
+
+    assert chosen("nearest", "c2sp", 64, 64) == chosen("nearest", "c2", 32, 32) == "plain"
+    assert chosen("nearest", "c2sp", 64, 3) == chosen("nearest", "c2", 256, 256) == chosen("unpool", "c2sp", 64, 64) == "transposed"
+    assert (
+        chosen("nearest", "c4sp", 256, 256) == chosen("unpool", "c3", 256, 256) == chosen("nearest", "c3", 32, 32) == "transposed"
+    )
+    assert chosen("nearest", "c2sp", 256, 256) == chosen("unpool", "c2sp", 96, 96) == chosen("unpool", "c2", 32, 32) == "phases"
+    assert chosen("mean", "c2sp", 3, 8) == "strided"
+
+
+def test_the_rule_knows_device_precision_and_channels_alone():
     def chosen(resampling, kernel, *channels):
         return form(resampling, conv2d(kernel, *channels), MAP)
 
