@@ -60,10 +60,8 @@ def config_of(network, kernel, precision, device, fused):
 def work(config):
     """Multiply-adds of a step: (of the definition, as executed)."""
     g, d = (net.to(config.train.device) for net in build(config))
-    p = config.train.precision
-    counts = [
-        (macs(g, 1, g.latent, executed=e, precision=p), macs(d, 1, 3, 32, 32, executed=e, precision=p)) for e in (False, True)
-    ]
+    how = [{"executed": executed, "precision": config.train.precision} for executed in (False, True)]
+    counts = [(macs(g, 1, g.latent, **one), macs(d, 1, 3, 32, 32, **one)) for one in how]
     return [training_macs(config, *count) for count in counts]
 
 
