@@ -97,7 +97,7 @@ def form(resampling: str, layer: nn.Conv2d, x: Tensor) -> str:
         return "phases" if wide and (resampling == "unpool" or leans) else "transposed"
     if k > 2:
         return "transposed"
-    if resampling == "nearest":  # narrow ones wait for memory, not for multiplications; but for one that paints
+    if resampling == "nearest":  # narrow ones gain nothing, but for one that paints
         return "transposed" if narrowest < 16 or (wide and not leans) else "phases" if wide else "plain"
     return "phases" if wide or (narrowest >= 32 and not leans) else "transposed"
 
