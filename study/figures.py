@@ -93,20 +93,26 @@ def _in_full(name: str) -> str:
 
 @styled
 def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
-    """Distance against what a step costs: multiply-adds, and measured time where there is one; a row of panels per facet."""
+    """Distance against what a row costs: parameters where rows differ in them, multiply-adds, and time where it was measured.
+
+    A row of panels per facet.
+    """
     panels = [("multiply-adds per step (10⁹)", lambda line: line.model["step_macs"] / 1e9)]
+    sizes = [line.model["parameters"] for line in lines if _shown(line)]
+    if max(sizes) > 1.1 * min(sizes):  # rows of "equal" size differ by a few per cent, which would spread over the whole axis
+        panels.insert(0, ("parameters (10³)", lambda line: line.model["parameters"] / 1e3))
     if costs:
         panels.append(("milliseconds per step", lambda line: costs[line.row.label]["ms_per_step"]))
     facets = {facet: [line for line in group if _shown(line)] for facet, group in _facets(lines).items()}
     facets = {facet: group for facet, group in facets.items() if group}
-    size = (WIDTH if costs else 0.62 * WIDTH, 2.6 * len(facets) + 0.2)
+    size = (WIDTH * (0.62, 1, 1.35)[len(panels) - 1], 2.6 * len(facets) + 0.2)
     names = {line.short for group in facets.values() for line in group}
     direct = max(map(len, names), default=0) * len(names) <= DIRECT
     named = {}
     figure, axes = subplots(len(facets), len(panels), size, sharey="row", sharex="col")
     for row, (facet, group) in zip(axes, facets.items()):
         for axis, (_, cost) in zip(row, panels):
-            drawn = [line for line in group if axis is row[0] or line.row.label in costs]
+            drawn = [line for line in group if line.row.label in costs] if costs and axis is row[-1] else group
             points = [(cost(line), fmean(_shown(line).values())) for line in drawn]
             width, height = (max(values) - min(values) for values in zip(*points)) if points else (0, 0)
             for line, (x, y) in zip(drawn, points):

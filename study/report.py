@@ -33,6 +33,7 @@ from study.tuning import Choice, choices, with_choices
 
 PATIENCE = 60  # seconds to wait for another report of the same study
 TEMPLATE = Path(__file__).with_name("report.html")
+PIXELS_PER_INCH = 119  # of a figure in report.html: two panels fill three quarters of the page
 
 
 def write_report(study: Study, path: Path) -> str:
@@ -72,7 +73,7 @@ def to_html(
     nearest: list[Looked],
 ) -> str:  # fmt: skip
     """One file with everything in it: figures as data, no script, no link."""
-    embedded = {name: base64.b64encode(image(f, "png")).decode() for name, f in figures.items() if f is not None}
+    embedded = {name: _embedded(figure) for name, figure in figures.items() if figure is not None}
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text())
     lines, contrasts = analysis.lines, analysis.contrasts
@@ -103,3 +104,9 @@ def to_html(
         asked=sum(line.asked for line in lines),
         settings=json.dumps(study.dump(), indent=1),
     )
+
+
+def _embedded(figure: Figure) -> dict[str, str]:
+    """A picture as data, and how wide it is shown: letters have the same size in all of them."""
+    data = base64.b64encode(image(figure, "png")).decode()
+    return {"data": data, "width": str(round(PIXELS_PER_INCH * figure.get_figwidth()))}

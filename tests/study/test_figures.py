@@ -4,7 +4,7 @@ import torch
 
 from gan.sampling import save_grid
 from study.analysis import analyse
-from study.figures import band, plot_curves, plot_grids
+from study.figures import band, plot_curves, plot_grids, plot_tradeoff
 from study.folder import StudyFolder
 from study.study import Study
 from tests.helpers import leave_result, random_images
@@ -52,3 +52,15 @@ def test_a_row_of_which_no_run_converged_has_hollow_markers(study):
     figure = plot_curves(analyse(loaded, folder).lines)
     faces = {line.get_label(): line.get_markerfacecolor() for line in figure.axes[0].lines}
     assert list(faces.values()).count("white") == 1
+
+
+def test_cost_is_parameters_too_where_rows_differ_in_them(study):
+    loaded, folder = study({"c2": [result(10.0, model={**MODEL, "parameters": 450})], "c3": [9.0]})
+    axes = plot_tradeoff(analyse(loaded, folder).lines, {}).axes
+    assert [axis.get_xlabel() for axis in axes] == ["parameters (10³)", "multiply-adds per step (10⁹)"]
+    assert sorted(line.get_xdata()[0] for line in axes[0].lines if line.get_marker() in "os") == [0.45, 1.0]
+    loaded, folder = study({"c2": [result(10.0, model={**MODEL, "parameters": 980})], "c3": [9.0]})
+    costs = {"c3": {"ms_per_step": 7.0}}
+    axes = plot_tradeoff(analyse(loaded, folder).lines, costs).axes
+    assert [axis.get_xlabel() for axis in axes] == ["multiply-adds per step (10⁹)", "milliseconds per step"]
+    assert [sum(line.get_marker() in "os" for line in axis.lines) for axis in axes] == [2, 1]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 
@@ -116,3 +117,11 @@ def test_the_nearest_training_images_of_a_run_stand_in_the_report(study):
     report = (folder.path / "report.html").read_text()
     assert "Nearest training images" in report and f"<b>{loaded.jobs[0].name}</b>" in report
     assert "features: 70.0% of samples lie closer" in report and "pixels: 50.0%" in report and "cGljdHVyZQ==" in report
+
+
+def test_pictures_of_a_report_have_letters_of_one_size(study):
+    loaded, folder = study({"c2": [10.0], "c3": [9.0]})
+    write_report(loaded, folder.path)
+    html = (folder.path / "report.html").read_text()
+    two, one = (int(width) for width in re.findall(r'<img alt="[^"]*" width="(\d+)"', html))
+    assert (two, one) == (762, 472)  # curves have two panels, cost against quality has one here
