@@ -165,10 +165,14 @@ class ClassifierRun:
         return {"parameters": parameter_count(model), "macs": cost, "step_macs": 3 * cost * config.train.batch_size}
 
     def scores(self) -> dict:
-        """The test error in percent, whose card is that of result.json. No best checkpoint: the test set chooses nothing."""
+        """The test error in percent, whose card is that of result.json, and which images were named wrongly.
+
+        No best checkpoint: the test set chooses nothing.
+        """
         result = read_result(RunFiles(self.directory).result)
         error = 100 * (1 - result["test_accuracy"])
-        last = {"step": result["card"]["steps"], "scores": [{"name": "test_error", "value": error, "card": result["card"]}]}
+        scores = [{"name": "test_error", "value": error, "card": result["card"]}]
+        last = {"step": result["card"]["steps"], "scores": scores, "wrong": result.get("wrong")}  # older results have none
         return {"last": last, "diversity": None}
 
     def draw(self) -> None:

@@ -1,9 +1,11 @@
 """The result of a finished classifier: its test accuracy with a card, and the export of its weights."""
 
+import base64
 import contextlib
 import json
 from pathlib import Path
 
+import numpy as np
 from safetensors.torch import save as safetensors_bytes
 
 from data.checksums import sealed, whole
@@ -20,7 +22,11 @@ from metrics.protocol import library_versions
 
 
 def write_result(file: Path, config: Config, state: State, batches: Batches, tested: Tested) -> dict:
-    """Write RUN/result.json, atomically: test accuracy and loss with a card that says how they were measured."""
+    """Write RUN/result.json, atomically: test accuracy and loss with a card that says how they were measured.
+
+    Its `wrong` is a bit for each test image, the first in the highest bit, as base64: with it, two networks are compared image
+    by image (study.sampling).
+    """
     t, model = config.train, state.model
     card = {
         "model": config.model.model_dump(),
@@ -45,7 +51,8 @@ def write_result(file: Path, config: Config, state: State, batches: Batches, tes
         "precision": t.precision,
         "versions": library_versions(),
     }
-    result = sealed({"test_accuracy": tested.accuracy, "test_loss": tested.loss, "card": card})
+    wrong = base64.b64encode(np.packbits(tested.wrong.numpy())).decode()
+    result = sealed({"test_accuracy": tested.accuracy, "test_loss": tested.loss, "wrong": wrong, "card": card})
     write_atomically(file, (json.dumps(result, indent=2) + "\n").encode())
     return result
 

@@ -27,6 +27,7 @@ class Tested:
     loss: float  # mean cross-entropy, without label smoothing
     accuracy: float  # 0..1
     confusion: Tensor  # (classes, classes) int64: images of class i that were named j
+    wrong: Tensor  # (N,) bool: the images, in the order of the split, that were named something else
 
 
 class Batches:

@@ -144,18 +144,20 @@ def take_step(config: Config, state: State, network: nn.Module, batches: Batches
 
 @torch.no_grad()
 def evaluate(config: Config, model: nn.Module, batches: Batches) -> Tested:
-    """Loss, accuracy and confusion on the test split; changes nothing that trains."""
+    """Loss, accuracy, confusion and which images are named wrongly, on the test split; changes nothing that trains."""
     classes, loss = len(batches.classes), torch.zeros((), dtype=torch.float64)
-    confusion = torch.zeros(classes * classes, dtype=torch.int64)
+    confusion, wrong = torch.zeros(classes * classes, dtype=torch.int64), []
     model.eval()
     for x, labels in batches.test_batches(TEST_BATCH):
         with autocast(config, x.device):
             logits = model(x).float()
         loss += F.cross_entropy(logits, labels, reduction="sum").double().cpu()
-        confusion += torch.bincount(labels * classes + logits.argmax(dim=1), minlength=classes * classes).cpu()
+        named = logits.argmax(dim=1)
+        confusion += torch.bincount(labels * classes + named, minlength=classes * classes).cpu()
+        wrong.append((named != labels).cpu())
     model.train()
     confusion = confusion.view(classes, classes)
-    return Tested(float(loss) / len(batches.test), float(confusion.trace()) / len(batches.test), confusion)
+    return Tested(float(loss) / len(batches.test), float(confusion.trace()) / len(batches.test), confusion, torch.cat(wrong))
 
 
 def autocast(config: Config, device: torch.device) -> torch.autocast:

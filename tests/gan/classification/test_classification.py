@@ -1,9 +1,11 @@
 """Training a classifier: exact resume after any crash, what a step computes, refusals, results, and the weights it leaves."""
 
+import base64
 import json
 import shutil
 import signal
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -191,6 +193,7 @@ def test_loss_accuracy_and_confusion_agree_with_a_plain_count(small, monkeypatch
     for truth, guess in zip(y, logits.argmax(1)):
         wanted[truth, guess] += 1
     assert torch.equal(found.confusion, wanted)
+    assert torch.equal(found.wrong, logits.argmax(1) != y) and 0 < found.wrong.sum() < 30
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -371,6 +374,8 @@ def test_a_run_leaves_its_result_pictures_and_weights(small, tmp_path):
     config = small("train.test_every=1")
     outcome = train(config, tmp_path / "run", progress=False)
     result = json.loads((tmp_path / "run/result.json").read_text())
+    wrong = np.unpackbits(np.frombuffer(base64.b64decode(result["wrong"]), np.uint8), count=30)
+    assert wrong.mean() == pytest.approx(1 - result["test_accuracy"])
     assert result == outcome.result
     card = result["card"]
     assert (card["train_count"], card["test_count"], card["steps"], card["seed"]) == (50, 30, 13, 0)
