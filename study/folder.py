@@ -212,6 +212,15 @@ class StudyFolder:
         shared = next((seed for seed in study.seeds if all(seed in own for own in seeds.values())), None)
         return {label: own[0] if shared is None else shared for label, own in seeds.items()}
 
+    def kept_grids(self, study: Study) -> bytes | None:
+        """grids.png, where samples that were exported with it are left in no other file, so that it can't be drawn anew."""
+        file, shown = self.path / "grids.png", self.shown_grids(study)
+        finished = {
+            name.rpartition("/")[0] for name, left in self._exported.items() if left.get("record", {}).get("status") == "finished"
+        }
+        rows = {job.row.slug for job in study.jobs if job.row.label in shown}
+        return file.read_bytes() if finished - rows and file.is_file() else None
+
     def export(self, study: Study, target: Path, overwrite: bool = False) -> int:
         """Write tables, report and what the finished runs of a study left, but no weights, to another folder; how many runs.
 
@@ -230,6 +239,8 @@ class StudyFolder:
         for name in EXPORTED:
             if (self.path / name).is_file():
                 write_atomically(target / name, (self.path / name).read_bytes())
+            else:  # of another study that was exported there
+                (target / name).unlink(missing_ok=True)
         jobs = [job for job in study.jobs if self.record(job)]
         runs = [{"run": job.name, **self._left(job)} for job in jobs]
         shown = self.shown_grids(study)
@@ -237,6 +248,8 @@ class StudyFolder:
         if grids:
             grids[REAL] = self.real(study)
             write_atomically(target / GRIDS, _zipped({f"{name}.png": png for name, png in grids.items() if png}))
+        else:
+            (target / GRIDS).unlink(missing_ok=True)
         lines = ",\n".join(json.dumps(run, separators=(",", ":")) for run in runs)  # one run per line: differences stay readable
         seal = sealed({"runs": runs})[KEY]
         write_atomically(target / RUNS, f'{{"runs": [\n{lines}\n], "{KEY}": "{seal}"}}\n'.encode())

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import jinja2
-from matplotlib.figure import Figure
 
 from data.files import locked, write_atomically
 from study.analysis import Analysis, analyse
@@ -33,7 +32,7 @@ from study.tuning import Choice, choices, with_choices
 
 PATIENCE = 60  # seconds to wait for another report of the same study
 TEMPLATE = Path(__file__).with_name("report.html")
-PIXELS_PER_INCH = 119  # of a figure in report.html: two panels fill three quarters of the page
+SCALE = 0.595  # of a picture in report.html: two panels fill three quarters of the page
 
 
 def write_report(study: Study, path: Path) -> str:
@@ -49,31 +48,39 @@ def write_report(study: Study, path: Path) -> str:
     text = to_markdown(study, analysis, costs, tuning)
     # Tables first: if a picture can't be drawn, they are there.
     _write(folder, {"table.md": text, "table.csv": to_csv(table), "table.json": to_json(study, analysis, table, costs)})
-    figures: dict[str, Figure | None] = {}
-    if any(line.values or line.strays for line in analysis.lines):
-        figures = {"curves": plot_curves(analysis.lines), "tradeoff": plot_tradeoff(analysis.lines, costs)}
-        figures["grids"] = plot_grids(study, folder, analysis.lines)
-    pictures = {f"{name}.png": image(figure, "png") for name, figure in figures.items() if figure is not None}
-    for name in {f"{name}.png" for name in ("curves", "tradeoff", "grids")} - pictures.keys():
-        (folder.path / name).unlink(missing_ok=True)  # of runs that are no longer there
-    html = to_html(study, analysis, costs, figures, tuning, nearest_images(study, folder))
-    _write(folder, {**pictures, "report.html": html})
+    pictures = _pictures(study, folder, analysis, costs)
+    html = to_html(study, analysis, costs, pictures, tuning, nearest_images(study, folder))
+    _write(folder, {**{f"{name}.png": picture for name, picture in pictures.items()}, "report.html": html})
     return text
 
 
-def _write(folder: StudyFolder, files: dict[str, str | bytes]) -> None:
-    """By one process at a time: somebody may look while `compare` ends."""
+def _pictures(study: Study, folder: StudyFolder, analysis: Analysis, costs: dict[str, dict]) -> dict[str, bytes | None]:
+    """{name: PNG}; None for what there is nothing to draw of."""
+    kept = folder.kept_grids(study)
+    if not any(line.values or line.strays for line in analysis.lines):
+        return {"curves": None, "tradeoff": None, "grids": kept}
+    found = {"curves": plot_curves(analysis.lines), "tradeoff": plot_tradeoff(analysis.lines, costs)}
+    found["grids"] = None if kept else plot_grids(study, folder, analysis.lines)
+    drawn = {name: None if figure is None else image(figure, "png") for name, figure in found.items()}
+    return {**drawn, "grids": kept or drawn["grids"]}
+
+
+def _write(folder: StudyFolder, files: dict[str, str | bytes | None]) -> None:
+    """By one process at a time: somebody may look while `compare` ends. None: remove the file, of runs that are no longer there."""
     with locked(folder.path / ".report.lock", PATIENCE):
         for name, content in files.items():
-            write_atomically(folder.path / name, content if isinstance(content, bytes) else content.encode())
+            if content is None:
+                (folder.path / name).unlink(missing_ok=True)
+            else:
+                write_atomically(folder.path / name, content if isinstance(content, bytes) else content.encode())
 
 
 def to_html(
-    study: Study, analysis: Analysis, costs: dict[str, dict], figures: dict[str, Figure | None], tuning: list[Choice] | None,
+    study: Study, analysis: Analysis, costs: dict[str, dict], pictures: dict[str, bytes | None], tuning: list[Choice] | None,
     nearest: list[Looked],
 ) -> str:  # fmt: skip
-    """One file with everything in it: figures as data, no script, no link."""
-    embedded = {name: _embedded(figure) for name, figure in figures.items() if figure is not None}
+    """One file with everything in it: pictures as data, no script, no link."""
+    embedded = {name: _embedded(picture) for name, picture in pictures.items() if picture}
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text())
     lines, contrasts = analysis.lines, analysis.contrasts
@@ -106,7 +113,7 @@ def to_html(
     )
 
 
-def _embedded(figure: Figure) -> dict[str, str]:
+def _embedded(picture: bytes) -> dict[str, str]:
     """A picture as data, and how wide it is shown: letters have the same size in all of them."""
-    data = base64.b64encode(image(figure, "png")).decode()
-    return {"data": data, "width": str(round(PIXELS_PER_INCH * figure.get_figwidth()))}
+    width = int.from_bytes(picture[16:20], "big")  # as the header of a PNG says
+    return {"data": base64.b64encode(picture).decode(), "width": str(round(SCALE * width))}

@@ -1,11 +1,14 @@
 """The report of a study, from made-up results."""
 
+import base64
 import csv
 import json
 import re
 
 import pytest
+import torch
 
+from gan.sampling import save_grid
 from study.analysis import analyse
 from study.costs import measure_costs
 from study.figures import plot_curves
@@ -125,3 +128,31 @@ def test_pictures_of_a_report_have_letters_of_one_size(study):
     html = (folder.path / "report.html").read_text()
     two, one = (int(width) for width in re.findall(r'<img alt="[^"]*" width="(\d+)"', html))
     assert (two, one) == (762, 472)  # curves have two panels, cost against quality has one here
+
+
+def test_pictures_that_cannot_be_drawn_anew_are_kept_and_those_of_runs_that_are_gone_are_not(study, tmp_path):
+    loaded, folder = study({"c2": [10.0], "c3": [9.0]})
+    for job in loaded.jobs:
+        if folder.record(job):
+            save_grid(torch.zeros(64, 3, 32, 32, dtype=torch.uint8), folder.run(job) / "grid.png", 8, scale=1)
+    folder.adopt(loaded)
+    write_report(loaded, folder.path)
+    assert folder.export(loaded, tmp_path / "light") == 2
+    light = StudyFolder(tmp_path / "light")
+    drawn = (light.path / "grids.png").read_bytes()
+    (light.path / "grids.zip").unlink()
+    write_report(loaded, light.path)
+    assert (light.path / "grids.png").read_bytes() == drawn
+    assert base64.b64encode(drawn).decode() in (light.path / "report.html").read_text()
+    elsewhere = loaded.model_copy(update={"seeds": [7]})
+    write_report(elsewhere, light.path)  # no run of it is there
+    assert (light.path / "grids.png").read_bytes() == drawn and not (light.path / "curves.png").exists()
+    assert StudyFolder(light.path).export(loaded, tmp_path / "light again") == 2
+    assert (tmp_path / "light again/grids.png").read_bytes() == drawn
+
+    for job in loaded.jobs:  # of runs that lie here and lost their samples nothing is shown
+        (folder.run(job) / "grid.png").unlink(missing_ok=True)
+    write_report(loaded, folder.path)
+    assert not (folder.path / "grids.png").exists() and (folder.path / "curves.png").exists()
+    folder.export(loaded, tmp_path / "light again")
+    assert not {"grids.png", "grids.zip"} & {file.name for file in (tmp_path / "light again").iterdir()}
