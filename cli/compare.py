@@ -114,6 +114,8 @@ def compare(
         said += f" with {counted(seeds_there, 'seed')}"
         if (reached is None or reached > wanted) and seeds_there >= most:
             said += f", {'as many as' if seeds_there == most else 'more than'} --max-seeds {most} allows"
+        elif reached is not None and reached > wanted:
+            said += ": the test images are too few for a narrower one, whatever the seeds"
         say(said + (f"; none can be had for {', '.join(without)}" if without and reached is not None else ""))
     if not quiet:
         print(in_terminal(loaded, folder))

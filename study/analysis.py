@@ -8,6 +8,7 @@ import numpy as np
 
 from metrics.protocol import Score, require_alike
 from study.folder import StudyFolder
+from study.images import covariance, wrong_images
 from study.inference import (
     Difference,
     Fit,
@@ -24,7 +25,7 @@ from study.inference import (
     verdict,
     with_share,
 )
-from study.study import Row, Study
+from study.study import Row, Study, StudyError
 
 COLLAPSED = 0.1  # diversity (study.tasks.diversity) below which a generator counts as collapsed
 # Spread of its logits (study.tasks.logit_spread) below which a discriminator has given up: the gradients that it gives to the
@@ -45,7 +46,7 @@ class Comparison:
     against: str
     difference: Difference
     word: str | None  # equal, better, worse; None: not resolved
-    more: int | None  # seeds that would resolve it in 80 % of studies, if the difference stays what it is
+    more: int | None  # seeds that would resolve it in 80 % of studies, if the difference stays what it is; None: no number would
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class Group:
     freedom: int
     width: float  # the largest half-width of its simultaneous intervals; infinite where there is none
     unlike: float | None = None  # p of the test that all rows have that deviation; None where it can't be tested
+    images: float | None = None  # the largest variance of a difference from the test images; None where it isn't known
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def analyse(study: Study, folder: StudyFolder) -> Analysis:
     """Analyse the runs that have finished so far.
 
     ProtocolError if two that are compared were scored differently, StudyError if one was trained with other settings than the
-    study has.
+    study has, or classifiers on unlike images.
     """
     folder.require_unchanged(study)
     records: dict[str, dict[int, dict]] = {row.label: {} for row in study.rows}  # by seed
@@ -148,6 +150,8 @@ def analyse(study: Study, folder: StudyFolder) -> Analysis:
             probes[label][job.seed] = probe
     if study.task == "gan":
         _require_alike(study, records)
+    else:
+        _require_same_images(study, folder, records)
     runs = {label: _Runs(study, own) for label, own in records.items()}
     facets: dict[str, list[Row]] = {}
     for row in study.rows:
@@ -155,7 +159,8 @@ def analyse(study: Study, folder: StudyFolder) -> Analysis:
     lines, groups, models = [], {}, {}
     for facet, rows in facets.items():
         own = {row.label: runs[row.label] for row in rows}
-        model = fit({label: found.logarithms for label, found in own.items()})
+        images = covariance({label: [wrong_images(r) for r in found.converged.values()] for label, found in own.items()})
+        model = fit({label: found.logarithms for label, found in own.items()}, images)
         compared, groups[facet] = _compared(study, rows, own, model)
         models |= dict.fromkeys(own, model)
         flat = _flatness(study, own)
@@ -184,6 +189,12 @@ def analyse(study: Study, folder: StudyFolder) -> Analysis:
     return Analysis(lines, groups, contrasts, any(found.averaged for found in runs.values()))
 
 
+def sizes_differ(lines: list[Line]) -> bool:
+    """Whether rows differ in their parameters, by more than what rows of "equal" size are apart."""
+    sizes = [line.model["parameters"] for line in lines if line.model.get("parameters")]
+    return bool(sizes) and max(sizes) > 1.1 * min(sizes)
+
+
 def _require_alike(study: Study, records: dict[str, dict[int, dict]]) -> None:
     """ProtocolError if scores of one facet, which are compared, were not taken alike."""
     facets: dict[str, list[Score]] = {}
@@ -192,6 +203,25 @@ def _require_alike(study: Study, records: dict[str, dict[int, dict]]) -> None:
         facets.setdefault(study.facet(row)[0], []).extend(map(Score.from_dict, found))
     for scores in facets.values():
         require_alike(scores)
+
+
+def _require_same_images(study: Study, folder: StudyFolder, records: dict[str, dict[int, dict]]) -> None:
+    """StudyError if classifiers of one facet, which are compared, were trained or tested on unlike images."""
+    seen: dict[tuple, tuple[str, str]] = {}
+    for job in study.jobs:
+        record = records[job.row.label].get(job.seed)
+        if record is None or record["status"] != "finished":
+            continue
+        card, dataset = record["last"]["scores"][0]["card"], record["config"]["dataset"]
+        for what in ("train", "test"):
+            # The same images have other pixels at another size.
+            key, digest = (study.facet(job.row)[0], dataset["resolution"], dataset.get("crop"), what), card.get(f"{what}_sha256")
+            name, other = seen.setdefault(key, (job.name, digest))
+            if digest != other:
+                raise StudyError(
+                    f"{job.name} was {what}ed on other images than {name}, so their errors can't be compared: let dataset.path "
+                    f"name the same images, and delete {folder.run(job)} to train it again"
+                )
 
 
 class _Runs:
@@ -238,9 +268,17 @@ def not_converged(study: Study, record: dict) -> str | None:
     value = record["last"]["scores"][0]["value"]
     if not math.isfinite(value):
         return f"its {VALUE[study.task]} is {value}"
+    if study.task == "classify" and value >= _chance(record["last"]["scores"][0]["card"]):
+        return f"it names images as if at random: its test error is {value:.1f} %"
     if study.worse_than is not None and value > study.worse_than:
         return f"its {VALUE[study.task]} of {value:.1f} is above {study.worse_than:g}"
     return None
+
+
+def _chance(card: dict) -> float:
+    """The least test error, in %, that is no better than naming the classes at random, within what the test images can tell."""
+    at_random = 1 - 1 / len(card["classes"])
+    return 100 * exact_share(round(at_random * card["test_count"]), card["test_count"])[0]
 
 
 def late_scores(record: dict) -> list[float]:
@@ -273,9 +311,20 @@ def _compared(study: Study, rows: list[Row], runs: dict[str, _Runs], model: Fit)
         return {}, Group(model.deviation, model.freedom, math.inf)
     found = against_baseline(model, baseline, list(runs))
     widths = [d.high - d.estimate for d in found.values() if d.high is not None]
-    group = Group(model.deviation, model.freedom, max(widths, default=math.inf), spreads_differ(model))
-    width = lambda seeds: half_width(len(found), seeds, model.deviation)
-    return {row: _comparison(study, row, baseline, d, runs, model, width) for row, d in found.items()}, group
+    variances = {row: _over_images(model, row, baseline) for row in found}
+    images = max(variances.values(), default=0.0) if model.images.any() else None
+    group = Group(model.deviation, model.freedom, max(widths, default=math.inf), spreads_differ(model), images)
+    compared = {}
+    for row, d in found.items():
+        width = lambda seeds, images=variances[row]: half_width(len(found), seeds, model.deviation, images)
+        compared[row] = _comparison(study, row, baseline, d, runs, model, width)
+    return compared, group
+
+
+def _over_images(model: Fit, row: str, against: str) -> float:
+    """The variance of a difference over test images; 0 where it isn't known."""
+    weights = model.contrast(row, against)
+    return 0.0 if weights is None else float(weights @ model.images @ weights)
 
 
 def _contrasts(study: Study, runs: dict[str, _Runs], models: dict[str, Fit]) -> list[Comparison]:
@@ -285,7 +334,9 @@ def _contrasts(study: Study, runs: dict[str, _Runs], models: dict[str, Fit]) -> 
     found = []
     for (row, against), d in zip(known, holm(list(known.values()))):
         model = models[row]
-        width = lambda seeds, m=model: pair_half_width(len(known), (len(m.rows) - 1) * (seeds - 1), seeds, m.deviation)
+        images = _over_images(model, row, against)
+        freedom = lambda seeds, m=model: (len(m.rows) - 1) * (seeds - 1)
+        width = lambda seeds, m=model, f=freedom, i=images: pair_half_width(len(known), f(seeds), seeds, m.deviation, i)
         found.append(_comparison(study, row, against, d, runs, model, width))
     return found
 
@@ -300,7 +351,7 @@ def _comparison(
     converged = min((runs[label] for label in (row, against)), key=lambda own: len(own.converged))
     share = len(converged.converged) / len(converged.records)
     more = more_seeds(d.estimate, study.equal_within, len(converged.converged), model.deviation, width)
-    return Comparison(row, against, d, None, with_share(more, share))
+    return Comparison(row, against, d, None, None if more is None else with_share(more, share))
 
 
 # --- flat or not -------------------------------------------------------------------------------------------------------------

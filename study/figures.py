@@ -9,7 +9,7 @@ from matplotlib.image import imread
 
 from data.files import in_short
 from gan.plots import DASHES, MARKERS, PALETTE, WIDTH, figure_bytes, legend_below, logarithmic, styled, subplots, tidy
-from study.analysis import VALUE, Line, curve_of
+from study.analysis import VALUE, Line, curve_of, sizes_differ
 from study.folder import StudyFolder
 from study.study import Job, Study, StudyError
 from study.text import distance_text
@@ -21,6 +21,12 @@ def _style(lines: list[Line], line: Line) -> dict:
     """Colour and marker of a row: the same in every facet for rows of one name."""
     index = list(dict.fromkeys(each.short for each in lines)).index(line.short)
     return {"color": PALETTE[index % len(PALETTE)], "marker": MARKERS[index % len(MARKERS)]}
+
+
+def _kind(line: Line) -> tuple:
+    """What rows have in common that differ in numbers alone, such as in depth."""
+    is_number = lambda value: isinstance(value, int | float) and not isinstance(value, bool)
+    return tuple((key, value) for key, value in line.row.settings.items() if not is_number(value))
 
 
 def _facets(lines: list[Line]) -> dict[str, list[Line]]:
@@ -95,11 +101,10 @@ def _in_full(name: str) -> str:
 def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
     """Distance against what a row costs: parameters where rows differ in them, multiply-adds, and time where it was measured.
 
-    A row of panels per facet.
+    A row of panels per facet. Rows of several costs that differ in numbers alone, such as in depth, have one colour and are joined.
     """
     panels = [("multiply-adds per step (10⁹)", lambda line: line.model["step_macs"] / 1e9)]
-    sizes = [line.model["parameters"] for line in lines if _shown(line)]
-    if max(sizes) > 1.1 * min(sizes):  # rows of "equal" size differ by a few per cent, which would spread over the whole axis
+    if sizes_differ([line for line in lines if _shown(line)]):
         panels.insert(0, ("parameters (10³)", lambda line: line.model["parameters"] / 1e3))
     if costs:
         panels.append(("milliseconds per step", lambda line: costs[line.row.label]["ms_per_step"]))
@@ -108,18 +113,26 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
     size = (WIDTH * (0.62, 1, 1.35)[len(panels) - 1], 2.6 * len(facets) + 0.2)
     names = {line.short for group in facets.values() for line in group}
     direct = max(map(len, names), default=0) * len(names) <= DIRECT
-    named = {}
+    named, kinds = {}, list(dict.fromkeys(map(_kind, lines)))
+    costly = {kind: {line.model["step_macs"] for line in lines if _shown(line) and _kind(line) == kind} for kind in kinds}
+    joined = [kind for kind in kinds if len(costly[kind]) > 1]
+    color = lambda kind: PALETTE[kinds.index(kind) % len(PALETTE)]
     figure, axes = subplots(len(facets), len(panels), size, sharey="row", sharex="col")
     for row, (facet, group) in zip(axes, facets.items()):
         for axis, (_, cost) in zip(row, panels):
             drawn = [line for line in group if line.row.label in costs] if costs and axis is row[-1] else group
             points = [(cost(line), fmean(_shown(line).values())) for line in drawn]
+            for kind in joined:
+                own = sorted(point for point, line in zip(points, drawn) if _kind(line) == kind)
+                axis.plot([x for x, _ in own], [y for _, y in own], color=color(kind), linewidth=1, alpha=0.5, zorder=1)
             width, height = (max(values) - min(values) for values in zip(*points)) if points else (0, 0)
             for line, (x, y) in zip(drawn, points):
                 values = list(_shown(line).values())
                 spread = stdev(values) if len(values) > 1 else 0.0
                 fill = {"markerfacecolor": "white"} if line.problems + line.failures else {}
                 style = {"linestyle": "none", "capsize": 2, "markersize": 5, **fill, **_style(lines, line)}
+                if joined:
+                    style["color"] = color(_kind(line))
                 named[line.short] = axis.errorbar(x, y, spread, **style)
                 if not direct:
                     continue

@@ -141,6 +141,21 @@ class StudyFolder:
                     "or start the changed one in another --out"
                 )
 
+    def require_as_adopted(self, study: Study, adopted: Study, job: Job) -> None:
+        """StudyError if the study that the folder goes by has other settings, or another length, for a run that it has."""
+        there = next((other for other in adopted.jobs if other.name == job.name), None)
+        if there is None:
+            return
+        old, new = adopted.config(there), study.config(job)
+        changes = _changes(old, new.keeping(old))
+        if old.length != new.length and not changes:
+            changes = [f"{'train.steps' if study.task == 'gan' else 'train.epochs'}: {old.length} -> {new.length}"]
+        if changes:
+            raise StudyError(
+                f"the study in {self.path} has other settings ({'; '.join(changes)}), so {job.name} would be of another study than "
+                "its neighbours: leave the change out, or give the same command without --only, which changes the whole study"
+            )
+
     def _trained_with(self, study: Study, job: Job, record: dict | None) -> Config | None:
         """The settings of a run that has a record, or has begun; None for any other."""
         if record is None:

@@ -4,6 +4,9 @@ The model: the logarithm of a run's distance is row + seed + noise, with one noi
 runs are too few to estimate a row's own variance (the width of a paired t interval from three seeds varies 8-fold); all rows
 together are enough. A difference of logarithms is a ratio, and on that scale large and small distances vary alike.
 
+Test errors of classifiers have a second source of variation, the test images, which all seeds share (study.images). Its variance
+is added to that over seeds, and counts as known in the degrees of freedom (Satterthwaite, Biometrics 1946).
+
 Sources: Dunnett, "A multiple comparison procedure for comparing several treatments with a control", JASA 1955, and for unequal
 numbers of runs Hsu, "Multiple Comparisons", 1996, section 7; Holm, "A simple sequentially rejective multiple test procedure",
 Scand. J. Statist. 1979; Clopper and Pearson, Biometrika 1934. The tests compare with R; benchmarks/coverage.py simulates studies.
@@ -36,7 +39,7 @@ class Test(NamedTuple):
 
     estimate: float
     error: float  # its standard error; nan without degrees of freedom
-    freedom: int
+    freedom: float
 
     @property
     def p(self) -> float:
@@ -54,6 +57,7 @@ class Fit:
     inverse: np.ndarray  # its pseudo-inverse
     deviation: float  # residual standard deviation, pooled over rows; nan without degrees of freedom
     freedom: int  # degrees of freedom that it has
+    images: np.ndarray  # (rows + seeds,) squared: covariance of the effects over test images; zeros where nothing is known of it
 
     def contrast(self, row: str, against: str) -> np.ndarray | None:
         """The weights of row - against, (rows + seeds,); None where no chain of shared seeds connects the two."""
@@ -68,11 +72,18 @@ class Fit:
         weights = self.contrast(row, against)
         if weights is None:
             return None
-        return Test(float(weights @ self.effects), self.deviation * float(np.sqrt(weights @ self.inverse @ weights)), self.freedom)
+        over_seeds, over_images = self.deviation**2 * weights @ self.inverse @ weights, weights @ self.images @ weights
+        freedom = _freedom(self.freedom, over_seeds, over_images)
+        return Test(float(weights @ self.effects), float(np.sqrt(over_seeds + over_images)), freedom)
 
 
-def fit(values: Values) -> Fit:
-    """values: finite numbers. Rows without any are left out."""
+def _freedom(freedom: int, over_seeds: float, over_images: float) -> float:
+    """Satterthwaite's degrees of freedom of a variance over seeds, which has `freedom`, plus one that is known."""
+    return min(freedom * (1 + over_images / over_seeds) ** 2, max(freedom, 1000)) if freedom and over_seeds else freedom
+
+
+def fit(values: Values, images: Mapping[tuple[str, str], float] | None = None) -> Fit:
+    """values: finite numbers. Rows without any are left out. images: as of study.images.covariance, where it is known."""
     rows = tuple(row for row, own in values.items() if own)
     seeds = sorted({seed for own in values.values() for seed in own})
     cells = [(rows.index(row), len(rows) + seeds.index(seed), value) for row in rows for seed, value in values[row].items()]
@@ -86,7 +97,10 @@ def fit(values: Values) -> Fit:
     residual = y - x @ effects
     deviation = float(np.sqrt(residual @ residual / freedom)) if freedom else float("nan")
     residuals = {row: residual[[i for i, (own, *_) in enumerate(cells) if own == r]] for r, row in enumerate(rows)}
-    return Fit(rows, effects, normal, residuals, inverse, deviation, freedom)
+    over_images = np.zeros_like(normal)
+    if images:
+        over_images[: len(rows), : len(rows)] = [[images[a, b] for b in rows] for a in rows]
+    return Fit(rows, effects, normal, residuals, inverse, deviation, freedom, over_images)
 
 
 @dataclass(frozen=True)
@@ -106,17 +120,21 @@ def against_baseline(model: Fit, baseline: str, rows: Sequence[str], level: floa
     if not weights:
         return {}
     matrix = np.array(list(weights.values()))
-    estimates, covariance = matrix @ model.effects, matrix @ model.inverse @ matrix.T
+    estimates = matrix @ model.effects
     if not model.freedom:
         return {row: Difference(float(estimate)) for row, estimate in zip(weights, estimates)}
-    errors = np.sqrt(covariance.diagonal())
+    over_seeds, over_images = model.deviation**2 * matrix @ model.inverse @ matrix.T, matrix @ model.images @ matrix.T
+    freedom = min(_freedom(model.freedom, *both) for both in zip(over_seeds.diagonal(), over_images.diagonal()))
+    covariance = over_seeds + over_images
+    errors = np.maximum(np.sqrt(covariance.diagonal()), 1e-150)  # 0 where nothing varies
     correlation = covariance / np.outer(errors, errors)
-    half = _critical(tuple(map(tuple, correlation.round(6))), model.freedom, level) * model.deviation * errors
+    np.fill_diagonal(correlation, 1)
+    half = _critical(tuple(map(tuple, correlation.round(6))), freedom, level) * errors
     return {row: Difference(float(e), float(e - h), float(e + h)) for row, e, h in zip(weights, estimates, half)}
 
 
 @lru_cache(4096)
-def _critical(correlation: tuple[tuple[float, ...], ...], freedom: int, level: float, points: int = 4000) -> float:
+def _critical(correlation: tuple[tuple[float, ...], ...], freedom: float, level: float, points: int = 4000) -> float:
     """c with P(all |T_i| <= c) = level for T of the multivariate t distribution, integrated over so many points."""
     k = len(correlation)
     alone, bonferroni = stats.t.ppf((1 + level) / 2, freedom), stats.t.ppf(1 - (1 - level) / 2 / k, freedom)
@@ -175,23 +193,34 @@ def means(values: Values, level: float = LEVEL, pooled: bool = False) -> dict[st
 # --- how many seeds ----------------------------------------------------------------------------------------------------------
 
 
-def half_width(rows: int, seeds: int, deviation: float, level: float = LEVEL) -> float:
-    """Half-width of Dunnett's interval, on the scale of the values, if each of `rows` rows beside the baseline has `seeds` runs."""
+def half_width(rows: int, seeds: int, deviation: float, images: float = 0.0, level: float = LEVEL) -> float:
+    """Half-width of Dunnett's interval, on the scale of the values, if each of `rows` rows beside the baseline has `seeds` runs.
+
+    images: the variance of a difference over test images, which more seeds don't make smaller.
+    """
     if seeds < 2 or not rows:
         return float("inf")
     equal = tuple(tuple(1.0 if i == j else 0.5 for j in range(rows)) for i in range(rows))
-    return _critical(equal, min(rows * (seeds - 1), 1000), level, points=2000) * deviation * (2 / seeds) ** 0.5
+    freedom = _freedom(min(rows * (seeds - 1), 1000), deviation**2 * 2 / seeds, images)
+    return _critical(equal, freedom, level, points=2000) * (deviation**2 * 2 / seeds + images) ** 0.5
 
 
-def pair_half_width(pairs: int, freedom: int, seeds: int, deviation: float, level: float = LEVEL) -> float:
-    """Half-width of Bonferroni's interval over `pairs` contrasts, with `seeds` runs of each row."""
+def pair_half_width(
+    pairs: int, freedom: int, seeds: int, deviation: float, images: float = 0.0, level: float = LEVEL
+) -> float:  # fmt: skip
+    """Half-width of Bonferroni's interval over `pairs` contrasts, with `seeds` runs of each row; images: as of half_width."""
     if freedom < 1:
         return float("inf")
-    return float(stats.t.ppf(1 - (1 - level) / 2 / pairs, freedom)) * deviation * (2 / seeds) ** 0.5
+    over_seeds = deviation**2 * 2 / seeds
+    critical = stats.t.ppf(1 - (1 - level) / 2 / pairs, _freedom(freedom, over_seeds, images))
+    return float(critical) * (over_seeds + images) ** 0.5
 
 
 def seeds_needed(width: Callable[[int], float], wanted: float) -> int:
-    """The least number of seeds from 2 on whose half-width is at most `wanted`. width: of a number of seeds, falling."""
+    """The least number of seeds from 2 on whose half-width is at most `wanted`. width: of a number of seeds, falling.
+
+    MOST_SEEDS where no number is enough, because of the test images.
+    """
     return _least(lambda seeds: width(seeds) <= wanted)
 
 
@@ -266,14 +295,16 @@ def resolves(estimate: float, equal: float, half_width: float, seeds: int, devia
     return bool(1 - unclear >= POWER)
 
 
-def more_seeds(estimate: float, equal: float, runs: int, deviation: float, width: Callable[[int], float]) -> int:
+def more_seeds(estimate: float, equal: float, runs: int, deviation: float, width: Callable[[int], float]) -> int | None:
     """How many seeds more than the `runs` there are would resolve a difference, if it stays what it is; at least 1.
 
-    deviation: of the logarithm of a run's distance. width: the half-width of the interval for a number of seeds.
+    None where no number would, because of the test images. deviation: of the logarithm of a run's distance. width: the half-width
+    of the interval for a number of seeds.
     """
     if not isfinite(estimate):
         return 1
-    return max(1, _least(lambda seeds: resolves(estimate, equal, width(seeds), seeds, deviation)) - runs)
+    needed = _least(lambda seeds: resolves(estimate, equal, width(seeds), seeds, deviation))
+    return None if needed >= MOST_SEEDS else max(1, needed - runs)
 
 
 def with_share(runs: int, share: float) -> int:

@@ -32,12 +32,14 @@ def _scoring(study: Study, analysis: Analysis) -> list[str]:
     if study.task == "classify":
         if first is None:
             return []
-        card = first["card"]
+        cards = [r["last"]["scores"][0]["card"] for r in analysis.records if "last" in r]
+        all_of = lambda key: " or ".join(dict.fromkeys(f"{c[key]:,}" if isinstance(c[key], int) else c[key] for c in cards))
         return [
-            f"{card['epochs']} epochs in batches of {card['batch_size']}, {card['precision']}; trained on {card['train_count']:,} "
-            f"images, tested on {card['test_count']:,} at the end. Mean ± standard deviation over training seeds.",
-            "Test-set error: how far 95 % of test sets of that size would put each error from where endless test images would. All "
-            "rows share the test images, so of their differences it is less; the intervals over seeds don't include it.",
+            f"{all_of('epochs')} epochs in batches of {all_of('batch_size')}, {all_of('precision')}; trained on "
+            f"{all_of('train_count')} images, tested on {all_of('test_count')} at the end. Mean ± standard deviation over training "
+            "seeds.",
+            "Other test images: the exact 95 % interval of a row's mean error over endless images like those tested.",
+            _test_images(analysis),
         ]
     averaged = "the last three scored checkpoints (geometric mean)" if analysis.averaged else "the last checkpoint"
     score = f" Score: {names[1]}, higher is better." if names[1:] else ""
@@ -103,6 +105,21 @@ def _deviations(analysis: Analysis) -> str:
             degrees = f"{counted(group.freedom, 'degree')} of freedom"
             found.append((f"{name}: " if name else "") + f"{100 * percent(group.deviation):.1f} % with {degrees}")
     return "; ".join(found) or "unknown: too few shared seeds"
+
+
+def _test_images(analysis: Analysis) -> str:
+    """Whether the intervals hold for other test images, too."""
+    known = [group.images for group in analysis.groups.values() if group.images is not None]
+    if known:
+        alone = 100 * percent(1.96 * max(known) ** 0.5)
+        return (
+            "Intervals and verdicts hold for other seeds and other test images: rows are compared image by image, so what they are "
+            f"wrong about together doesn't count. The test images alone leave a change uncertain by up to ± {alone:.1f} %."
+        )
+    return (
+        "Intervals and verdicts hold for other seeds, not for other test images: these records don't say which images were named "
+        "wrongly."
+    )
 
 
 def _real_images(analysis: Analysis) -> list[str]:

@@ -11,7 +11,7 @@ from gan import config as gan_config
 from study.analysis import Analysis, Line, analyse
 from study.costs import read_costs
 from study.folder import StudyFolder
-from study.inference import half_width, percent, seeds_needed, upper_deviation, with_share
+from study.inference import MOST_SEEDS, half_width, percent, seeds_needed, upper_deviation, with_share
 from study.study import Config, Study, StudyError
 from study.tasks import open_run
 from study.text import escaped, markdown
@@ -47,7 +47,9 @@ def _needed(study: Study, analysis: Analysis, wanted: float) -> int:
         if not group.freedom:
             needed = max(needed, there + 1)
             continue
-        runs = seeds_needed(lambda seeds, k=compared, d=group.deviation: half_width(k, seeds, d), wanted)
+        runs = seeds_needed(lambda seeds, k=compared, g=group: half_width(k, seeds, g.deviation, g.images or 0.0), wanted)
+        if runs >= MOST_SEEDS:  # the test images don't allow it
+            continue
         needed = max(needed, there + 1, with_share(runs, _share(lines)))
     return needed
 
@@ -82,14 +84,19 @@ def plan(study: Study, pilot: Study, path: Path, workers: int) -> str:
     for row in study.rows:
         facet = study.facet(row)[0]
         facets[facet] = facets.get(facet, 0) + (study.partner(row) is not None)
+    images = max((group.images or 0.0 for group in known.values()), default=0.0)
     deviations = {f: known[f].deviation if f in known else pooled for f in facets}
     freedoms = {f: known[f].freedom if f in known else freedom for f in facets}
     share, (seconds, at_once, source) = _share(analysis.lines), _seconds(study, pilot, analysis, path, workers)
     rows = []
     for wanted in WIDTHS:
         width = math.log1p(wanted)
-        seeds = with_share(max(_seeds(k, deviations[f], width) for f, k in facets.items()), share)
-        surely = with_share(max(_seeds(k, upper_deviation(deviations[f], freedoms[f]), width) for f, k in facets.items()), share)
+        needed = max(_seeds(k, deviations[f], images, width) for f, k in facets.items())
+        if needed >= MOST_SEEDS:
+            rows.append([f"± {wanted:.0%}", "none is enough", "-", "-", "-", "-"])
+            continue
+        seeds, upper = with_share(needed, share), {f: upper_deviation(deviations[f], freedoms[f]) for f in facets}
+        surely = with_share(max(_seeds(k, upper[f], images, width) for f, k in facets.items()), share)
         count = seeds * len(study.rows) + len(study.tuning().jobs if study.tune else [])
         times = ["unknown" if s is None else f"{count * s / 3600:,.1f}" for s in (seconds, at_once)]
         rows.append([f"± {wanted:.0%}", f"{seeds:,}", f"{surely:,}", f"{count:,}", *times])
@@ -100,6 +107,9 @@ def plan(study: Study, pilot: Study, path: Path, workers: int) -> str:
         f"Residual deviation in {path}: {spread}. It is an estimate itself: 80 % sure are so many seeds as suffice if it is as "
         "large as its one-sided 80 % bound. Runs and hours are of the first number."
     ]
+    if images:
+        least = percent(half_width(max(facets.values()), 1000, 0.0, images)) if any(facets.values()) else 0.0
+        sentences.append(f"Its test images alone leave a change uncertain by up to ± {least:.1%}, which no seed makes less.")
     if share < 1:
         sentences.append(
             f"Of the rows there with runs that converged, the one with the least has {share:.0%}: more are started accordingly."
@@ -111,8 +121,8 @@ def plan(study: Study, pilot: Study, path: Path, workers: int) -> str:
     return markdown(heads, rows) + "\n\n" + escaped(" ".join(sentences))
 
 
-def _seeds(rows: int, deviation: float, wanted: float) -> int:
-    return seeds_needed(lambda seeds: half_width(rows, seeds, deviation), wanted) if rows else 2
+def _seeds(rows: int, deviation: float, images: float, wanted: float) -> int:
+    return seeds_needed(lambda seeds: half_width(rows, seeds, deviation, images), wanted) if rows else 2
 
 
 def _seconds(
@@ -120,13 +130,14 @@ def _seconds(
 ) -> tuple[float | None, float | None, str]:  # fmt: skip
     """Of one run: by itself, where `workers` share the machine, and where that is from.
 
-    The pilot's, with the training in proportion to its length times the multiply-adds of a step of the first row.
+    The pilot's, with the training in proportion to its length times the multiply-adds of a step, means over rows.
     """
-    own, theirs = (s.config(s.jobs[0]) for s in (study, pilot))
-    if own.train.device != theirs.train.device:
-        devices = f"train.device={theirs.train.device} there, {own.train.device} here"
+    own, theirs = ([s.config(job) for job in s.jobs[: len(s.rows)]] for s in (study, pilot))
+    here, there = (" and ".join(dict.fromkeys(c.train.device for c in configs)) for configs in (own, theirs))
+    if here != there:
+        devices = f"train.device={there} there, {here} here"
         return None, None, f"Hours are unknown: the two don't train on one device ({devices})."
-    more = _work(own, path) / _work(theirs, path)
+    more = fmean(_work(config, path) for config in own) / fmean(_work(config, path) for config in theirs)
     how = "" if 0.99 < more < 1.01 else f", times {more:.3g} for the length and multiply-adds of training"
     if found := [r["seconds"] for r in analysis.records if "seconds" in r]:
         seconds = fmean(s["training"] * more + s["scoring"] for s in found)

@@ -24,7 +24,7 @@ from metrics.precision import emulated
 from metrics.protocol import library_versions
 from metrics.scoring import Side
 from study.costs import measure_costs
-from study.folder import RECORD, TUNING, StudyFolder
+from study.folder import ADOPTED, RECORD, TUNING, StudyFolder
 from study.launch import Ended, default_workers, follow_parent, gpus_for, run_here, run_submitit
 from study.report import write_report
 from study.revision import noted
@@ -135,6 +135,8 @@ def run_one(study: Study, path: Path, name: str) -> dict:
         raise StudyError(f"--only {name}: rows choose their settings first; tune by the same command without --only")
     folder.adopt_if_new(study)
     folder.require_unchanged(study)
+    if (path / ADOPTED).is_file():
+        folder.require_as_adopted(study, with_choices(Study.load(path / ADOPTED), path), found[0])
     folder.require_weights(study, found)
     return run_job(study, folder, found[0], shown=sys.stderr.isatty())
 

@@ -405,13 +405,20 @@ class Study(Section):
         self.tuning().check()
 
     def _check_comparable(self) -> None:
-        """StudyError for GANs that would be trained for hours and then could not be compared."""
-        facets: dict[str, tuple[Row, gan_config.Config]] = {}
+        """StudyError for runs that would be trained for hours and then could not be compared."""
+        facets: dict[str, tuple[Row, Config]] = {}
         for job in self.jobs[: len(self.rows)]:  # of one seed
             row, config = job.row, self.config(job)
-            if not isinstance(config, gan_config.Config):
-                continue
             first, other = facets.setdefault(self.facet(row)[0], (row, config))
+            if not isinstance(config, gan_config.Config):  # errors are compared image by image, at whatever size
+                keys = [key for key in IMAGE_KEYS if key not in ("resolution", "crop")]
+                if unlike := [f"dataset.{key}" for key in keys if getattr(config.dataset, key) != getattr(other.dataset, key)]:
+                    raise StudyError(
+                        f"{row.label!r} would be compared with {first.label!r}, which differs in {', '.join(unlike)} and is tested "
+                        "on other images: give each a study, or name a baseline of settings that pairs rows of the same images, "
+                        "such as {model.kernel: c3}"
+                    )
+                continue
             if unlike := config.changes(other, set(gan_config.KEYS) - CURVE_KEYS):
                 raise StudyError(
                     f"{row.label!r} would be compared with {first.label!r}, whose scores in training are taken in another way "

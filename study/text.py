@@ -5,8 +5,8 @@ import re
 from statistics import fmean, stdev
 
 from data.files import counted, printable
-from study.analysis import VALUE, Analysis, Comparison, Line
-from study.inference import Difference, percent
+from study.analysis import VALUE, Analysis, Comparison, Line, sizes_differ
+from study.inference import Difference, exact_share, percent
 from study.notes import notes
 from study.study import Study
 from study.table import table_of
@@ -80,8 +80,10 @@ def _uncompared_text(study: Study, analysis: Analysis, line: Line) -> str:
 def comparison_text(analysis: Analysis, c: Comparison) -> str:
     if c.word:
         return c.word + ("" if analysis.final(c) else " so far")
-    if c.more is None:
+    if c.difference.low is None:
         return "one seed: no interval" if analysis.line(c.row).asked == 1 else "too few shared seeds: no interval"
+    if c.more is None:
+        return "not resolved: more test images, not seeds"
     return f"not resolved: about {counted(c.more, 'more seed')}"
 
 
@@ -102,15 +104,18 @@ def summary(study: Study, analysis: Analysis) -> str:
 
 def cells(study: Study, analysis: Analysis) -> Text:
     """The table that answers the question. Columns that no row fills are left out."""
-    heads = ["", "converged", VALUE[study.task], f"against {study.baseline_name}, % [95 %]", "verdict", "test-set error, ±"]
+    sizes = sizes_differ(analysis.lines)
+    heads = ["", "converged", VALUE[study.task], "other test images, %", "parameters"]
+    heads += [f"against {study.baseline_name}, % [95 %]", "verdict"]
     rows = [
         [
             line.row.label,
             converged_text(line),
             distance_text(line),
+            _test_set(line),
+            _scaled(line.model.get("parameters"), 1e3, "k") if sizes else "-",
             change_text(line.comparison.difference) if line.comparison else "-",
             verdict_text(analysis, line),
-            _test_set(line),
         ]
         for line in analysis.lines
     ]
@@ -118,12 +123,12 @@ def cells(study: Study, analysis: Analysis) -> Text:
 
 
 def _test_set(line: Line) -> str:
-    """95 % half-width, in points, of a classifier's error from the number of test images alone."""
+    """'[12.8, 14.1]': exact 95 % interval of a classifier's error over endless images like those of the test."""
     counts = [r["last"]["scores"][0]["card"].get("test_count") for r in line.records if "last" in r]
     if not line.values or not counts or not counts[0]:
         return "-"
-    error = fmean(line.values.values()) / 100
-    return f"{196 * math.sqrt(error * (1 - error) / counts[0]):.2f}"
+    low, high = exact_share(round(fmean(line.values.values()) / 100 * counts[0]), counts[0])
+    return f"[{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def cost_cells(study: Study, analysis: Analysis, costs: dict[str, dict]) -> Text:
@@ -143,11 +148,13 @@ def contrast_cells(analysis: Analysis) -> Text | None:
     """The contrasts; None where there are none."""
     if not analysis.contrasts:
         return None
-    rows = []
+    rows, sizes = [], sizes_differ(analysis.lines)
     for c in analysis.contrasts:
         p = "-" if c.difference.p is None else f"{c.difference.p:.3g}" if c.difference.p >= 0.001 else "< 0.001"
-        rows.append([f"{c.row} against {c.against}", change_text(c.difference), p, comparison_text(analysis, c)])
-    return ["", "% [95 %]", "p (Holm)", "verdict"], rows
+        own, theirs = (analysis.line(label).model.get("parameters") for label in (c.row, c.against))
+        more = f"{100 * (own / theirs - 1):+.0f} %" if own and theirs and sizes else "-"
+        rows.append([f"{c.row} against {c.against}", more, change_text(c.difference), p, comparison_text(analysis, c)])
+    return _filled(["", "parameters", "% [95 %]", "p (Holm)", "verdict"], rows)
 
 
 def tuning_cells(study: Study, tuning: list[Choice]) -> Text:

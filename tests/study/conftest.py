@@ -1,8 +1,10 @@
 """Studies of made-up results, and studies whose runs take a second."""
 
+import base64
 import os
 import sys
 
+import numpy as np
 import pytest
 import yaml
 
@@ -11,7 +13,7 @@ from study.launch import Ended
 from study.run import run_job
 from study.study import Study
 from tests.helpers import leave_result
-from tests.study.results import result
+from tests.study.results import MODEL, result
 
 SMALL = {
     "generator.width": 4, "discriminator.width": 4, "generator.latent": 8, "train.batch_size": 8, "train.steps": 8,
@@ -33,6 +35,31 @@ def study(study_file, tmp_path):
             if job.seed < len(given):
                 record = given[job.seed] if isinstance(given[job.seed], dict) else result(given[job.seed])
                 leave_result(folder, loaded, job, **{**record, "seed": job.seed, "label": job.row.label})
+        return loaded, folder
+
+    return made
+
+
+@pytest.fixture
+def classifiers(study_file, tmp_path):
+    """classifiers(errors by kernel, in %) -> a study of classifiers and its folder. wrong: which images; cards: changes to them."""
+
+    def made(errors, wrong=None, cards=None, parameters=None):
+        seeds = list(range(len(next(iter(errors.values())))))
+        axes = {"model.kernel": list(errors)}
+        loaded = Study.load(study_file(task="classify", base={}, axes=axes, baseline="c3", seeds=seeds))
+        folder = StudyFolder(tmp_path / "out")
+        for job in loaded.jobs:
+            row, last = job.row.label, {"step": 1}
+            card = {"test_count": 10_000, "epochs": 5, "batch_size": 8, "precision": "fp32", "train_count": 1000}
+            card |= {"classes": list("0123456789"), "train_sha256": "a", "test_sha256": "b"} | (cards or {}).get(row, {})
+            if wrong is not None:
+                bits = wrong[row][job.seed]
+                errors = {**errors, row: {job.seed: 100 * bits.mean()}}
+                last["wrong"], card["test_count"] = base64.b64encode(np.packbits(bits)).decode(), len(bits)
+            last["scores"] = [{"name": "test_error", "value": errors[row][job.seed], "card": card}]
+            model = {**MODEL, "parameters": (parameters or {}).get(row, 1000)}
+            leave_result(folder, loaded, job, last=last, diversity=None, model=model)
         return loaded, folder
 
     return made

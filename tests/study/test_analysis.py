@@ -3,13 +3,15 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from metrics.protocol import ProtocolError
 from study.analysis import analyse, end_slope, late_scores, not_converged
 from study.inference import percent
 from study.report import write_report
-from study.study import Study
+from study.study import Study, StudyError
+from study.text import to_markdown
 from tests.study.results import FALLING, FLAT, NAN, result, same_way, scored
 
 
@@ -238,3 +240,39 @@ def test_a_run_without_a_record_of_its_instruments_has_its_headlines(study):
     assert line(loaded, folder).instruments["spread_px"].estimate == 3.0
     (folder.run(loaded.jobs[0]) / "probe.json").write_text("torn")
     assert line(loaded, folder).instruments["spread_px"].estimate == 3.0
+
+
+# --- classifiers -------------------------------------------------------------------------------------------------------------
+
+
+def some_wrong(seed, count=2000):
+    generator, errors = np.random.default_rng(seed), {"c2": 0.13, "c2sp": 0.12, "c3": 0.11}
+    return {row: [generator.uniform(size=count) < error for _ in range(2)] for row, error in errors.items()}
+
+
+def test_test_images_widen_intervals_and_more_seeds_would_not_narrow_them(classifiers):
+    wrong = some_wrong(0)
+    alone = analyse(*classifiers({row: [100 * w.mean() for w in own] for row, own in wrong.items()}))
+    both = analyse(*classifiers({row: [0, 0] for row in wrong}, wrong=wrong))
+    assert both.groups[""].images > 0 and both.groups[""].deviation == pytest.approx(alone.groups[""].deviation)
+    same = {row: [own[0], own[0]] for row, own in wrong.items()}  # no spread over seeds at all
+    loaded, folder = classifiers({row: [0, 0] for row in wrong}, wrong=same)
+    certain = analyse(loaded, folder)
+    d = certain.line("c2sp").comparison.difference
+    assert certain.groups[""].deviation == pytest.approx(0, abs=1e-9) and d.high - d.low > 0.1
+    assert certain.line("c2sp").comparison.word is None and certain.line("c2sp").comparison.more is None
+    text = to_markdown(loaded, certain, {})
+    assert "not resolved: more test images, not seeds" in text and "for other seeds and other test images" in text
+
+
+def test_classifiers_of_unlike_images_are_not_compared(classifiers):
+    with pytest.raises(StudyError, match=r"c3/seed_0 was tested on other images than c2/seed_0.*delete .*c3/seed_0 to train"):
+        analyse(*classifiers({"c2": [10.0], "c3": [9.0]}, cards={"c3": {"test_sha256": "other"}}))
+    with pytest.raises(StudyError, match=r"c3/seed_0 was trained on other images than c2/seed_0"):
+        analyse(*classifiers({"c2": [10.0], "c3": [9.0]}, cards={"c3": {"train_sha256": "other"}}))
+
+
+def test_a_classifier_that_names_images_at_random_has_not_converged(classifiers):
+    analysis = analyse(*classifiers({"c2": [89.6, 88.0], "c3": [9.0, 9.5]}))
+    assert analysis.line("c2").problems == ["seed 0: it names images as if at random: its test error is 89.6 %"]
+    assert list(analysis.line("c2").values) == [1]

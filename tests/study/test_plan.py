@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -139,3 +140,15 @@ def test_a_pilot_of_one_seed_is_none(study):
     loaded, folder = study({"c2": [10.0], "c3": [11.0]}, seeds=[0])
     with pytest.raises(StudyError, match="has no two seeds of converged runs"):
         plan(loaded, loaded, folder.path, 1)
+
+
+def test_no_number_of_seeds_makes_up_for_few_test_images(classifiers):
+    generator = np.random.default_rng(0)
+    one = {row: generator.uniform(size=500) < 0.2 for row in ("c2", "c3")}
+    loaded, folder = classifiers({row: [0, 0] for row in one}, wrong={row: [own, own] for row, own in one.items()})
+    assert grown(loaded, folder.path, 0.1, 20) is None
+    reached, _ = width_reached(loaded, analyse(loaded, folder))
+    assert reached > 0.1
+    text = plan(loaded, loaded, folder.path, workers=1)
+    assert table(text)[0] == ["± 5%", "none is enough", "-", "-", "-", "-"]
+    assert "Its test images alone leave a change uncertain by up to ±" in text

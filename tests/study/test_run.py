@@ -234,6 +234,15 @@ def test_a_run_that_leaves_no_result_has_failed(study_of, tmp_path, monkeypatch)
     assert StudyFolder(path).failure(study.jobs[0]) == "it ended without a result"
 
 
+def test_a_single_run_is_of_the_study_that_its_folder_goes_by(study_of, tmp_path, call):
+    study, folder = Study.load(study_of()), StudyFolder(tmp_path / "out")
+    folder.adopt(study)
+    for change in ("train.lr_d=0.01", "train.steps=9"):
+        code, _, said = call("compare", folder.path, change, "--only", "c3/seed_0", "--trust")
+        assert code == 1 and f"has other settings ({change.partition('=')[0]}: " in said and "c3/seed_0 would be of another" in said
+    assert not folder.run(study.jobs[1]).exists()
+
+
 def test_a_study_file_edited_while_its_runs_go_on_changes_the_next_compare_only(study_of, tmp_path, call):
     study, folder = Study.load(study_of()), StudyFolder(tmp_path / "out")
     folder.adopt(study)

@@ -202,6 +202,8 @@ def test_rows_may_have_data_of_their_own_where_each_is_compared_within_them_or_a
     Study.load(study_file(axes=axes, baseline="c3 shapes", scoring={"reference": "real.zip"}))
     Study.load(study_file(axes={"dataset.flip": [True, False]}, baseline="True"))
     Study.load(study_file(axes={"dataset.resolution": [32, 64]}, baseline="32", task="classify", base={}))
+    with pytest.raises(StudyError, match=r"'cifar10' would be compared with 'shapes', which differs in dataset.name and is tested"):
+        Study.load(study_file(axes={"dataset.name": ["shapes", "cifar10"]}, baseline="shapes", task="classify", base={}))
 
 
 def test_an_override_that_is_no_yaml_is_named(study_file):

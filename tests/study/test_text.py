@@ -163,17 +163,29 @@ def test_contrasts_stand_in_a_table_of_their_own_that_says_who_chose_them(study)
     assert contrast_cells(analyse(*study({"c2": [10.0], "c3": [9.0]}))) is None
 
 
-def test_a_classifier_has_the_error_of_its_test_set_beside(study_file, tmp_path):
-    axes = {"model.kernel": ["c2", "c3"]}
-    loaded = Study.load(study_file(task="classify", base={}, axes=axes, baseline="c3", seeds=[0, 1]))
-    folder = StudyFolder(tmp_path / "out")
-    card = {"test_count": 10_000, "epochs": 1, "batch_size": 8, "precision": "fp32", "train_count": 9}
-    for i, job in enumerate(loaded.jobs):
-        score = {"name": "test_error", "value": 10.0 + i, "card": card}
-        leave_result(folder, loaded, job, last={"step": 1, "scores": [score]}, diversity=None)
-    heads, rows = cells(loaded, analyse(loaded, folder))
-    assert heads[-1] == "test-set error, ±" and heads[2] == "test error, %"
-    assert rows[0][-1] == f"{196 * math.sqrt(0.11 * 0.89 / 10_000):.2f}" and "so far" not in rows[0][4]
+def test_a_classifier_has_the_error_on_other_test_images_beside(classifiers):
+    loaded, folder = classifiers({"c2": [10.0, 12.0], "c3": [9.0, 12.0]})
+    analysis = analyse(loaded, folder)
+    heads, rows = cells(loaded, analysis)
+    assert heads[2:4] == ["test error, %", "other test images, %"]
+    assert rows[0][3] == "[10.4, 11.6]" and "so far" not in rows[0][5]  # R: binom.test(1100, 10000)
+    assert analysis.groups[""].images is None
+    assert "for other seeds, not for other test images: these records don't say" in said(loaded, folder)
+
+
+def test_rows_that_differ_in_parameters_show_them(classifiers):
+    loaded, folder = classifiers({"c2": [10.0, 12.0], "c3": [9.0, 12.0]}, parameters={"c2": 124_000, "c3": 272_000})
+    analysis = analyse(loaded, folder)
+    heads, rows = cells(loaded, analysis)
+    assert heads[4] == "parameters" and [row[4] for row in rows] == ["124 k", "272 k"]
+    declared = loaded.model_copy(update={"contrasts": [("c2", "c3")]})
+    heads, rows = contrast_cells(analyse(declared, folder))
+    assert heads[:2] == ["", "parameters"] and rows[0][:2] == ["c2 against c3", "-54 %"]
+
+
+def test_classifiers_of_several_schedules_are_said_to_be(classifiers):
+    loaded, folder = classifiers({"c2": [10.0], "c3": [9.0]}, cards={"c2": {"epochs": 30}})
+    assert "30 or 5 epochs in batches of 8, fp32; trained on 1,000 images" in said(loaded, folder)
 
 
 # --- notes -------------------------------------------------------------------------------------------------------------------
