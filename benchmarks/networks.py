@@ -20,6 +20,7 @@ import torch
 from common import arithmetic, fastest, keep_freed_memory, machine, peak_memory, precisions
 from rich.console import Console
 from rich.table import Table
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from gan.config import Config
@@ -39,14 +40,16 @@ NETWORKS = {
     "landscape 32": {**SNGAN, "generator.family": "landscape", "generator.width": 32, "discriminator.width": 32},
 }
 
-# What an operation of the profiler belongs to: the first pattern that is found in its name.
+# What an operation of the profiler belongs to: the first pattern that is found in its name. Pads that are computed as convolutions
+# are known by what called them.
+PADDING = r"_(Pad|Crop)Groups|_Spaced|_EveryOther|even_kernels"
 SHARES = {
-    "convolutions": r"convolution|conv2d|conv_transpose2d",
+    "optimizer, EMA": r"Optimizer|[aA]dam|lerp|foreach|addcmul|addcdiv",
+    "convolutions": r"[cC]onvolution|conv2d|conv_transpose2d",
     "batch norm": r"batch_norm|BatchNorm",
     "activations": r"relu|Relu|threshold|clamp_min|tanh|Tanh",
     "average pool": r"avg_pool|AvgPool",
-    "pads, crops, copies": r"_Pad|_Crop|_Phases|pad|Pad|cat|Cat|copy|clone|Slice|slice|upsample|flip|fill|zero_|sum|add",
-    "optimizer, EMA": r"Optimizer|adam|lerp|foreach",
+    "pads, crops, copies": PADDING + r"|_Phases|pad|Pad|cat|Cat|copy|clone|Slice|slice|upsample|flip|fill|zero_|sum|add(_|$|B)",
 }
 
 
@@ -81,10 +84,20 @@ def shares(run, device, steps=3):
         for _ in range(steps):
             run()
     times = Counter()
-    for event in profiler.key_averages():
-        kind = next((kind for kind, pattern in SHARES.items() if re.search(pattern, event.key)), "other")
-        times[kind] += event.self_device_time_total if cuda else event.self_cpu_time_total
+    for event in profiler.events():
+        if event.device_type == DeviceType.CPU:  # on a GPU each has the time of its kernels, which are listed once more
+            times[kind_of(event)] += event.self_device_time_total if cuda else event.self_cpu_time_total
     return [times[kind] / times.total() for kind in (*SHARES, "other")]
+
+
+def kind_of(event):
+    """The key of SHARES that an operation of the profiler belongs to; 'other' for any other."""
+    above = event
+    while above is not None:
+        if re.search(PADDING, above.name):
+            return "pads, crops, copies"
+        above = above.cpu_parent
+    return next((kind for kind, pattern in SHARES.items() if re.search(pattern, event.name)), "other")
 
 
 def shares_table(precision, args):

@@ -5,13 +5,15 @@ one buffer, written once                for several groups of channels, in eager
 a custom operator                       under torch.compile for the CPU
 the definition                          under torch.compile for CUDA, torch.export and torch.jit.trace, and for negative amounts
 
-Other padding modes take the definition; in eager mode their derivative is one fold of the border, in the memory format of x.
+Other padding modes take the definition; in eager mode their derivative is one fold of the border, in the memory format of x (but
+for the map of odd size before a stride, which is padded further on two sides).
 """
 
 import platform
 from functools import cache
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -49,6 +51,12 @@ def pad(x: Tensor, rule: Rule, far: tuple[int, int] = (0, 0)) -> Tensor:
     if len(rule.groups) == 1 or padding.recorded():  # one pad is as fast as can be
         return padding.pad(x, rule)
     return _PadGroups.apply(x, rule)
+
+
+@torch.fx.wrap
+def extend(x: Tensor, amount: int, mode: str) -> Tensor:
+    """(N, C, H, W) with `amount` more pixels on each side, by one of gan.padding.PADDINGS."""
+    return pad(x, Rule(amount, amount, ((x.shape[1], BELOW_RIGHT),), mode))
 
 
 def memory_format_of(x: Tensor) -> torch.memory_format:

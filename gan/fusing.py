@@ -156,7 +156,7 @@ def _same_size(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     if others != [k] or not 2 <= k <= 5 or layer.stride != (1, 1) or layer.dilation != (1, 1):
         return False
     if isinstance(layer, SameConv2d):
-        return type(layer).pad is SameConv2d.pad
+        return type(layer).pad is SameConv2d.pad and "pad" not in vars(layer)
     return k % 2 == 1 and layer.padding == (k // 2, k // 2) and layer.padding_mode == "zeros"
 
 
@@ -170,6 +170,6 @@ def _computes_as(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
 
 
 def _hooked(*layers: nn.Module) -> bool:
-    return any(
-        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in layers
-    )  # fmt: skip
+    """Whether somebody looks at these layers, or at all modules."""
+    own = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in layers)
+    return own or torch.nn.modules.module._has_any_global_hook()

@@ -55,6 +55,11 @@ def towards(corners: tuple[Corner, ...], channels: int, groups: int = 1) -> tupl
     return tuple(zip(group_sizes(channels // own), corners)) * own
 
 
+def _groups(rule: Rule) -> list[tuple[int, Corner]]:
+    """Without those of no channel, as fewer than four leave them: torch.cat gives a contiguous map where one is empty."""
+    return [group for group in rule.groups if group[0]] or list(rule.groups)
+
+
 def sides(corner: Corner, small: int, large: int) -> tuple[int, int, int, int]:
     """Pads (left, right, top, bottom) of the group whose left-over pixel lies in this corner."""
     above, left = corner
@@ -69,10 +74,10 @@ def pad(x: Tensor, rule: Rule, far: tuple[int, int] = (0, 0)) -> Tensor:
     far: additional rows below and columns to the right. Negative amounts crop (k = 1 at stride 2).
     """
     padded, first = [], 0
-    for channels, corner in rule.groups:
+    for channels, corner in _groups(rule):
         left, right, top, bottom = sides(corner, rule.small, rule.large)
         # All channels stay x itself: the derivative of a view of it would leave channels_last, which slows the layers before it.
-        group, first = x if len(rule.groups) == 1 else x.narrow(-3, first, channels), first + channels
+        group, first = x if channels == x.shape[-3] else x.narrow(-3, first, channels), first + channels
         padded.append(extend(group, (left, right + far[1], top, bottom + far[0]), rule.mode))
     return padded[0] if len(padded) == 1 else torch.cat(padded, dim=-3)
 
@@ -110,7 +115,8 @@ def fold(padded: Tensor, rule: Rule) -> Tensor:
     What lies beyond a border is added to the pixels that it repeats.
     """
     folded = []
-    for group, (_, corner) in zip(padded.split([channels for channels, _ in rule.groups], dim=1), rule.groups):
+    groups = _groups(rule)
+    for group, (_, corner) in zip(padded.split([channels for channels, _ in groups], dim=1), groups):
         left, right, top, bottom = sides(corner, rule.small, rule.large)
         folded.append(_fold_axis(_fold_axis(group, -1, left, right, rule.mode), -2, top, bottom, rule.mode))
     return folded[0] if len(folded) == 1 else torch.cat(folded, dim=1)

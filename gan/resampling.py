@@ -39,9 +39,40 @@ def _unpooled(x: Tensor) -> Tensor:
     n, c, h, w = x.shape
     if recorded() or transformed():  # no writing in place
         return F.pad(x.reshape(n, c, h, 1, w, 1), (0, 1, 0, 0, 0, 1)).reshape(n, c, 2 * h, 2 * w)
+    return _spaced(x) if torch.compiler.is_compiling() else _Spaced.apply(x)
+
+
+def _spaced(x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
     y = torch.empty((n, c, 2 * h, 2 * w), dtype=x.dtype, device=x.device, memory_format=memory_format_of(x)).zero_()
     y[:, :, ::2, ::2] = x
     return y
+
+
+class _Spaced(torch.autograd.Function):
+    """Zero insertion whose gradient has the memory format of the map's: that of an assignment to a slice would be contiguous."""
+
+    @staticmethod
+    def forward(ctx, *inputs: Tensor) -> Tensor:
+        return _spaced(*inputs)
+
+    @staticmethod
+    def backward(ctx, *grad_outputs: Tensor) -> Tensor:
+        (grad,) = grad_outputs
+        return grad[:, :, ::2, ::2] if transformed() else _EveryOther.apply(grad)
+
+
+class _EveryOther(torch.autograd.Function):
+    """The adjoint of _Spaced."""
+
+    @staticmethod
+    def forward(ctx, *inputs: Tensor) -> Tensor:
+        (y,) = inputs
+        return y[:, :, ::2, ::2].contiguous(memory_format=memory_format_of(y))
+
+    @staticmethod
+    def backward(ctx, *grad_outputs: Tensor) -> Tensor:
+        return _unpooled(*grad_outputs)
 
 
 def nearest_conv(x: Tensor, weight: Tensor, bias: Tensor | None, rule: Rule) -> Tensor:

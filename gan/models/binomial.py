@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan.padding import extend
+from gan.fast_padding import extend
 
 
 class _Binomial(nn.Module):
@@ -25,7 +25,7 @@ class _Binomial(nn.Module):
 
     def extended(self, x: Tensor) -> tuple[Tensor, int]:
         """x, and how many pixels have been added at each side: none where zeros follow, which the convolution adds by itself."""
-        return (x, 0) if self.padding_mode == "zeros" else (extend(x, (1, 1, 1, 1), self.padding_mode), 1)
+        return (x, 0) if self.padding_mode == "zeros" else (extend(x, 1, self.padding_mode), 1)
 
     def weight(self, x: Tensor) -> Tensor:
         """The same taps for every channel of x: (C, 1, 4, 4)."""

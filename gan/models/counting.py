@@ -30,7 +30,8 @@ def macs(module: nn.Module, *shape: int, executed: bool = False, precision: str 
     counted = contextlib.nullcontext() if executed else plain(module)
     with torch.no_grad(), counted, FlopCounterMode(display=False) as counter:
         device = next(module.parameters()).device
-        with torch.autocast("cpu", torch.bfloat16, enabled=executed and precision == "bf16"):
+        kind = "cuda" if device.type == "cuda" else "cpu"  # others, such as meta, have no autocast
+        with torch.autocast(kind, torch.bfloat16, enabled=executed and precision == "bf16"):
             module.eval()(torch.zeros(*shape, device=device), *example_labels(module, shape[0], device))
     module.train(was_training)
     return counter.get_total_flops() // 2

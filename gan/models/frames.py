@@ -32,7 +32,7 @@ def gradients_laid_as(x: Tensor) -> Tensor:
     """
     if isinstance(x, torch.fx.Proxy) or torch.compiler.is_compiling() or recorded() or transformed():
         return x
-    if x.requires_grad and memory_format_of(x) == torch.channels_last:
+    if x.requires_grad and not x.is_leaf and memory_format_of(x) == torch.channels_last:
         x.register_hook(lambda grad: None if grad is None else as_channels_last(grad))  # None: nothing depends on it
     return x
 

@@ -24,12 +24,14 @@ def receptive_fields(config: Config) -> tuple[int | None, int | None]:
     narrow |= {"generator.padding": "zeros", "discriminator.padding": "zeros"}
     narrow = config.replace(narrow)
     g, d = _positive(build_generator(narrow)), _positive(build_discriminator(narrow))
+    # Without the nonlinearity at its end, in which the faint edge of a response is lost.
+    trunk = g.trunk if any(True for _ in g.trunk[-1].parameters()) else g.trunk[:-1]
 
     def reach(height: int) -> torch.Tensor:
         seed = torch.zeros(1, g.seed[0], height, 1, dtype=torch.float64)
         seed[:, :, height // 2] = 1
         with torch.no_grad():
-            return g.trunk(seed)
+            return trunk(seed)
 
     def sight(height: int) -> torch.Tensor:
         image = torch.ones(1, 3, height, config.dataset.resolution, dtype=torch.float64, requires_grad=True)

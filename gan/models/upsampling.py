@@ -7,10 +7,10 @@ map first and then apply an ordinary kernel at stride 1 (Odena et al. 2016; Shi 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan.fast_padding import extend
 from gan.fusing import sequential
 from gan.kernels import conv2d, conv_transpose2d
 from gan.models.binomial import BinomialUp
-from gan.padding import extend
 from gan.resampling import Unpool
 
 FILLERS = ("nearest", "bilinear", "unpool", "binomial")  # without weights of their own
@@ -42,7 +42,7 @@ class BilinearUp(nn.Module):
         self.padding_mode = padding
 
     def forward(self, x: Tensor) -> Tensor:
-        doubled = F.interpolate(extend(x, (1, 1, 1, 1), self.padding_mode), scale_factor=2, mode="bilinear")
+        doubled = F.interpolate(extend(x, 1, self.padding_mode), scale_factor=2, mode="bilinear")
         return F.pad(doubled, (-2, -2, -2, -2))  # in the memory format of x, which a slice's would not be
 
 

@@ -76,9 +76,17 @@ def doubled(layer):
     return layer
 
 
+def padded_more(layer):
+    """The layer, with a `pad` of its own set on it, which only what calls it sees."""
+    own = layer.pad
+    layer.pad = lambda x: own(x) + 1
+    return layer
+
+
 @pytest.mark.parametrize(
     "layers",
     [
+        lambda: (padded_more(conv2d("c2sp", 8, 8)), nn.AvgPool2d(2)),
         lambda: (nn.Upsample(scale_factor=2), doubled(conv2d("c3", 8, 8))),
         lambda: (doubled(nn.Upsample(scale_factor=2)), conv2d("c3", 8, 8)),
         lambda: (PaddedMore(8, 8, 2), nn.AvgPool2d(2)),
@@ -92,6 +100,16 @@ def doubled(layer):
 def test_layers_that_compute_something_of_their_own_are_left_to_it(layers):
     pair, x = layers(), torch.randn(2, 8, 6, 6)
     assert fused(*pair, x) is None and torch.equal(FusedSequential(*pair)(x), nn.Sequential(*pair)(x))
+
+
+def test_hooks_on_all_modules_see_every_layer():
+    pair, x, seen = (nn.Upsample(scale_factor=2), conv2d("c3", 8, 8)), torch.randn(2, 8, 6, 6), []
+    hook = nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(type(module).__name__))
+    try:
+        FusedSequential(*pair)(x)
+    finally:
+        hook.remove()
+    assert seen == ["Upsample", "Conv2d", "FusedSequential"] and fused(*pair, x) is not None
 
 
 def test_a_layer_with_a_parametrization_is_fused_all_the_same():

@@ -6,6 +6,7 @@ import torch.fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from gan.kernels import conv2d
 from gan.models.build import build, resolve
 from gan.models.upsampling import filler
 from gan.padding import PADDINGS
@@ -64,6 +65,16 @@ def test_bilinear_doubling_keeps_the_order_of_its_map():
     assert all(order_of(filler("bilinear", p)(x)) == "channels_last" for p in PADDINGS)
 
 
+@pytest.mark.parametrize("mode", PADDINGS)
+def test_maps_of_few_channels_keep_their_order(mode):
+    """Three channels leave one of the four groups empty."""
+    x = torch.randn(2, 3, 6, 6).contiguous(memory_format=torch.channels_last).requires_grad_()
+    y = conv2d("c2sp", 3, 8, padding_mode=mode).pad(x)
+    assert order_of(y) == "channels_last" and y.shape == (2, 3, 7, 7)
+    (grad,) = torch.autograd.grad(y, x, torch.randn_like(y))
+    assert order_of(grad) == "channels_last"
+
+
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize("kernel", ["c2", "c2sp", "c3"])
 @pytest.mark.parametrize(
@@ -74,8 +85,12 @@ def test_bilinear_doubling_keeps_the_order_of_its_map():
         ("cnn", ["generator.upsampling=nearest"]),
         ("sngan", ["generator.upsampling=nearest", "generator.flat_layers=1"]),
         ("sngan", ["generator.upsampling=unpool"]),
+        ("sngan", ["generator.upsampling=unpool", "train.fused=false"]),
         ("sngan", ["generator.padding=reflect"]),
+        ("sngan", ["generator.upsampling=bilinear", "generator.padding=reflect"]),
+        ("sngan", ["generator.upsampling=binomial", "generator.padding=reflect"]),
         ("landscape", []),
+        ("landscape", ["generator.padding=reflect"]),
         ("wgan_gp", ["objective.gradient_penalty=0"]),  # the second derivative of PyTorch's average pool has zeros of its own order
         ("r3", []),
     ],

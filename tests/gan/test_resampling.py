@@ -38,6 +38,17 @@ def derivatives(function, kind, layer, x):
     return [y, *first, *second]
 
 
+def test_zero_insertion_has_derivatives_of_every_order_in_the_memory_format_of_its_map():
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
+    assert torch.autograd.gradcheck(Unpool(), x) and torch.autograd.gradgradcheck(Unpool(), x)
+    y = Unpool()(x)
+    assert torch.equal(y[:, :, ::2, ::2], x) and y.sum().item() == pytest.approx(x.sum().item())
+    (grad,) = torch.autograd.grad(y, x, torch.randn_like(y))
+    assert y.is_contiguous(memory_format=torch.channels_last) and grad.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(torch.vmap(Unpool())(x[None]), y[None])
+    torch.testing.assert_close(torch.func.jvp(Unpool(), (x,), (x,))[1], y)
+
+
 @pytest.mark.parametrize(
     ("how", "kind"), [(fused, "nearest"), (fused, "unpool"), (fused, "pool"), (by_phases, "nearest"), (by_phases, "unpool")]
 )

@@ -373,6 +373,15 @@ def test_receptive_fields_by_hand(family, overrides, generator, discriminator):
     assert summary.receptive_fields(settings(family, 32, *overrides)) == (generator, discriminator)
 
 
+def test_the_faint_edge_of_a_response_counts():
+    """2 * sigmoid(v) - 1, at the end of landscape, is 0 for v of 1e-17."""
+    deep = settings("landscape", 32, "generator.kernel=c3", "generator.flat_layers=8")
+    rows = 1 + 2 * 8  # a seed cell, and eight layers at its resolution
+    for _ in range(3):  # zero insertion, the two layers of a block, eight more
+        rows = 2 * rows - 1 + 2 * (2 + 8)
+    assert summary.receptive_fields(deep)[0] == rows + 2 == 271  # the last layer
+
+
 def test_symmetric_padding_widens_two_pixels_per_layer():
     """The paper: the receptive field of stacked C2sp grows 2 -> 3 -> 5, as C3's does."""
     for kernel, field in (("c2", 3), ("c2sp", 5), ("c3", 5), ("c4", 7), ("c4sp", 9), ("c5", 9)):
