@@ -73,7 +73,7 @@ def compare(
         raise StudyError("compare starts the runs itself: start it with python, not with torchrun (WORLD_SIZE is set)")
     _require_together(
         only=only, report=report, plan=plan, pilot=pilot, until=until, export=export, launch=launch, workers=workers,
-        launcher=launcher != "here", max_seeds=max_seeds, overwrite=overwrite,
+        launcher=launcher != "here", max_seeds=max_seeds, overwrite=overwrite, seeds=seeds,
     )  # fmt: skip
     most = max_seeds or 20
     wanted = None if until is None else _share("--until", until)
@@ -139,10 +139,11 @@ def compare(
 def _require_together(**options: object) -> None:
     """Refuse options of which one would be left unread."""
     given = {name: bool(value) for name, value in options.items()}
+    grows = ("max_seeds", "launch")
     alone = {  # each does one thing and ends: what of the others would be left unread
-        "only": ("trains one run here", ("report", "plan", "until", "export", "pilot", "launcher", "workers", "overwrite")),
-        "plan": ("prints a plan", ("report", "until", "export", "launcher", "overwrite")),
-        "report": ("trains nothing", ("until", "launcher", "workers")),
+        "only": ("trains one run here", ("report", "plan", "until", "export", "pilot", "launcher", "workers", "overwrite", *grows)),
+        "plan": ("prints a plan", ("report", "until", "export", "launcher", "overwrite", "seeds", *grows)),
+        "report": ("trains nothing", ("until", "launcher", "workers", *grows)),
     }
     for name, (what, others) in alone.items():
         for other in others:

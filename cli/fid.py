@@ -115,7 +115,8 @@ def fid(
     if save_statistics:
         scoring.reference_statistics(extractor, a).save(save_statistics)
         say(f"statistics of the reference: {save_statistics}")
-    tell_what_next(given, generated, wanted, features, weights)
+    if a.batches is not None and b.batches is not None:  # of statistics most scores and the floor can't be had
+        tell_what_next(given, generated, wanted, features, weights)
 
 
 def tell_what_next(real: str, generated: str, wanted: list[str], features: str, weights: Path | None) -> None:
@@ -125,8 +126,6 @@ def tell_what_next(real: str, generated: str, wanted: list[str], features: str, 
     from gan.run_directory import RunFiles
 
     same = [*(["--features", features] if features != "efficientnet_lite0" else []), *(["--weights", weights] if weights else [])]
-    if real.endswith(".npz") or generated.endswith(".npz"):  # statistics, of which most scores and the floor can't be had
-        return
     if "all" not in wanted:
         say_next("fid", real, generated, "--scores", "all", *same)
     elif zoo.file_of(generated) or RunFiles(located(generated)).settings_file.is_file():

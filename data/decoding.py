@@ -120,7 +120,10 @@ def _decoded(data: bytes) -> Image.Image:
 
 
 def _scale_transparency(image: Image.Image, coded: str) -> None:
-    """The transparent colour of a PNG in 8 bits, as Pillow gives its pixels; it leaves that as the file has it."""
+    """The transparent colour of a PNG in 8 bits, as Pillow gives its pixels; it leaves that as the file has it.
+
+    With 16 bits a channel, colours that differ from it in their low bytes alone are transparent too: Pillow drops those.
+    """
     key = image.info.get("transparency")
     if coded in ("L;2", "L;4") and isinstance(key, int):
         image.info["transparency"] = key * {"L;2": 85, "L;4": 17}[coded]

@@ -158,8 +158,8 @@ def _embed_both(
     of_both = [name for name, entry in chosen.items() if entry.features is True]
     of_generated = [name for name, entry in chosen.items() if entry.features]
     gatherers = {name: entry.gatherer for name, entry in chosen.items() if entry.gatherer}
-    _check(extractor, real, of_both)
-    _check(extractor, generated, [*of_generated, *gatherers])
+    _check(extractor, real, of_both, others="fid, interval and infinity")
+    _check(extractor, generated, [*of_generated, *gatherers], others="fid alone")
     if real.statistics is not None:
         sha256, a = real.statistics.card.get("pixels"), Embedded(real.statistics)
     else:
@@ -294,8 +294,11 @@ def identity_of(extractor: Extractor) -> dict:
     }  # fmt: skip
 
 
-def _check(extractor: Extractor, side: Side, of_images: list[str]) -> None:
-    """ProtocolError if saved statistics come from another extractor, as far as they say, or if there are scores of images."""
+def _check(extractor: Extractor, side: Side, of_images: list[str], others: str) -> None:
+    """ProtocolError if saved statistics come from another extractor, as far as they say, or if there are scores of images.
+
+    others: the scores that statistics are enough for.
+    """
     if side.statistics is not None:
         if len(side.statistics.mean) != extractor.dim:
             raise ProtocolError(
@@ -308,8 +311,7 @@ def _check(extractor: Extractor, side: Side, of_images: list[str]) -> None:
                 raise ProtocolError(f"{side.name} was computed with {name} {found}, this score with {wanted}; compute it anew")
     if of_images and side.batches is None:
         raise ProtocolError(
-            f"{side.name} holds only a mean and a covariance, and {of_images[0]} needs the images: ask for others, such as fid, "
-            "interval and infinity"
+            f"{side.name} holds only a mean and a covariance, and {of_images[0]} needs the images: name those, or ask for {others}"
         )
 
 

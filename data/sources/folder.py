@@ -129,7 +129,8 @@ def _splits_of(names: list[str]) -> tuple[str, dict[str, str]]:
     if len(first) == 1:
         around = f"{first.pop()}/"
         second = {_first(name.removeprefix(around)) for name in names}
-        if (len(second) > 1 or all(name.count("/") > 2 for name in names)) and second <= _split_folders(second):
+        only_train = {name.lower() for name in second} <= set(SPLITS["train"]) and all(name.count("/") > 2 for name in names)
+        if (len(second) > 1 or only_train) and second <= _split_folders(second):
             return around, {folder.lower(): folder for folder in second}
     return "", {}
 

@@ -238,7 +238,9 @@ def test_statistics_are_enough_where_a_score_looks_at_no_image_of_that_side(want
     if which == "real" and wanted in ("interval", "infinity"):
         assert values(score(extractor, *pair, [wanted])[0]) == values(score(extractor, images, images, [wanted])[0])
         return
-    with pytest.raises(ProtocolError, match=rf"theirs\.npz holds only a mean and a covariance, and {wanted} needs the images"):
+    others = "fid, interval and infinity" if which == "real" else "fid alone"
+    words = rf"theirs\.npz holds only a mean and a covariance, and {wanted} needs the images: name those, or ask for {others}$"
+    with pytest.raises(ProtocolError, match=words):
         score(extractor, *pair, ["fid", wanted])
 
 

@@ -110,6 +110,8 @@ def test_a_single_split_within_a_folder_has_its_classes_below_it(tmp_path, class
     classes.rename(tmp_path / "d" / "train")
     found = load("folder", tmp_path, R)
     assert found.classes == images.classes and torch.equal(found.labels, images.labels)
+    (tmp_path / "d" / "train").rename(tmp_path / "d" / "val")  # no split without one to train on
+    assert load("folder", tmp_path, R, split="train").classes == ("d",)
 
 
 def test_classes_are_below_the_split_also_where_a_share_is_held_out_of_it(tmp_path, classes):
