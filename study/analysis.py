@@ -31,6 +31,7 @@ COLLAPSED = 0.1  # diversity (study.tasks.diversity) below which a generator cou
 # Spread of its logits (study.tasks.logit_spread) below which a discriminator has given up: the gradients that it gives to the
 # generator are then as small as Adam's epsilon, 1e-8, and no longer move it.
 GAVE_UP = 1e-5
+GUESSING = 98  # per cent of the error of naming classes at random, from which on a classifier counts as doing that
 LATE = 3  # scored checkpoints, the last ones, whose distances are averaged
 FLAT = 0.05  # a row is flat if its distance, at the slope of the end, changes by less than this share in a quarter of training
 END = 0.4  # share of training over which that slope is taken, or the last LATE points where those reach further back
@@ -268,17 +269,11 @@ def not_converged(study: Study, record: dict) -> str | None:
     value = record["last"]["scores"][0]["value"]
     if not math.isfinite(value):
         return f"its {VALUE[study.task]} is {value}"
-    if study.task == "classify" and value >= _chance(record["last"]["scores"][0]["card"]):
+    if study.task == "classify" and value >= GUESSING * (1 - 1 / len(record["last"]["scores"][0]["card"]["classes"])):
         return f"it names images as if at random: its test error is {value:.1f} %"
     if study.worse_than is not None and value > study.worse_than:
         return f"its {VALUE[study.task]} of {value:.1f} is above {study.worse_than:g}"
     return None
-
-
-def _chance(card: dict) -> float:
-    """The least test error, in %, that is no better than naming the classes at random, within what the test images can tell."""
-    at_random = 1 - 1 / len(card["classes"])
-    return 100 * exact_share(round(at_random * card["test_count"]), card["test_count"])[0]
 
 
 def late_scores(record: dict) -> list[float]:

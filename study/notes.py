@@ -3,7 +3,7 @@
 from data.files import counted
 from gan.config import Config
 from metrics.protocol import Score
-from study.analysis import COLLAPSED, FLAT, GAVE_UP, VALUE, Analysis, same_protocol
+from study.analysis import COLLAPSED, FLAT, GAVE_UP, GUESSING, VALUE, Analysis, same_protocol
 from study.inference import percent
 from study.study import Job, Study
 
@@ -238,7 +238,10 @@ def definition(study: Study, older: bool) -> str:
     """What 'not converged' means in this study. older: it has records of when mean logits were compared."""
     bound = "" if study.worse_than is None else f", or whose final {VALUE[study.task]} is above {study.worse_than:g}"
     if study.task == "classify":
-        return f"Not converged: a run in which a loss or weight became NaN or infinite{bound}."
+        return (
+            f"Not converged: a run in which a loss or weight became NaN or infinite, or which guesses (its error is at least {GUESSING} "
+            f"% of that of classes named at random){bound}."
+        )
     last = "whose" if bound else "or whose"
     return (
         "Not converged: a run in which a loss or weight became NaN or infinite, whose 1,000 images vary (mean pixel variance) less "
