@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	@echo
 	@echo "What you could type next, after: source $(VENV)/bin/activate"
 	@echo "  python run_gan.py sample runs/quickstart --interpolate          walks between pictures"
-	@echo "  python run_gan.py train configs/cifar10/dcgan_cpu.yaml          the same on CIFAR-10, which is downloaded, or GAN_DATA=FOLDER"
+	@echo "  python run_gan.py train configs/cifar10/dcgan_cpu.yaml          a DCGAN on CIFAR-10, which is downloaded, or GAN_DATA=FOLDER"
 	@echo "  python run_gan.py compare configs/studies/kernels_shapes.yaml   two kernels, two seeds, one table"
 
 test: $(VENV)/.installed

@@ -1,8 +1,8 @@
 """For torch.hub: the layers, `convert`, and the generators of the zoo, each by its name with _ for -.
 
 layer = torch.hub.load("OWNER/NAME", "symmetric_conv2d", 64, 128, kernel_size=2)
-faces = torch.hub.load("OWNER/NAME", "generator", "shapes32-c2sp")
-images = faces.sample(16, seed=0)
+shapes = torch.hub.load("OWNER/NAME", "generator", "shapes32-c2sp")
+images = shapes.sample(16, seed=0)
 """
 
 from pathlib import Path

@@ -23,11 +23,24 @@ HEAD = """# Settings
 
 Made by `python docs/settings.py` from [gan/config.py](../gan/config.py) and
 [gan/classification/config.py](../gan/classification/config.py). Each is a key of a YAML file, or typed:
-`train configs/quickstart.yaml train.seed=1`. `null` as a default means what the last column says; where that says nothing, norms,
-kernels and widths are as the family was published, and anything else is off. Those marked * may change when a run goes on, and
+`train configs/quickstart.yaml train.seed=1`. `null` as a default means what the last column says. Where that says nothing, a norm,
+kernel or width is as the family was published, and anything else is off. Those marked * may change when a run goes on, and
 `train.steps` may grow. A mistyped key is answered with the nearest right one. These are the defaults of a file that leaves a key
 out; plain `train` takes the values of [configs/quickstart.yaml](../configs/quickstart.yaml), plain `classify` those of
 resnet20_cpu.yaml.
+"""
+
+
+ENVIRONMENT = """
+## Environment variables
+
+| variable | what | without it |
+|---|---|---|
+| `GAN_DATA` | folder with data sets, where `dataset.path` and archives are looked for ([data.md](data.md)) | `datasets/` |
+| `GAN_CACHE` | folder for what can be made again: statistics, decoded copies, indices, downloaded weights | `~/.cache/gan-scores` |
+| `GAN_COPIES` | GiB that decoded copies of data sets may take; 0 keeps none ([data.md](data.md)) | 4 |
+| `GAN_EXTENSIONS` | Python files or modules with parts of your own ([extending.md](extending.md)) | none |
+| `GAN_ZOO` | folder of the trained generators that `zoo:NAME` means ([python.md](python.md)) | `zoo/` |
 """
 
 
@@ -36,7 +49,8 @@ def main() -> None:
 
 
 def page() -> str:
-    return "\n".join([HEAD, "## `train`\n", table(config.Config), "\n## `classify`\n", table(classification.Config), ""])
+    sections = ["## `train`\n", table(config.Config), "\n## `classify`\n", table(classification.Config), ENVIRONMENT]
+    return "\n".join([HEAD, *sections])
 
 
 def table(tree: type[Tree]) -> str:

@@ -239,8 +239,8 @@ def definition(study: Study, older: bool) -> str:
     bound = "" if study.worse_than is None else f", or whose final {VALUE[study.task]} is above {study.worse_than:g}"
     if study.task == "classify":
         return (
-            f"Not converged: a run in which a loss or weight became NaN or infinite, or which guesses (its error is at least {GUESSING} "
-            f"% of that of classes named at random){bound}."
+            "Not converged: a run in which a loss or weight became NaN or infinite, or which guesses (its error is at least "
+            f"{GUESSING} % of that of classes named at random){bound}."
         )
     last = "whose" if bound else "or whose"
     return (
