@@ -19,7 +19,10 @@ from gan.run_directory import RunError, RunFiles
 COPIES = 5  # of a weight while a GAN trains: itself, the gradient, two averages of Adam, and of the generator's the EMA
 CLASSIFIER_COPIES = 3  # itself, the gradient, momentum
 CLASSES = 10  # of a classifier whose data set hasn't been opened yet
-ADVICE = "lower train.batch_size, generator.latent or the widths"
+ADVICE = {
+    Config: "lower train.batch_size, generator.latent or the widths",
+    classification.Config: "lower train.batch_size or model.*",
+}
 
 
 def require_memory(size: float, what: str, advice: str) -> None:
@@ -44,8 +47,8 @@ def require_memory_to_train(config: Config | classification.Config, device: torc
     except RuntimeError as error:
         if not lacks_memory(error):
             raise
-        raise RunError(f"{what} would take more memory than any machine has: {ADVICE}") from None
-    require_memory(size, what, ADVICE)
+        raise RunError(f"{what} would take more memory than any machine has: {ADVICE[type(config)]}") from None
+    require_memory(size, what, ADVICE[type(config)])
 
 
 def require_space_to_train(config: Config | classification.Config, directory: str | Path) -> None:

@@ -39,7 +39,9 @@ class Batches:
         self.train, self.test = (data.load(**arguments, split=split) for split in ("train", "test"))
         for split in (self.train, self.test):
             if not isinstance(split, ImageSet):
-                raise DataError(f"{split.source} is larger than dataset.memory={limit}: classify keeps its images in memory")
+                raise DataError(
+                    f"{split.source} is larger than dataset.memory={limit:g} GiB, and classify keeps its images in memory: raise that"
+                )
         self.classes, self.source = self.train.classes, self.train.source
         if len(self.classes) < 2:
             raise DataError(f"{self.source} has no classes to tell apart: sort its images into folders, one a class")

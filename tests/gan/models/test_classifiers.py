@@ -138,11 +138,16 @@ def test_a_block_with_a_silent_branch_is_its_shortcut():
     torch.testing.assert_close(down(x), wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_signals_keep_their_size_through_a_deep_network():
-    """He's initial weights: the logits of an untrained ResNet-56 neither vanish nor explode."""
+def test_weights_begin_as_he_et_al_have_them():
+    """N(0, 2 / fan-in); the linear layer Glorot's, with zero bias."""
     torch.manual_seed(0)
-    logits = build_classifier("resnet", "c2sp", 56)(torch.randn(8, 3, 32, 32))
-    assert 0.05 < logits.std() < 20
+    net = build_classifier("resnet", "c2sp", 20)
+    layers = [layer for layer in net.modules() if isinstance(layer, torch.nn.Conv2d) and layer.weight.numel() > 4000]
+    assert len(layers) > 5
+    for layer in layers:
+        assert layer.weight.std().item() == pytest.approx((2 / layer.weight[0].numel()) ** 0.5, rel=0.05)
+    bound = (6 / (net.head.in_features + 10)) ** 0.5
+    assert 0.9 * bound < net.head.weight.abs().max() <= bound and not net.head.bias.any()
 
 
 @pytest.mark.parametrize(
