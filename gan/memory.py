@@ -21,7 +21,7 @@ CLASSIFIER_COPIES = 3  # itself, the gradient, momentum
 CLASSES = 10  # of a classifier whose data set hasn't been opened yet
 ADVICE = {
     Config: "lower train.batch_size, generator.latent or the widths",
-    classification.Config: "lower train.batch_size or model.*",
+    classification.Config: "lower train.batch_size, model.width or model.depth",
 }
 
 

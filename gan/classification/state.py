@@ -40,7 +40,8 @@ class Batches:
         for split in (self.train, self.test):
             if not isinstance(split, ImageSet):
                 raise DataError(
-                    f"{split.source} is larger than dataset.memory={limit:g} GiB, and classify keeps its images in memory: raise that"
+                    f"{split.source} is larger than dataset.memory={limit:g} GiB, and classify keeps its images in memory: raise "
+                    "that, or lower dataset.resolution"
                 )
         self.classes, self.source = self.train.classes, self.train.source
         if len(self.classes) < 2:

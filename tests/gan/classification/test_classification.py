@@ -256,7 +256,7 @@ def test_data_without_classes_or_with_other_classes_is_refused(small, pictures, 
 
 
 def test_a_set_that_would_be_streamed_is_refused(small, tmp_path):
-    with pytest.raises(DataError, match=r"larger than dataset.memory=0.0: classify keeps its images in memory"):
+    with pytest.raises(DataError, match=r"larger than dataset.memory=0 GiB, and classify keeps its images in memory: raise"):
         train(small("dataset.memory=0"), tmp_path, progress=False)
 
 
