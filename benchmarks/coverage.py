@@ -28,7 +28,7 @@ ROWS = ("c3", "c2", "c2sp", "c4", "c4sp", "c5")
 PAIRS = (("c2sp", "c2"), ("c4sp", "c4"))
 EQUAL = 0.1
 ERROR = 0.16  # of classifiers
-FOR_ALL, FOR_ROW = 0.4, 0.2  # shares of what makes an image hard: for all networks, for those of a row
+FOR_ALL, FOR_ROW, FOR_SEED = 0.4, 0.2, 0.1  # shares of what makes an image hard: for all networks, those of a row, of a seed
 DEVIATION = 0.08  # of the logarithm of the distance over seeds; the studies in results/ have 0.015 to 0.12
 
 
@@ -70,7 +70,7 @@ class Study:
         self.deviations: dict[str, float] = dict(zip(ROWS, kind.deviation * np.exp(generator.uniform(low, -low, len(ROWS)))))
         self.deviations["c3"] *= kind.baseline
         self.values: dict[str, dict[int, float]] = {row: {} for row in ROWS}
-        self.wrong: dict[str, list[np.ndarray | None]] = {row: [] for row in ROWS}
+        self.wrong: dict[str, dict[int, np.ndarray | None]] = {row: {} for row in ROWS}
         self.hard = generator.normal(size=kind.images)
         self.hard_for = {row: generator.normal(size=kind.images) for row in ROWS}
         self.grow(kind.seeds)
@@ -78,21 +78,22 @@ class Study:
     def grow(self, seeds: int) -> None:
         for seed in range(max(max(own, default=-1) for own in self.values.values()) + 1, seeds):
             shared = self.generator.normal(0, self.kind.deviation / 2)
+            self.hard_for_seed = self.generator.normal(size=self.kind.images)
             for row in ROWS:
                 if self.generator.uniform() >= self.kind.missing:
                     self.values[row][seed] = self.truth[row] + shared + self.generator.normal(0, self.deviations[row])
                     if self.kind.images:
-                        self.values[row][seed] = self._measured(row, self.values[row][seed])
+                        self.values[row][seed] = self._measured(row, seed, self.values[row][seed])
         if self.kind.lost:
             for row in ROWS[1::3]:
                 del self.values[row][max(self.values[row], key=lambda seed: self.values[row][seed])]
 
-    def _measured(self, row: str, logarithm: float) -> float:
+    def _measured(self, row: str, seed: int, logarithm: float) -> float:
         """The logarithm of the error that a network with this one has on the test images."""
-        alone = (1 - FOR_ALL - FOR_ROW) ** 0.5 * self.generator.normal(size=self.kind.images)
-        own = FOR_ALL**0.5 * self.hard + FOR_ROW**0.5 * self.hard_for[row] + alone
+        alone = (1 - FOR_ALL - FOR_ROW - FOR_SEED) ** 0.5 * self.generator.normal(size=self.kind.images)
+        own = FOR_ALL**0.5 * self.hard + FOR_ROW**0.5 * self.hard_for[row] + FOR_SEED**0.5 * self.hard_for_seed + alone
         wrong = own < stats.norm.ppf(ERROR * math.exp(logarithm))
-        self.wrong[row].append(wrong)
+        self.wrong[row][seed] = wrong
         return float(np.log(wrong.mean() / ERROR))
 
     def change(self, row: str, against: str) -> float:

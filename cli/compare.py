@@ -108,14 +108,15 @@ def compare(
     loaded = with_choices(loaded, folder)
     compared = any(map(loaded.partner, loaded.rows))
     if wanted and not failed:
-        reached, without = width_reached(loaded, analyse(loaded, StudyFolder(folder)))
+        analysis = analyse(loaded, StudyFolder(folder))
+        reached, without = width_reached(loaded, analysis)
         said = "no interval can be had" if reached is None else f"the widest interval is ± {100 * reached:.2g} %"
         seeds_there = len(loaded.seeds)
         said += f" with {counted(seeds_there, 'seed')}"
         if (reached is None or reached > wanted) and seeds_there >= most:
             said += f", {'as many as' if seeds_there == most else 'more than'} --max-seeds {most} allows"
-        elif reached is not None and reached > wanted:
-            said += ": the test images are too few for a narrower one, whatever the seeds"
+        elif reached is not None and reached > wanted and any(group.images for group in analysis.groups.values()):
+            said += ": for less, whatever the seeds, there are too few test images"
         say(said + (f"; none can be had for {', '.join(without)}" if without and reached is not None else ""))
     if not quiet:
         print(in_terminal(loaded, folder))

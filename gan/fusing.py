@@ -170,6 +170,7 @@ def _computes_as(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
 
 
 def _hooked(*layers: nn.Module) -> bool:
-    """Whether somebody looks at these layers, or at all modules."""
-    own = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in layers)
-    return own or torch.nn.modules.module._has_any_global_hook()
+    """Whether somebody looks at these very layers. Hooks on all modules see the two as one: PyTorch's own counters set some."""
+    return any(
+        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in layers
+    )  # fmt: skip

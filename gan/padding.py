@@ -73,11 +73,11 @@ def pad(x: Tensor, rule: Rule, far: tuple[int, int] = (0, 0)) -> Tensor:
 
     far: additional rows below and columns to the right. Negative amounts crop (k = 1 at stride 2).
     """
-    padded, first = [], 0
-    for channels, corner in _groups(rule):
+    padded, first, groups = [], 0, _groups(rule)
+    for channels, corner in groups:
         left, right, top, bottom = sides(corner, rule.small, rule.large)
         # All channels stay x itself: the derivative of a view of it would leave channels_last, which slows the layers before it.
-        group, first = x if channels == x.shape[-3] else x.narrow(-3, first, channels), first + channels
+        group, first = x if len(groups) == 1 else x.narrow(-3, first, channels), first + channels
         padded.append(extend(group, (left, right + far[1], top, bottom + far[0]), rule.mode))
     return padded[0] if len(padded) == 1 else torch.cat(padded, dim=-3)
 

@@ -160,9 +160,9 @@ def analyse(study: Study, folder: StudyFolder) -> Analysis:
     lines, groups, models = [], {}, {}
     for facet, rows in facets.items():
         own = {row.label: runs[row.label] for row in rows}
-        images = covariance({label: [wrong_images(r) for r in found.converged.values()] for label, found in own.items()})
+        images = covariance({label: {s: wrong_images(r) for s, r in found.converged.items()} for label, found in own.items()})
         model = fit({label: found.logarithms for label, found in own.items()}, images)
-        compared, groups[facet] = _compared(study, rows, own, model)
+        compared, groups[facet] = _compared(study, rows, own, model, known=images is not None)
         models |= dict.fromkeys(own, model)
         flat = _flatness(study, own)
         instruments = _instruments({row.label: probes[row.label] for row in rows}, own)
@@ -221,7 +221,7 @@ def _require_same_images(study: Study, folder: StudyFolder, records: dict[str, d
             if digest != other:
                 raise StudyError(
                     f"{job.name} was {what}ed on other images than {name}, so their errors can't be compared: let dataset.path "
-                    f"name the same images, and delete {folder.run(job)} to train it again"
+                    f"name the same images, and take {job.name} out of {folder.path} to train it again"
                 )
 
 
@@ -299,27 +299,23 @@ def geometric_mean(scores: list[float]) -> float:
 # --- differences -------------------------------------------------------------------------------------------------------------
 
 
-def _compared(study: Study, rows: list[Row], runs: dict[str, _Runs], model: Fit) -> tuple[dict[str, Comparison], Group]:
-    """Each row of a facet against its baseline, and what they share."""
+def _compared(
+    study: Study, rows: list[Row], runs: dict[str, _Runs], model: Fit, known: bool
+) -> tuple[dict[str, Comparison], Group]:  # fmt: skip
+    """Each row of a facet against its baseline, and what they share. known: whether what test images contribute is."""
     baseline = next((partner.label for row in rows if (partner := study.partner(row))), None)
     if baseline is None:
         return {}, Group(model.deviation, model.freedom, math.inf)
     found = against_baseline(model, baseline, list(runs))
     widths = [d.high - d.estimate for d in found.values() if d.high is not None]
-    variances = {row: _over_images(model, row, baseline) for row in found}
-    images = max(variances.values(), default=0.0) if model.images.any() else None
+    variances = {row: model.over_images(row, baseline) for row in found}
+    images = max(variances.values(), default=0.0) if known else None
     group = Group(model.deviation, model.freedom, max(widths, default=math.inf), spreads_differ(model), images)
     compared = {}
     for row, d in found.items():
         width = lambda seeds, images=variances[row]: half_width(len(found), seeds, model.deviation, images)
         compared[row] = _comparison(study, row, baseline, d, runs, model, width)
     return compared, group
-
-
-def _over_images(model: Fit, row: str, against: str) -> float:
-    """The variance of a difference over test images; 0 where it isn't known."""
-    weights = model.contrast(row, against)
-    return 0.0 if weights is None else float(weights @ model.images @ weights)
 
 
 def _contrasts(study: Study, runs: dict[str, _Runs], models: dict[str, Fit]) -> list[Comparison]:
@@ -329,7 +325,7 @@ def _contrasts(study: Study, runs: dict[str, _Runs], models: dict[str, Fit]) -> 
     found = []
     for (row, against), d in zip(known, holm(list(known.values()))):
         model = models[row]
-        images = _over_images(model, row, against)
+        images = model.over_images(row, against)
         freedom = lambda seeds, m=model: (len(m.rows) - 1) * (seeds - 1)
         width = lambda seeds, m=model, f=freedom, i=images: pair_half_width(len(known), f(seeds), seeds, m.deviation, i)
         found.append(_comparison(study, row, against, d, runs, model, width))
@@ -345,7 +341,8 @@ def _comparison(
         return Comparison(row, against, d, word, None)
     converged = min((runs[label] for label in (row, against)), key=lambda own: len(own.converged))
     share = len(converged.converged) / len(converged.records)
-    more = more_seeds(d.estimate, study.equal_within, len(converged.converged), model.deviation, width)
+    images = model.over_images(row, against)
+    more = more_seeds(d.estimate, study.equal_within, len(converged.converged), model.deviation, width, images)
     return Comparison(row, against, d, None, None if more is None else with_share(more, share))
 
 

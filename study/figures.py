@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from data.files import in_short
-from gan.plots import DASHES, MARKERS, PALETTE, WIDTH, figure_bytes, legend_below, logarithmic, styled, subplots, tidy
+from gan.plots import DASHES, GREY, MARKERS, PALETTE, WIDTH, figure_bytes, legend_below, logarithmic, styled, subplots, tidy
 from study.analysis import VALUE, Line, curve_of, sizes_differ
 from study.folder import StudyFolder
 from study.study import Job, Study, StudyError
@@ -26,7 +26,7 @@ def _style(lines: list[Line], line: Line) -> dict:
 def _kind(line: Line) -> tuple:
     """What rows have in common that differ in numbers alone, such as in depth."""
     is_number = lambda value: isinstance(value, int | float) and not isinstance(value, bool)
-    return tuple((key, value) for key, value in line.row.settings.items() if not is_number(value))
+    return tuple((key, None if is_number(value) else value) for key, value in line.row.settings.items())
 
 
 def _facets(lines: list[Line]) -> dict[str, list[Line]]:
@@ -101,7 +101,7 @@ def _in_full(name: str) -> str:
 def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
     """Distance against what a row costs: parameters where rows differ in them, multiply-adds, and time where it was measured.
 
-    A row of panels per facet. Rows of several costs that differ in numbers alone, such as in depth, have one colour and are joined.
+    A row of panels per facet. Rows of several costs that differ in numbers alone, such as in depth, are joined.
     """
     panels = [("multiply-adds per step (10⁹)", lambda line: line.model["step_macs"] / 1e9)]
     if sizes_differ([line for line in lines if _shown(line)]):
@@ -116,7 +116,6 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
     named, kinds = {}, list(dict.fromkeys(map(_kind, lines)))
     costly = {kind: {line.model["step_macs"] for line in lines if _shown(line) and _kind(line) == kind} for kind in kinds}
     joined = [kind for kind in kinds if len(costly[kind]) > 1]
-    color = lambda kind: PALETTE[kinds.index(kind) % len(PALETTE)]
     figure, axes = subplots(len(facets), len(panels), size, sharey="row", sharex="col")
     for row, (facet, group) in zip(axes, facets.items()):
         for axis, (_, cost) in zip(row, panels):
@@ -124,15 +123,13 @@ def plot_tradeoff(lines: list[Line], costs: dict[str, dict]) -> Figure:
             points = [(cost(line), fmean(_shown(line).values())) for line in drawn]
             for kind in joined:
                 own = sorted(point for point, line in zip(points, drawn) if _kind(line) == kind)
-                axis.plot([x for x, _ in own], [y for _, y in own], color=color(kind), linewidth=1, alpha=0.5, zorder=1)
+                axis.plot([x for x, _ in own], [y for _, y in own], color=GREY, linewidth=0.8, alpha=0.6, zorder=1)
             width, height = (max(values) - min(values) for values in zip(*points)) if points else (0, 0)
             for line, (x, y) in zip(drawn, points):
                 values = list(_shown(line).values())
                 spread = stdev(values) if len(values) > 1 else 0.0
                 fill = {"markerfacecolor": "white"} if line.problems + line.failures else {}
                 style = {"linestyle": "none", "capsize": 2, "markersize": 5, **fill, **_style(lines, line)}
-                if joined:
-                    style["color"] = color(_kind(line))
                 named[line.short] = axis.errorbar(x, y, spread, **style)
                 if not direct:
                     continue

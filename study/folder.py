@@ -80,7 +80,7 @@ class StudyFolder:
     def _has_own(self, job: Job) -> bool:
         return (self.run(job) / RECORD).is_file()
 
-    def _place(self, job: Job) -> str:
+    def place(self, job: Job) -> str:
         """Where its record lies, for a message."""
         return str(self.run(job) / RECORD) if self._has_own(job) else f"the run {job.name} in {self.path / RUNS}"
 
@@ -94,7 +94,7 @@ class StudyFolder:
                 return record
         except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
             pass
-        raise StudyError(f"{self._place(job)} is damaged or of another version; delete it, and the run is scored or trained again")
+        raise StudyError(f"{self.place(job)} is damaged or of another version; delete it, and the run is scored or trained again")
 
     def _json(self, job: Job, name: str) -> dict | None:
         """record, probe or result .json of a run. ValueError where it isn't JSON."""
@@ -142,14 +142,16 @@ class StudyFolder:
                 )
 
     def require_as_adopted(self, study: Study, adopted: Study, job: Job) -> None:
-        """StudyError if the study that the folder goes by has other settings, or another length, for a run that it has."""
-        there = next((other for other in adopted.jobs if other.name == job.name), None)
-        if there is None:
+        """StudyError if the study that the folder goes by trains this run's row otherwise, or scores runs otherwise."""
+        row = next((row for row in adopted.rows if row.label == job.row.label), None)
+        if row is None:
             return
-        old, new = adopted.config(there), study.config(job)
+        old, new = (s.config(Job(r, s.seeds[0])).replace({"train.seed": job.seed}) for s, r in ((adopted, row), (study, job.row)))
         changes = _changes(old, new.keeping(old))
         if old.length != new.length and not changes:
             changes = [f"{'train.steps' if study.task == 'gan' else 'train.epochs'}: {old.length} -> {new.length}"]
+        before, after = (s.scoring.protocol() for s in (adopted, study))
+        changes += [f"scoring.{key}: {before[key]} -> {after[key]}" for key in before if before[key] != after[key]]
         if changes:
             raise StudyError(
                 f"the study in {self.path} has other settings ({'; '.join(changes)}), so {job.name} would be of another study than "
@@ -165,7 +167,7 @@ class StudyFolder:
             return study.kind.load_saved(record["config"])
         except ConfigError as error:
             raise StudyError(
-                f"{self._place(job)} is of another version ({error}); delete it, and the run is scored (or trained) again"
+                f"{self.place(job)} is of another version ({error}); delete it, and the run is scored (or trained) again"
             ) from None
 
     def require_weights(self, study: Study, jobs: list[Job]) -> None:
@@ -176,7 +178,7 @@ class StudyFolder:
                 raise StudyError(
                     f"{self.run(job)} has scores but no weights (an exported study leaves them behind), so it can't be scored in "
                     "another way or trained further here: go on in the folder where it was trained, put steps and scoring back, "
-                    f"or delete {self._place(job)} to train it from step 0"
+                    f"or delete {self.place(job)} to train it from step 0"
                 )
 
     @staticmethod
@@ -229,12 +231,11 @@ class StudyFolder:
 
     def kept_grids(self, study: Study) -> bytes | None:
         """grids.png, where samples that were exported with it are left in no other file, so that it can't be drawn anew."""
-        file, shown = self.path / "grids.png", self.shown_grids(study)
-        finished = {
-            name.rpartition("/")[0] for name, left in self._exported.items() if left.get("record", {}).get("status") == "finished"
-        }
-        rows = {job.row.slug for job in study.jobs if job.row.label in shown}
-        return file.read_bytes() if finished - rows and file.is_file() else None
+        file, row_of = self.path / "grids.png", lambda name: name.rpartition("/")[0]
+        finished = {row_of(name) for name, left in self._exported.items() if left.get("record", {}).get("status") == "finished"}
+        pictured = {row_of(name) for name in self._exported_grids} | {job.row.slug for job in study.jobs if self.grid(job)}
+        lost = {row.slug for row in study.rows} & finished - pictured
+        return file.read_bytes() if lost and file.is_file() else None
 
     def export(self, study: Study, target: Path, overwrite: bool = False) -> int:
         """Write tables, report and what the finished runs of a study left, but no weights, to another folder; how many runs.
@@ -243,18 +244,21 @@ class StudyFolder:
         holds runs that this study hasn't, unless told to overwrite.
         """
         there = {job.name for job in study.jobs if self.record(job)}
-        lost = sorted((StudyFolder(target)._exported.keys() | _records_below(target)) - there)
-        if lost and not overwrite and target.resolve() != self.path.resolve():
+        kept = _records_below(target) if target.resolve() == self.path.resolve() else set()  # which an export leaves where they are
+        lost = sorted((StudyFolder(target)._exported.keys() | _records_below(target)) - there - kept)
+        if lost and not overwrite:
             raise StudyError(f"{target} holds {lost[0]}, which this study hasn't: name another folder, or say --overwrite")
         target.mkdir(parents=True, exist_ok=True)
         tuned = 0
         if study.tune and (self.path / TUNING).is_dir():
             tuned = StudyFolder(self.path / TUNING).export(study.tuning(), target / TUNING, overwrite)
         write_atomically(target / STUDY, _yaml(study))
+        if (target / ADOPTED).is_file():  # what single runs there go by
+            write_atomically(target / ADOPTED, _yaml(study))
         for name in EXPORTED:
             if (self.path / name).is_file():
                 write_atomically(target / name, (self.path / name).read_bytes())
-            else:  # of another study that was exported there
+            elif lost:  # of the study that is overwritten
                 (target / name).unlink(missing_ok=True)
         jobs = [job for job in study.jobs if self.record(job)]
         runs = [{"run": job.name, **self._left(job)} for job in jobs]
@@ -263,7 +267,7 @@ class StudyFolder:
         if grids:
             grids[REAL] = self.real(study)
             write_atomically(target / GRIDS, _zipped({f"{name}.png": png for name, png in grids.items() if png}))
-        else:
+        elif lost:
             (target / GRIDS).unlink(missing_ok=True)
         lines = ",\n".join(json.dumps(run, separators=(",", ":")) for run in runs)  # one run per line: differences stay readable
         seal = sealed({"runs": runs})[KEY]

@@ -4,12 +4,13 @@ All rows of a study are tested on the same images. Of the difference of two rows
 other doesn't (McNemar, Psychometrika 1947); so it is surer than that of two rows with test images of their own, and by how much
 depends on how far they are wrong about the same ones. To first order the logarithm of a run's error e is the mean of w / e over
 images, w being 1 for an image that it named wrongly and 0 for any other; a row's is the mean over its runs. The covariance of
-these over images, divided by their number, is that of the rows' logarithms over other sets of as many images. What is wrong in one
-run of a row and right in the next is left out of it, since the spread over seeds holds that already.
+these over images, divided by their number, is that of the rows' logarithms over other sets of as many images. What differs from one
+seed to the next is left out of it, since the spread over seeds holds that already.
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -23,20 +24,28 @@ def wrong_images(record: dict) -> np.ndarray | None:
     return np.unpackbits(bits, count=record["last"]["scores"][0]["card"]["test_count"]).astype(bool)
 
 
-def covariance(wrong: Mapping[str, Sequence[np.ndarray | None]]) -> dict[tuple[str, str], float] | None:
-    """{(row, row): covariance of the logarithms of their errors over test images} from the wrong_images of each row's runs.
+def covariance(wrong: Mapping[str, Mapping[int, np.ndarray | None]]) -> dict[tuple[str, str], float] | None:
+    """{(row, row): covariance of the logarithms of their errors over test images} from the wrong_images of runs, by row and seed.
 
     Rows without a run are left out. None unless all runs have kept their images, equally many.
     """
-    runs = [images for own in wrong.values() for images in own]
+    runs = [images for own in wrong.values() for images in own.values()]
     if not runs or any(images is None for images in runs) or len({len(images) for images in runs if images is not None}) > 1:
         return None
+    count = len(runs[0])
     # An error of 0 counts as half an image.
-    relative = {row: np.array([w / max(w.mean(), 0.5 / len(w)) for w in own]) for row, own in wrong.items() if own}
-    found = np.atleast_2d(np.cov([own.mean(axis=0) for own in relative.values()]))
-    for i, own in enumerate(relative.values()):
-        if len(own) > 1:
-            found[i, i] -= own.var(axis=0, ddof=1).mean() / len(own)
-    values, vectors = np.linalg.eigh(found / len(runs[0]))
+    relative = {row: {s: w / max(w.mean(), 0.5 / count) for s, w in own.items()} for row, own in wrong.items() if own}
+    found = np.atleast_2d(np.cov([np.mean(list(own.values()), axis=0) for own in relative.values()]))
+    # Of the covariance over images, what differs from seed to seed: in one row, and in two alike.
+    for (i, a), (j, b) in itertools.product(enumerate(relative.values()), repeat=2):
+        if len(seeds := sorted(a.keys() & b.keys())) > 1:
+            own = [np.array([row[seed] for seed in seeds]) for row in (a, b)]
+            deviations = [each - each.mean(axis=0) for each in own]
+            together = (deviations[0] * deviations[1]).sum(axis=0).mean() / (len(seeds) - 1)
+            found[i, j] -= together * len(seeds) / (len(a) * len(b))
+    for i, own in enumerate(wrong[row] for row in relative):
+        if not any(images.any() for images in own.values()):  # the least that half an image can vary
+            found[i, i] = 2 * count
+    values, vectors = np.linalg.eigh(found / count)
     found = vectors * values.clip(min=0) @ vectors.T  # taking something off may have left no covariance
     return {(a, b): float(found[i, j]) for i, a in enumerate(relative) for j, b in enumerate(relative)}

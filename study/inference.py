@@ -72,14 +72,22 @@ class Fit:
         weights = self.contrast(row, against)
         if weights is None:
             return None
-        over_seeds, over_images = self.deviation**2 * weights @ self.inverse @ weights, weights @ self.images @ weights
+        over_seeds, over_images = self.deviation**2 * weights @ self.inverse @ weights, self.over_images(row, against)
         freedom = _freedom(self.freedom, over_seeds, over_images)
         return Test(float(weights @ self.effects), float(np.sqrt(over_seeds + over_images)), freedom)
+
+    def over_images(self, row: str, against: str) -> float:
+        """The variance of row - against over test images; 0 where it isn't known."""
+        weights = self.contrast(row, against)
+        return 0.0 if weights is None else max(0.0, float(weights @ self.images @ weights))
 
 
 def _freedom(freedom: int, over_seeds: float, over_images: float) -> float:
     """Satterthwaite's degrees of freedom of a variance over seeds, which has `freedom`, plus one that is known."""
-    return min(freedom * (1 + over_images / over_seeds) ** 2, max(freedom, 1000)) if freedom and over_seeds else freedom
+    if not freedom or not over_images > 0:
+        return freedom
+    most = max(freedom, 1000)  # as good as endless
+    return min(freedom * (1 + over_images / over_seeds) ** 2, most) if over_seeds else most
 
 
 def fit(values: Values, images: Mapping[tuple[str, str], float] | None = None) -> Fit:
@@ -126,7 +134,7 @@ def against_baseline(model: Fit, baseline: str, rows: Sequence[str], level: floa
     over_seeds, over_images = model.deviation**2 * matrix @ model.inverse @ matrix.T, matrix @ model.images @ matrix.T
     freedom = min(_freedom(model.freedom, *both) for both in zip(over_seeds.diagonal(), over_images.diagonal()))
     covariance = over_seeds + over_images
-    errors = np.maximum(np.sqrt(covariance.diagonal()), 1e-150)  # 0 where nothing varies
+    errors = np.sqrt(covariance.diagonal().clip(1e-300))  # 0 where nothing varies
     correlation = covariance / np.outer(errors, errors)
     np.fill_diagonal(correlation, 1)
     half = _critical(tuple(map(tuple, correlation.round(6))), freedom, level) * errors
@@ -219,7 +227,7 @@ def pair_half_width(
 def seeds_needed(width: Callable[[int], float], wanted: float) -> int:
     """The least number of seeds from 2 on whose half-width is at most `wanted`. width: of a number of seeds, falling.
 
-    MOST_SEEDS where no number is enough, because of the test images.
+    MOST_SEEDS where no number up to that is enough, as test images may have it.
     """
     return _least(lambda seeds: width(seeds) <= wanted)
 
@@ -295,16 +303,18 @@ def resolves(estimate: float, equal: float, half_width: float, seeds: int, devia
     return bool(1 - unclear >= POWER)
 
 
-def more_seeds(estimate: float, equal: float, runs: int, deviation: float, width: Callable[[int], float]) -> int | None:
+def more_seeds(
+    estimate: float, equal: float, runs: int, deviation: float, width: Callable[[int], float], images: float = 0.0
+) -> int | None:  # fmt: skip
     """How many seeds more than the `runs` there are would resolve a difference, if it stays what it is; at least 1.
 
     None where no number would, because of the test images. deviation: of the logarithm of a run's distance. width: the half-width
-    of the interval for a number of seeds.
+    of the interval for a number of seeds. images: as of half_width.
     """
     if not isfinite(estimate):
         return 1
     needed = _least(lambda seeds: resolves(estimate, equal, width(seeds), seeds, deviation))
-    return None if needed >= MOST_SEEDS else max(1, needed - runs)
+    return None if images and needed >= MOST_SEEDS else max(1, needed - runs)
 
 
 def with_share(runs: int, share: float) -> int:

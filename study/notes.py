@@ -39,7 +39,7 @@ def _scoring(study: Study, analysis: Analysis) -> list[str]:
             f"{all_of('train_count')} images, tested on {all_of('test_count')} at the end. Mean ± standard deviation over training "
             "seeds.",
             "Other test images: the exact 95 % interval of a row's mean error over endless images like those tested.",
-            _test_images(analysis),
+            *_test_images(analysis),
         ]
     averaged = "the last three scored checkpoints (geometric mean)" if analysis.averaged else "the last checkpoint"
     score = f" Score: {names[1]}, higher is better." if names[1:] else ""
@@ -107,19 +107,22 @@ def _deviations(analysis: Analysis) -> str:
     return "; ".join(found) or "unknown: too few shared seeds"
 
 
-def _test_images(analysis: Analysis) -> str:
+def _test_images(analysis: Analysis) -> list[str]:
     """Whether the intervals hold for other test images, too."""
-    known = [group.images for group in analysis.groups.values() if group.images is not None]
-    if known:
-        alone = 100 * percent(1.96 * max(known) ** 0.5)
-        return (
-            "Intervals and verdicts hold for other seeds and other test images: rows are compared image by image, so what they are "
-            f"wrong about together doesn't count. The test images alone leave a change uncertain by up to ± {alone:.1f} %."
-        )
-    return (
-        "Intervals and verdicts hold for other seeds, not for other test images: these records don't say which images were named "
-        "wrongly."
-    )
+    compared = [*(line.comparison for line in analysis.lines if line.comparison), *analysis.contrasts]
+    if all(c.difference.low is None for c in compared):
+        return []
+    known = [group.images for group in analysis.groups.values() if group.freedom]
+    if None in known:
+        return [
+            "Intervals and verdicts hold for other seeds, not for other test images: these records don't say which images were "
+            "named wrongly."
+        ]
+    alone = 100 * percent(1.96 * max(images or 0.0 for images in known) ** 0.5)
+    return [
+        "Intervals and verdicts hold for other seeds and other test images: rows are compared image by image, so what they are "
+        f"wrong about together doesn't count. The test images alone leave a single change uncertain by up to ± {alone:.1f} %."
+    ]
 
 
 def _real_images(analysis: Analysis) -> list[str]:

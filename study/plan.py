@@ -48,7 +48,7 @@ def _needed(study: Study, analysis: Analysis, wanted: float) -> int:
             needed = max(needed, there + 1)
             continue
         runs = seeds_needed(lambda seeds, k=compared, g=group: half_width(k, seeds, g.deviation, g.images or 0.0), wanted)
-        if runs >= MOST_SEEDS:  # the test images don't allow it
+        if group.images and runs >= MOST_SEEDS:  # the test images don't allow it
             continue
         needed = max(needed, there + 1, with_share(runs, _share(lines)))
     return needed
@@ -92,7 +92,7 @@ def plan(study: Study, pilot: Study, path: Path, workers: int) -> str:
     for wanted in WIDTHS:
         width = math.log1p(wanted)
         needed = max(_seeds(k, deviations[f], images, width) for f, k in facets.items())
-        if needed >= MOST_SEEDS:
+        if images and needed >= MOST_SEEDS:
             rows.append([f"± {wanted:.0%}", "none is enough", "-", "-", "-", "-"])
             continue
         seeds, upper = with_share(needed, share), {f: upper_deviation(deviations[f], freedoms[f]) for f in facets}

@@ -49,7 +49,8 @@ def write_report(study: Study, path: Path) -> str:
     # Tables first: if a picture can't be drawn, they are there.
     _write(folder, {"table.md": text, "table.csv": to_csv(table), "table.json": to_json(study, analysis, table, costs)})
     pictures = _pictures(study, folder, analysis, costs)
-    html = to_html(study, analysis, costs, pictures, tuning, nearest_images(study, folder))
+    kept = folder.kept_grids(study) is not None
+    html = to_html(study, analysis, costs, pictures, tuning, nearest_images(study, folder), kept)
     _write(folder, {**{f"{name}.png": picture for name, picture in pictures.items()}, "report.html": html})
     return text
 
@@ -77,9 +78,9 @@ def _write(folder: StudyFolder, files: dict[str, str | bytes | None]) -> None:
 
 def to_html(
     study: Study, analysis: Analysis, costs: dict[str, dict], pictures: dict[str, bytes | None], tuning: list[Choice] | None,
-    nearest: list[Looked],
+    nearest: list[Looked], kept: bool,
 ) -> str:  # fmt: skip
-    """One file with everything in it: pictures as data, no script, no link."""
+    """One file with everything in it: pictures as data, no script, no link. kept: the samples are shown as they were exported."""
     embedded = {name: _embedded(picture) for name, picture in pictures.items() if picture}
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text())
@@ -106,6 +107,7 @@ def to_html(
         instruments_note=INSTRUMENTS_NOTE,
         figures=embedded,
         nearest=nearest,
+        kept=kept,
         score=score_names(analysis)[0],
         done=len(analysis.records),
         asked=sum(line.asked for line in lines),

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from data.checksums import sealed
 from data.files import counted, duration, printable, reason, write_atomically
 from data.files import locked as held
+from gan.classification.state import Batches
 from gan.evaluation import open_side
 from gan.loop import EMULATED, Diverged, Interrupted
 from gan.progress import BAR
@@ -24,12 +25,12 @@ from metrics.precision import emulated
 from metrics.protocol import library_versions
 from metrics.scoring import Side
 from study.costs import measure_costs
-from study.folder import ADOPTED, RECORD, TUNING, StudyFolder
+from study.folder import ADOPTED, RECORD, STUDY, TUNING, StudyFolder
 from study.launch import Ended, default_workers, follow_parent, gpus_for, run_here, run_submitit
 from study.report import write_report
 from study.revision import noted
 from study.study import Job, Study, StudyError
-from study.tasks import check_runs, open_run
+from study.tasks import ClassifierRun, check_runs, open_run
 from study.tuning import with_choices
 
 
@@ -135,8 +136,8 @@ def run_one(study: Study, path: Path, name: str) -> dict:
         raise StudyError(f"--only {name}: rows choose their settings first; tune by the same command without --only")
     folder.adopt_if_new(study)
     folder.require_unchanged(study)
-    if (path / ADOPTED).is_file():
-        folder.require_as_adopted(study, with_choices(Study.load(path / ADOPTED), path), found[0])
+    adopted = next(file for file in (path / ADOPTED, path / STUDY) if file.is_file())
+    folder.require_as_adopted(study, with_choices(Study.load(adopted), path), found[0])
     folder.require_weights(study, found)
     return run_job(study, folder, found[0], shown=sys.stderr.isatty())
 
@@ -151,6 +152,8 @@ def run_job(study: Study, folder: StudyFolder, job: Job, shown: bool = False) ->
     run = open_run(config, directory, shown)
     if reference := run.open(study.scoring):
         _require_reference(study, folder, job, reference)
+    if isinstance(run, ClassifierRun):
+        run.check = lambda batches: _require_images(study, folder, job, batches)
     *earlier, code = noted(directory)
     record = {"label": job.row.label, "seed": job.seed, "task": study.task, "length": config.length}
     record |= {"scoring": study.scoring.protocol(), "config": config.model_dump(mode="json"), "code": code, "earlier_code": earlier}
@@ -196,6 +199,23 @@ def _require_reference(study: Study, folder: StudyFolder, job: Job, real: Side) 
                 f"{other.name} was scored against other images ({card['real']}) than lie here ({real.name}), so the two could not "
                 f"be compared: let {'scoring.reference' if study.scoring.reference else 'dataset.path'} name the same images, or "
                 "start a study of these in another --out"
+            )
+
+
+def _require_images(study: Study, folder: StudyFolder, job: Job, batches: Batches) -> None:
+    """StudyError if a classifier that this one is compared with was trained or tested on other images."""
+    own = study.config(job).dataset
+    for other in study.jobs:
+        theirs = study.config(other).dataset
+        alike = (theirs.resolution, theirs.crop) == (own.resolution, own.crop)  # else the same images have other pixels
+        if other == job or study.facet(other.row)[0] != study.facet(job.row)[0] or not alike:
+            continue
+        record = folder.finished(study, other)
+        card = record["last"]["scores"][0]["card"] if record and record["status"] == "finished" else {}
+        if card and (card.get("train_sha256"), card.get("test_sha256")) != (batches.sha256, batches.test_sha256):
+            raise StudyError(
+                f"{other.name} was trained or tested on other images ({card.get('data')}) than lie here ({batches.source}), so the "
+                "two could not be compared: let dataset.path name the same images, or start a study of these in another --out"
             )
 
 

@@ -17,6 +17,7 @@ from data.waiting import progress
 from gan import sampling
 from gan.classification import config as classification_config
 from gan.classification.result import read_result
+from gan.classification.state import Batches
 from gan.classification.training import train as train_classifier
 from gan.config import Config
 from gan.evaluation import generator_side, open_side, reference_of
@@ -140,6 +141,8 @@ class GanRun:
 class ClassifierRun:
     """One classifier: its cost, and its test error with a card."""
 
+    check: Callable[[Batches], None] | None = None  # raises where its images aren't those of the runs it's compared with
+
     def __init__(self, config: classification_config.Config, directory: Path, shown: bool = False):
         """shown: what takes long has a bar."""
         self.config, self.directory, self.shown = config, directory, shown
@@ -149,7 +152,7 @@ class ClassifierRun:
 
     def train(self) -> None:
         """To its end, or on to it. Diverged."""
-        train_classifier(self.config, self.directory, progress=self.shown)
+        train_classifier(self.config, self.directory, progress=self.shown, check=self.check)
 
     def curve(self) -> list[dict]:
         """Test error over training: [{"step": ..., "test_error": percent}]."""

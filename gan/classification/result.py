@@ -25,7 +25,7 @@ def write_result(file: Path, config: Config, state: State, batches: Batches, tes
     """Write RUN/result.json, atomically: test accuracy and loss with a card that says how they were measured.
 
     Its `wrong` is a bit for each test image, the first in the highest bit, as base64: with it, two networks are compared image
-    by image (study.sampling).
+    by image (study.images).
     """
     t, model = config.train, state.model
     card = {

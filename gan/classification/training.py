@@ -5,6 +5,7 @@ the same bits as one which was not, and runs with other kernels see the same ima
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +49,12 @@ class Outcome:
     result: dict  # what RUN/result.json holds
 
 
-def train(config: Config, directory: str | Path, progress: bool = True) -> Outcome:
+def train(
+    config: Config, directory: str | Path, progress: bool = True, check: Callable[[Batches], None] | None = None
+) -> Outcome:  # fmt: skip
     """Train, or resume, the run in `directory` until train.epochs are over.
+
+    check: raises where the images, which are known by then, aren't those that they should be.
 
     Raises DataError, ConfigError, RunError, CheckpointError, Diverged or Interrupted; each says what to do, and the checkpoints
     written so far stay.
@@ -65,7 +70,10 @@ def train(config: Config, directory: str | Path, progress: bool = True) -> Outco
     for split in ("train", "test"):  # before either is decoded
         data.look(**config.dataset.arguments, split=split)
     with resource_errors(directory, processes.device), RunDirectory(directory, config) as run, computing(config, processes.device):
-        return _train(config, processes, run, Batches(config, processes.device), progress)
+        batches = Batches(config, processes.device)
+        if check is not None:
+            check(batches)
+        return _train(config, processes, run, batches, progress)
 
 
 def _train(config: Config, processes: Processes, run: RunDirectory, batches: Batches, progress: bool) -> Outcome:

@@ -45,6 +45,9 @@ def test_zero_insertion_has_derivatives_of_every_order_in_the_memory_format_of_i
     assert torch.equal(y[:, :, ::2, ::2], x) and y.sum().item() == pytest.approx(x.sum().item())
     (grad,) = torch.autograd.grad(y, x, torch.randn_like(y))
     assert y.is_contiguous(memory_format=torch.channels_last) and grad.is_contiguous(memory_format=torch.channels_last)
+    gradients = torch.randn(3, *y.shape, dtype=torch.float64)
+    each = torch.vmap(lambda g: torch.autograd.grad(y, x, g, retain_graph=True)[0])(gradients)
+    torch.testing.assert_close(each, gradients[..., ::2, ::2])
     torch.testing.assert_close(torch.vmap(Unpool())(x[None]), y[None])
     torch.testing.assert_close(torch.func.jvp(Unpool(), (x,), (x,))[1], y)
 

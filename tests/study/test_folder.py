@@ -286,3 +286,11 @@ def test_a_changed_number_in_an_exported_or_a_kept_record_is_refused(exported):
     file.write_text(file.read_text().replace('"seed": 1', '"seed": 0'))
     with pytest.raises(StudyError, match=r"record\.json is damaged"):
         folder.record(study.jobs[-1])
+
+
+def test_an_export_into_its_own_folder_drops_no_run_in_silence(exported):
+    study, _, light = exported
+    fewer = study.model_copy(update={"seeds": [0]})
+    with pytest.raises(StudyError, match=r"holds c2/seed_1, which this study hasn't"):
+        light.export(fewer, light.path)
+    assert StudyFolder(light.path).export(study, light.path) == 4

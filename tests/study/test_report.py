@@ -155,4 +155,22 @@ def test_pictures_that_cannot_be_drawn_anew_are_kept_and_those_of_runs_that_are_
     write_report(loaded, folder.path)
     assert not (folder.path / "grids.png").exists() and (folder.path / "curves.png").exists()
     folder.export(loaded, tmp_path / "light again")
+    assert (tmp_path / "light again/grids.png").read_bytes() == drawn  # perhaps the last there is
+    other = loaded.model_copy(update={"seeds": [1]})
+    folder.export(other, tmp_path / "light again", overwrite=True)
     assert not {"grids.png", "grids.zip"} & {file.name for file in (tmp_path / "light again").iterdir()}
+
+
+def test_pictures_are_drawn_of_the_rows_and_seeds_that_a_study_has(study, tmp_path):
+    loaded, folder = study({"c2": [10.0], "c3": [9.0]})
+    for job in loaded.jobs:
+        if folder.record(job):
+            save_grid(torch.zeros(64, 3, 32, 32, dtype=torch.uint8), folder.run(job) / "grid.png", 8, scale=1)
+    write_report(loaded, folder.path)
+    folder.export(loaded, tmp_path / "light")
+    both = (tmp_path / "light/grids.png").read_bytes()
+    fewer = loaded.model_copy(update={"axes": {"generator.kernel": ["c3"]}})
+    write_report(fewer, tmp_path / "light")
+    assert (tmp_path / "light/grids.png").read_bytes() != both  # grids.zip has them all
+    write_report(loaded, tmp_path / "light")
+    assert (tmp_path / "light/grids.png").read_bytes() == both

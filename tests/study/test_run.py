@@ -15,6 +15,7 @@ import zipfile
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from data.checksums import sealed
 from data.files import write_atomically
@@ -99,6 +100,12 @@ def test_classifiers_are_studied_too(pictures, tmp_path, call):
     assert rows["c2sp"]["change"] == pytest.approx(rows["c2sp"]["final_mean"] / rows["c3"]["final_mean"] - 1)
     assert rows["c2sp"]["parameters"] < rows["c3"]["parameters"] and rows["c3"]["ms_per_step"] > 0
     assert "test error, %" in (out / "table.md").read_text() and "so far" not in (out / "table.md").read_text()
+    shutil.copytree(pictures, tmp_path / "others")
+    Image.new("RGB", (32, 32)).save(next((tmp_path / "others/test").rglob("*.png")))
+    line = ("compare", file, f"dataset.path={tmp_path / 'others'}", "--seeds", "0,1", "--out", out, "--only", "c3/seed_1")
+    code, _, said = call(*line)
+    assert code == 1 and "c2sp/seed_0 was trained or tested on other images" in said and "let dataset.path name the same" in said
+    assert not (out / "runs/c3/seed_1/metrics.jsonl").exists()
 
 
 @pytest.mark.usefixtures("unrendered", "kept_shapes")
@@ -237,10 +244,12 @@ def test_a_run_that_leaves_no_result_has_failed(study_of, tmp_path, monkeypatch)
 def test_a_single_run_is_of_the_study_that_its_folder_goes_by(study_of, tmp_path, call):
     study, folder = Study.load(study_of()), StudyFolder(tmp_path / "out")
     folder.adopt(study)
-    for change in ("train.lr_d=0.01", "train.steps=9"):
-        code, _, said = call("compare", folder.path, change, "--only", "c3/seed_0", "--trust")
-        assert code == 1 and f"has other settings ({change.partition('=')[0]}: " in said and "c3/seed_0 would be of another" in said
-    assert not folder.run(study.jobs[1]).exists()
+    for change in (["train.lr_d=0.01"], ["train.steps=9"], ["scoring.samples=7"], ["train.lr_d=0.01", "--seeds", "0,5"]):
+        name = "c3/seed_5" if "--seeds" in change else "c3/seed_0"
+        code, _, said = call("compare", folder.path, *change, "--only", name, "--trust")
+        key = change[0].partition("=")[0]
+        assert code == 1 and f"has other settings ({key}: " in said and f"{name} would be of another" in said
+    assert not (folder.path / "runs").exists()
 
 
 def test_a_study_file_edited_while_its_runs_go_on_changes_the_next_compare_only(study_of, tmp_path, call):
