@@ -244,7 +244,7 @@ def test_a_run_that_leaves_no_result_has_failed(study_of, tmp_path, monkeypatch)
 def test_a_single_run_is_of_the_study_that_its_folder_goes_by(study_of, tmp_path, call):
     study, folder = Study.load(study_of()), StudyFolder(tmp_path / "out")
     folder.adopt(study)
-    for change in (["train.lr_d=0.01"], ["train.steps=9"], ["scoring.samples=7"], ["train.lr_d=0.01", "--seeds", "0,5"]):
+    for change in (["train.lr_d=0.01"], ["train.steps=9"], ["scoring.samples=21"], ["train.lr_d=0.01", "--seeds", "0,5"]):
         name = "c3/seed_5" if "--seeds" in change else "c3/seed_0"
         code, _, said = call("compare", folder.path, *change, "--only", name, "--trust")
         key = change[0].partition("=")[0]
