@@ -56,7 +56,7 @@ def pad(x: Tensor, rule: Rule, far: tuple[int, int] = (0, 0)) -> Tensor:
 def extend(x: Tensor, amount: int, mode: str) -> Tensor:
     """(N, C, H, W) with `amount` more pixels on each side, by one of gan.padding.PADDINGS."""
     if isinstance(x, torch.fx.Proxy) or padding.recorded():  # whose sizes are no numbers
-        return padding.extend(x, (amount,) * 4, mode)
+        return padding.extend(x, (amount, amount, amount, amount), mode)
     return pad(x, Rule(amount, amount, ((x.shape[1], BELOW_RIGHT),), mode))
 
 

@@ -29,12 +29,13 @@ def covariance(wrong: Mapping[str, Mapping[int, np.ndarray | None]]) -> dict[tup
 
     Rows without a run are left out. None unless all runs have kept their images, equally many.
     """
-    runs = [images for own in wrong.values() for images in own.values()]
-    if not runs or any(images is None for images in runs) or len({len(images) for images in runs if images is not None}) > 1:
+    known = {row: {seed: w for seed, w in own.items() if w is not None} for row, own in wrong.items() if own}
+    counts = {len(w) for own in known.values() for w in own.values()}
+    if len(counts) != 1 or any(len(own) < len(wrong[row]) for row, own in known.items()):
         return None
-    count = len(runs[0])
+    (count,) = counts
     # An error of 0 counts as half an image.
-    relative = {row: {s: w / max(w.mean(), 0.5 / count) for s, w in own.items()} for row, own in wrong.items() if own}
+    relative = {row: {seed: w / max(w.mean(), 0.5 / count) for seed, w in own.items()} for row, own in known.items()}
     found = np.atleast_2d(np.cov([np.mean(list(own.values()), axis=0) for own in relative.values()]))
     # Of the covariance over images, what differs from seed to seed: in one row, and in two alike.
     for (i, a), (j, b) in itertools.product(enumerate(relative.values()), repeat=2):
@@ -43,7 +44,7 @@ def covariance(wrong: Mapping[str, Mapping[int, np.ndarray | None]]) -> dict[tup
             deviations = [each - each.mean(axis=0) for each in own]
             together = (deviations[0] * deviations[1]).sum(axis=0).mean() / (len(seeds) - 1)
             found[i, j] -= together * len(seeds) / (len(a) * len(b))
-    for i, own in enumerate(wrong[row] for row in relative):
+    for i, own in enumerate(known.values()):
         if not any(images.any() for images in own.values()):  # the least that half an image can vary
             found[i, i] = 2 * count
     values, vectors = np.linalg.eigh(found / count)

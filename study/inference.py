@@ -72,7 +72,7 @@ class Fit:
         weights = self.contrast(row, against)
         if weights is None:
             return None
-        over_seeds, over_images = self.deviation**2 * weights @ self.inverse @ weights, self.over_images(row, against)
+        over_seeds, over_images = self.deviation**2 * float(weights @ self.inverse @ weights), self.over_images(row, against)
         freedom = _freedom(self.freedom, over_seeds, over_images)
         return Test(float(weights @ self.effects), float(np.sqrt(over_seeds + over_images)), freedom)
 

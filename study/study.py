@@ -410,7 +410,9 @@ class Study(Section):
         for job in self.jobs[: len(self.rows)]:  # of one seed
             row, config = job.row, self.config(job)
             first, other = facets.setdefault(self.facet(row)[0], (row, config))
-            if not isinstance(config, gan_config.Config):  # errors are compared image by image, at whatever size
+            if not isinstance(config, gan_config.Config) or not isinstance(
+                other, gan_config.Config
+            ):  # errors are compared image by image, at whatever size
                 keys = [key for key in IMAGE_KEYS if key not in ("resolution", "crop")]
                 if unlike := [f"dataset.{key}" for key in keys if getattr(config.dataset, key) != getattr(other.dataset, key)]:
                     raise StudyError(
