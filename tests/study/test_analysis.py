@@ -266,9 +266,7 @@ def test_test_images_widen_intervals_and_more_seeds_would_not_narrow_them(classi
 
 
 def test_classifiers_of_unlike_images_are_not_compared(classifiers):
-    with pytest.raises(
-        StudyError, match=r"c3/seed_0 was tested on other images than c2/seed_0.*take c3/seed_0 out of .*out to train"
-    ):
+    with pytest.raises(StudyError, match=r"c3/seed_0 was tested on other images than c2/seed_0.*take c3/seed_0 out of"):
         analyse(*classifiers({"c2": [10.0], "c3": [9.0]}, cards={"c3": {"test_sha256": "other"}}))
     with pytest.raises(StudyError, match=r"c3/seed_0 was trained on other images than c2/seed_0"):
         analyse(*classifiers({"c2": [10.0], "c3": [9.0]}, cards={"c3": {"train_sha256": "other"}}))
