@@ -410,28 +410,26 @@ class Study(Section):
         for job in self.jobs[: len(self.rows)]:  # of one seed
             row, config = job.row, self.config(job)
             first, other = facets.setdefault(self.facet(row)[0], (row, config))
-            if not isinstance(config, gan_config.Config) or not isinstance(
-                other, gan_config.Config
-            ):  # errors are compared image by image, at whatever size
-                keys = [key for key in IMAGE_KEYS if key not in ("resolution", "crop")]
-                if unlike := [f"dataset.{key}" for key in keys if getattr(config.dataset, key) != getattr(other.dataset, key)]:
+            if isinstance(config, gan_config.Config) and isinstance(other, gan_config.Config):
+                if unlike := config.changes(other, set(gan_config.KEYS) - CURVE_KEYS):
                     raise StudyError(
-                        f"{row.label!r} would be compared with {first.label!r}, which differs in {', '.join(unlike)} and is tested "
-                        "on other images: give each a study, or name a baseline of settings that pairs rows of the same images, "
-                        "such as {model.kernel: c3}"
+                        f"{row.label!r} would be compared with {first.label!r}, whose scores in training are taken in another way "
+                        f"({'; '.join(unlike)}): put evaluate.* into the study's settings"
                     )
-                continue
-            if unlike := config.changes(other, set(gan_config.KEYS) - CURVE_KEYS):
-                raise StudyError(
-                    f"{row.label!r} would be compared with {first.label!r}, whose scores in training are taken in another way "
-                    f"({'; '.join(unlike)}): put evaluate.* into the study's settings"
-                )
-            unlike = [f"dataset.{key}" for key in IMAGE_KEYS if getattr(config.dataset, key) != getattr(other.dataset, key)]
+            gans = self.task == "gan"
+            # The errors of classifiers are compared image by image, at whatever size.
+            keys = [key for key in IMAGE_KEYS if gans or key not in ("resolution", "crop")]
+            unlike = [f"dataset.{key}" for key in keys if getattr(config.dataset, key) != getattr(other.dataset, key)]
             if unlike and self.scoring.reference is None:
+                how = (
+                    "is scored against other real images: give all rows one scoring.reference"
+                    if gans
+                    else "is tested on other images"
+                )
                 raise StudyError(
-                    f"{row.label!r} would be compared with {first.label!r}, which differs in {', '.join(unlike)} and is scored "
-                    "against other real images: give all rows one scoring.reference, or a baseline of settings that pairs rows "
-                    "of the same images, such as {generator.kernel: c3}"
+                    f"{row.label!r} would be compared with {first.label!r}, which differs in {', '.join(unlike)} and {how}"
+                    f"{', or' if gans else ': name'} a baseline of settings that pairs rows of the same images, such as "
+                    f"{{{'generator' if gans else 'model'}.kernel: c3}}"
                 )
 
 
