@@ -410,13 +410,14 @@ class Study(Section):
         for job in self.jobs[: len(self.rows)]:  # of one seed
             row, config = job.row, self.config(job)
             first, other = facets.setdefault(self.facet(row)[0], (row, config))
+            gans, changes = self.task == "gan", []
             if isinstance(config, gan_config.Config) and isinstance(other, gan_config.Config):
-                if unlike := config.changes(other, set(gan_config.KEYS) - CURVE_KEYS):
-                    raise StudyError(
-                        f"{row.label!r} would be compared with {first.label!r}, whose scores in training are taken in another way "
-                        f"({'; '.join(unlike)}): put evaluate.* into the study's settings"
-                    )
-            gans = self.task == "gan"
+                changes = config.changes(other, set(gan_config.KEYS) - CURVE_KEYS)
+            if changes:
+                raise StudyError(
+                    f"{row.label!r} would be compared with {first.label!r}, whose scores in training are taken in another way "
+                    f"({'; '.join(changes)}): put evaluate.* into the study's settings"
+                )
             # The errors of classifiers are compared image by image, at whatever size.
             keys = [key for key in IMAGE_KEYS if gans or key not in ("resolution", "crop")]
             unlike = [f"dataset.{key}" for key in keys if getattr(config.dataset, key) != getattr(other.dataset, key)]
