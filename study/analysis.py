@@ -268,12 +268,17 @@ def not_converged(study: Study, record: dict) -> str | None:
         return f"its discriminator gave up: its {what} {spread:.1g}"
     value = record["last"]["scores"][0]["value"]
     if not math.isfinite(value):
-        return f"its {VALUE[study.task]} is {value}"
+        return f"its {value_name(study)} is {value}"
     if study.task == "classify" and value >= GUESSING * (1 - 1 / len(record["last"]["scores"][0]["card"]["classes"])):
         return f"it names images as if at random: its test error is {value:.1f} %"
     if study.worse_than is not None and value > study.worse_than:
-        return f"its {VALUE[study.task]} of {value:.1f} is above {study.worse_than:g}"
+        return f"its {value_name(study)} of {value:.1f} is above {study.worse_than:g}"
     return None
+
+
+def value_name(study: Study) -> str:
+    """'distance', 'test error': in a sentence."""
+    return VALUE[study.task].partition(",")[0]
 
 
 def late_scores(record: dict) -> list[float]:

@@ -3,7 +3,7 @@
 from data.files import counted
 from gan.config import Config
 from metrics.protocol import Score
-from study.analysis import COLLAPSED, FLAT, GAVE_UP, GUESSING, VALUE, Analysis, same_protocol
+from study.analysis import COLLAPSED, FLAT, GAVE_UP, GUESSING, VALUE, Analysis, same_protocol, value_name
 from study.inference import percent
 from study.study import Job, Study
 
@@ -239,7 +239,11 @@ def _rate_falls(config: dict) -> bool:
 
 def definition(study: Study, older: bool) -> str:
     """What 'not converged' means in this study. older: it has records of when mean logits were compared."""
-    bound = "" if study.worse_than is None else f", or whose final {VALUE[study.task]} is above {study.worse_than:g}"
+    bound = (
+        ""
+        if study.worse_than is None
+        else f", or whose final {value_name(study)} is above {study.worse_than:g}{' %' * (study.task == 'classify')}"
+    )
     if study.task == "classify":
         return (
             "Not converged: a run in which a loss or weight became NaN or infinite, or which guesses (its error is at least "

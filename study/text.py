@@ -5,7 +5,7 @@ import re
 from statistics import fmean, stdev
 
 from data.files import counted, printable
-from study.analysis import VALUE, Analysis, Comparison, Line, sizes_differ
+from study.analysis import VALUE, Analysis, Comparison, Line, sizes_differ, value_name
 from study.inference import Difference, exact_share, percent
 from study.notes import notes
 from study.study import Study
@@ -258,7 +258,7 @@ def tuning_note(study: Study, tuning: list[Choice]) -> str:
     seeds = study.tune.seeds if study.tune else []
     named = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     text = f"Each row chose by its runs of {named}, which the tables above leave out: the most that converged, then the "
-    text += f"lowest {VALUE[study.task]}."
+    text += f"lowest {value_name(study)}."
     unmoved = [choice.row for choice in tuning if not choice.settings]
     edges = [f"{choice.row} ({', '.join(choice.edge)})" for choice in tuning if choice.edge]
     text += f" Of these no run converged, and they keep the study's settings: {'; '.join(unmoved)}." * bool(unmoved)
