@@ -3,7 +3,7 @@
 from data.files import counted
 from gan.config import Config
 from metrics.protocol import Score
-from study.analysis import COLLAPSED, FLAT, GAVE_UP, GUESSING, VALUE, Analysis, same_protocol, value_name
+from study.analysis import COLLAPSED, FLAT, GAVE_UP, GUESSING, Analysis, same_protocol, value_name
 from study.inference import percent
 from study.study import Job, Study
 
